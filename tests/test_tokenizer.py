@@ -1,6 +1,7 @@
 """What these tests protect: no text is lost or cut inside an Indian letter, no text can inject a special token,
 the same text gives the same tokenizer, and what is saved opens in plain `transformers`."""
 
+import copy
 import json
 import os
 import random
@@ -49,13 +50,8 @@ ALPHABETS = [
     *[range(0x20, 0x7F), range(0x00, 0x20), range(0x80, 0x180), range(0x0300, 0x0370), range(0x0600, 0x0700)],
     *[range(0x1C50, 0x1C80), range(0xABC0, 0xAC00), range(0xA8E0, 0xA900), range(0x1CD0, 0x1D00)],
     *[range(0x11100, 0x11150), range(0x1F300, 0x1F650), range(0x2000, 0x2070), range(0xFE00, 0xFE10)],
-    *[
-        range(0xAC00, 0xAC80),
-        range(0x4E00, 0x4E80),
-        range(0x1E00, 0x1F00),
-        range(0x0F00, 0x0FC0),
-        [0x200C, 0x200D, 0x20],
-    ],
+    *[range(0xAC00, 0xAC80), range(0x4E00, 0x4E80), range(0x1E00, 0x1F00), range(0x0F00, 0x0FC0)],
+    [0x200C, 0x200D, 0x20],
 ]
 
 
@@ -92,10 +88,10 @@ def test_split_loses_nothing_on_random_text_and_agrees():
         assert pieces == onig_pieces(INDIC_SPLIT, text), ascii(text)
 
 
-def test_six_hindi_words_stay_six_pieces_where_gpt2s_pattern_makes_29():
+def test_six_hindi_words_stay_six_pieces_where_gpt2s_pattern_makes_32():
     text = "किताब हिन्दी विद्यालय क्योंकि स्थिति नहीं"
     assert regex.findall(INDIC_SPLIT, text) == ["किताब", " हिन्दी", " विद्यालय", " क्योंकि", " स्थिति", " नहीं"]
-    assert len(regex.findall(GPT2_SPLIT, text)) == 29
+    assert len(regex.findall(GPT2_SPLIT, text)) == 32
 
 
 @pytest.mark.parametrize(
@@ -128,10 +124,15 @@ def test_split_is_fast_on_ugly_text():
 # --- training ---
 
 
+YOUNG_MARKS = "\u09fe\u0c3c\u0d3b\u0d3c"  # Unicode 10 to 14; the NFC of `tokenizers` follows Unicode 9
+
+
 def test_text_comes_back_exactly_after_nfc(tokenizer):
     for text in [*SENTENCES, *random_texts(1500, seed=1), "Hello , world . it 's", " <|end|> <|pad|>x", "\u0958 = क़"]:
-        ids = tokenizer(text, split_special_tokens=True).input_ids
-        assert tokenizer.decode(ids) == unicodedata.normalize("NFC", text), ascii(text)
+        back = tokenizer.decode(tokenizer(text, split_special_tokens=True).input_ids)
+        if any(mark in text for mark in YOUNG_MARKS):  # same text, but such a mark may stand before another one
+            back = unicodedata.normalize("NFC", back)
+        assert back == unicodedata.normalize("NFC", text), ascii(text)
 
 
 def test_both_spellings_of_a_nukta_letter_get_the_same_ids(tokenizer):
@@ -242,8 +243,6 @@ def test_encode_lines_equals_one_by_one_and_takes_any_iterable(tokenizer):
 
 
 def test_encode_lines_neither_cuts_nor_warns_about_long_text(tokenizer, caplog, capfd):
-    import copy
-
     short = copy.deepcopy(tokenizer)
     short.model_max_length = 8
     (ids,) = encode_lines(short, ["किताब " * 500])
@@ -311,10 +310,8 @@ def test_saved_folder_opens_in_plain_transformers(tokenizer, tmp_path, save, bes
         texts = [*SENTENCES, "<|end|> x", "\u0958"]
         assert again(texts).input_ids == tokenizer(texts).input_ids
         assert encode_lines(again, texts) == encode_lines(tokenizer, texts)
-        masks = [
-            t.apply_chat_template(CHAT, return_dict=True, return_assistant_tokens_mask=True) for t in (again, tokenizer)
-        ]
-        assert dict(masks[0]) == dict(masks[1])
+        masked = {"return_dict": True, "return_assistant_tokens_mask": True}
+        assert dict(again.apply_chat_template(CHAT, **masked)) == dict(tokenizer.apply_chat_template(CHAT, **masked))
 
 
 def test_saved_config_holds_only_what_transformers_4_reads(tokenizer, tmp_path):
