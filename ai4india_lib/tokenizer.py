@@ -150,7 +150,8 @@ def load_tokenizer(name_or_folder: str | os.PathLike) -> PreTrainedTokenizerBase
         if tokenizer.sep_token_id is None:
             raise ValueError(
                 f"tokenizer {name!r} has no end token (eos_token) and no separator (sep_token): if one of its tokens "
-                'ends a text, name it in the folder\'s tokenizer_config.json, as in {"eos_token": "</s>"}'
+                "ends a text, name it in the folder's tokenizer_config.json, as in "
+                '{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>"}'
             )
         tokenizer.eos_token = tokenizer.sep_token
     if tokenizer.pad_token_id is None:
@@ -247,4 +248,4 @@ def _utf8(line: str, number: int) -> bytes:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
