@@ -185,7 +185,7 @@ def _get(url: str, headers: dict, timeout) -> requests.Response:
 
 def _reason(error: Exception) -> str:
     silent = isinstance(error, (requests.ConnectionError, requests.Timeout))
-    return "no answer; are the network and the computer's date right?" if silent else str(error)
+    return "no answer: check the network and the computer's date" if silent else str(error)
 
 
 def _retry(fetch, url: str, part: Path, retries: int) -> None:
