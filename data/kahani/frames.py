@@ -1,0 +1,184 @@
+"""Reads the frame files: plain text files in which every line is one way to say something.
+
+A plot file looks like this (`#` starts a comment line)::
+
+    नायक (hero) = बच्चा                 a name for something that this story is about, and where it comes from
+    साथी (friend) = बच्चा - नायक         the same kind, but never the same word as नायक
+
+    == शुरुआत                           a block: the story says one of its lines, each equally likely
+    एक दिन {नायक} (बाज़ार|मेले) में {आया:नायक}।
+    {नायक} घर में {था:नायक}। [मौसम]
+
+    ++ मौसम                            a block that is said only where [मौसम] stands
+    (तेज़|हल्की) हवा चल रही थी।
+    -
+
+Inside a line:  `{…}` is a slot, which the language's grammar fills;  `(a|b|c)` says one of its parts, each equally likely,
+and a part may be empty;  `[name]` says one line of that block;  a line that is only `-` says nothing.
+A word in brackets after a name, as in `(hero)`, files the word or the sentence under that name in the story's facts.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from pathlib import Path
+
+NAME = r"(?P<name>[^()=]+?)\s*(?:\((?P<fact>\w+)\))?"
+DECLARATION = re.compile(NAME + r"\s*=\s*(?P<source>.+)")
+HEADER = re.compile(r"(?P<mark>==|\+\+)\s*" + NAME)
+TOKEN = re.compile(r"\{(?P<slot>[^{}]*)\}|\[(?P<block>[^\[\]]*)\]|(?P<sign>[(|)])|(?P<text>[^{}\[\]()|]+)")
+
+
+class FrameError(ValueError):
+    """A frame file is not well formed; the message names the file and the line."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A gap that the grammar fills, for example `नायक ने`."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """A place where one line of another block is said."""
+
+    block: str
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Several ways to go on, each a tuple of parts and each equally likely. `what` names the choice."""
+
+    what: str
+    options: tuple[tuple[Part, ...], ...]
+
+
+Part = str | Slot | Call | OneOf
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a word is drawn from: all words with these tags, or a list that another word carries; never a word in use."""
+
+    tags: tuple[str, ...]
+    owner: str | None
+    feature: str | None
+    different_from: tuple[str, ...]
+
+
+@dataclass
+class Block:
+    """All lines that may be said at one point of a story."""
+
+    name: str
+    fact: str | None
+    lines: OneOf
+
+
+@dataclass
+class Plot:
+    """One plot: what it draws, the blocks it says in order (`told`), and those that it says on call (`blocks`)."""
+
+    name: str
+    sources: dict[str, Source] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
+    told: list[Block] = field(default_factory=list)
+    blocks: dict[str, Block] = field(default_factory=dict)
+
+
+def parse_line(line: str, what: str) -> tuple[Part, ...]:
+    """Turns one line of a frame file into its parts. `what` names the line in the record of choices."""
+    tokens = list(TOKEN.finditer(line))
+    if "".join(token.group() for token in tokens) != line:
+        raise FrameError(f"{what}: a bracket is open or closed too often in: {line}")
+    position = 0
+    groups = 0
+
+    def sequence(depth: int) -> tuple[Part, ...]:
+        nonlocal position
+        parts: list[Part] = []
+        while position < len(tokens):
+            token = tokens[position]
+            if token["sign"] in ("|", ")"):
+                if depth == 0:
+                    raise FrameError(f"{what}: {token['sign']!r} outside round brackets in: {line}")
+                break
+            position += 1
+            if token["sign"] == "(":
+                parts.append(group(depth + 1))
+            elif token["slot"] is not None:
+                parts.append(Slot(token["slot"]))
+            elif token["block"] is not None:
+                parts.append(Call(token["block"]))
+            else:
+                parts.append(token["text"])
+        return tuple(parts)
+
+    def group(depth: int) -> OneOf:
+        nonlocal position, groups
+        groups += 1
+        name = f"{what}.{groups}"
+        options = [sequence(depth)]
+        while position < len(tokens) and tokens[position]["sign"] == "|":
+            position += 1
+            options.append(sequence(depth))
+        if position == len(tokens):
+            raise FrameError(f"{what}: a round bracket is not closed in: {line}")
+        position += 1
+        if len(set(options)) < len(options):
+            raise FrameError(f"{what}: the same part stands twice in one round bracket in: {line}")
+        return OneOf(name, tuple(options))
+
+    return sequence(0)
+
+
+def parse_source(text: str) -> Source:
+    """`खाना + मीठा - a b` is words with both tags that are not a or b; `जानवर.eats` is the list that जानवर carries."""
+    wanted, _, unwanted = text.partition(" - ")
+    different_from = tuple(unwanted.split())
+    if "." in wanted:
+        owner, feature = wanted.strip().split(".")
+        return Source((), owner, feature, different_from)
+    return Source(tuple(tag.strip() for tag in wanted.split("+")), None, None, different_from)
+
+
+def read_plot(path: Path) -> Plot:
+    """Reads one frame file. Its name without `.txt` is the plot's name, the same in every language."""
+    plot = Plot(path.stem)
+    lines: list[tuple[Part, ...]] | None = None
+    headers: list[tuple[re.Match, list[tuple[Part, ...]]]] = []
+    text = unicodedata.normalize("NFC", path.read_text(encoding="utf-8"))
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = raw.strip()
+        if not line or line.startswith("#"):
+            continue
+        if match := HEADER.fullmatch(line):
+            lines = []
+            headers.append((match, lines))
+        elif lines is None:
+            match = DECLARATION.fullmatch(line)
+            if match is None:
+                raise FrameError(f"{path.name}:{number}: expected `name (fact) = source` before the first block, not {line!r}")
+            plot.sources[match["name"]] = parse_source(match["source"])
+            if match["fact"]:
+                plot.facts[match["name"]] = match["fact"]
+        else:
+            what = f"{path.stem}/{headers[-1][0]['name']}/{len(lines) + 1}"
+            parts = () if line == "-" else parse_line(line, what)
+            if parts in lines:
+                raise FrameError(f"{path.name}:{number}: this line stands twice in its block: {line}")
+            lines.append(parts)
+    for match, options in headers:
+        if not options:
+            raise FrameError(f"{path.name}: the block {match['name']!r} has no lines")
+        block = Block(match["name"], match["fact"], OneOf(f"{path.stem}/{match['name']}", tuple(options)))
+        if block.name in plot.blocks:
+            raise FrameError(f"{path.name}: there are two blocks with the name {block.name!r}")
+        plot.blocks[block.name] = block
+        if match["mark"] == "==":
+            plot.told.append(block)
+    return plot
