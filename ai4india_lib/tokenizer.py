@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 # Tried in this order at each position. Every character falls in one of the last five, so nothing is lost.
@@ -44,6 +44,7 @@ SPECIAL_TOKENS = ("<|pad|>", "<|begin|>", "<|end|>", "<|system|>", "<|user|>", "
 # Between {% generation %} marks stands what the model shall learn to write: the answer and the sign that it is over.
 # "<|" inside a message becomes "< |": no message can end its own turn and speak for someone else.
 CHAT_TEMPLATE = """
+{{- bos_token }}
 {%- for message in messages %}
 {%- if message['role'] not in ['system', 'user', 'assistant'] %}
 {{- raise_exception('Unknown role "' ~ message['role'] ~ '": use system, user or assistant.') }}
@@ -75,10 +76,10 @@ def train_tokenizer(
         min_frequency: a pair must occur this often to become an id.
 
     The text is brought to Unicode's NFC first, so that both spellings of क़ become one. From there nothing is lost:
-    `tokenizer.decode(tokenizer(text).input_ids)` is `unicodedata.normalize("NFC", text)`, for every text. (The tables
+    `tokenizer.decode(ids, skip_special_tokens=True)` is `unicodedata.normalize("NFC", text)`, for every text. (The tables
     of `tokenizers` are of 2016: marks younger than that, as the Telugu nukta U+0C3C, stay in the order typed.)
 
-    `tokenizer(text)` adds no special tokens, but reads "<|end|>" in `text` as the end token. For text from strangers
+    `tokenizer(text)` puts the begin token first, as models are trained, and reads "<|end|>" in `text` as the end token. For text from strangers
     pass `split_special_tokens=True`, or use `encode_lines`: then it is seven plain characters.
     Padding goes to the left, where generation needs it.
     """
@@ -104,6 +105,9 @@ def train_tokenizer(
     )
     core.train_from_iterator(_checked(lines, max_bytes), trainer)
     pad, begin, end, *others = SPECIAL_TOKENS
+    core.post_processor = processors.TemplateProcessing(
+        single=f"{begin} $A", pair=f"{begin} $A $B", special_tokens=[(begin, core.token_to_id(begin))]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         pad_token=pad,
@@ -207,6 +211,22 @@ def encode_lines(tokenizer: PreTrainedTokenizerBase, lines: Iterable[str]) -> li
         ids if special.isdisjoint(ids) else [j for i in ids for j in (put if i in special else [i])]
         for ids in batch["input_ids"]
     ]
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Ids of the beginning of a document, for a model to write on: the begin token (where there is one) and the text.
+
+    GPT-2 and its kin have one token that stands between documents: there it does as a beginning. A special token
+    written in `text` is plain characters, as in `encode_lines`.
+    """
+    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    return begin + encode_lines(tokenizer, [text])[0]
+
+
+def encode_documents(tokenizer: PreTrainedTokenizerBase, lines: Iterable[str]) -> list[list[int]]:
+    """Ids of each line as a whole document: begin token (where it differs from the end token), text, end token."""
+    begin = [] if tokenizer.bos_token_id in (None, tokenizer.eos_token_id) else [tokenizer.bos_token_id]
+    return [begin + ids + [tokenizer.eos_token_id] for ids in encode_lines(tokenizer, lines)]
 
 
 def pieces_per_word(tokenizer: PreTrainedTokenizerBase, text: str) -> float:

@@ -1,0 +1,55 @@
+"""Where to compute, and in which precision: the one place that decides."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+
+import torch
+
+
+def pick_device(name: str | torch.device | None = None) -> torch.device:
+    """The device called `name`, or the best one there is: CUDA, then Apple's MPS, then the CPU.
+
+    Raises ValueError for a device that this machine lacks.
+    """
+    if name is None or name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device {name!r} is not known: use cpu, cuda, cuda:1, mps or auto") from None
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.device_count() > (device.index or 0),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not available.get(device.type, False):
+        raise ValueError(f"device {str(device)!r} is not on this machine: leave it out to use {str(pick_device())!r}")
+    return device
+
+
+def pick_precision(device: torch.device) -> str:
+    """Mixed precision that pays on `device`, by accelerate's names: "bf16", "fp16" or "no" (all in float32).
+
+    bf16 where the hardware multiplies it fast (Ampere GPUs and later, CPUs with AMX), fp16 on older GPUs such as Colab's T4.
+    """
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    return "bf16" if device.type == "cpu" and has_amx() else "no"
+
+
+def keep_freed_memory() -> bool:
+    """Ask the C library to keep freed memory for the next tensor instead of handing it back to the system each time.
+
+    A training step on a CPU frees and takes the same large blocks again and again; with glibc (Linux) each round trip
+    costs page faults. Does nothing, and returns False, elsewhere.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    trim_threshold, mmap_max = -1, -4  # names in <malloc.h>: M_TRIM_THRESHOLD, M_MMAP_MAX
+    return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, 2**31 - 1))

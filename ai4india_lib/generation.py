@@ -1,0 +1,219 @@
+"""prompt → text: read the prompt once (prefill), then write one token per step with the KV cache.
+
+A step turns the logits of the next token into a choice: make used tokens less likely, sharpen or flatten, cut off the
+unlikely ones, draw. `Sampling` holds those settings; the filters are applied in the order of `transformers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .model import DecoderLanguageModel, KVCache
+from .tokenizer import encode_prompt
+
+PREFILL_CHUNK = 512  # prompt tokens read in one pass: longer prompts come in several, so that memory stays bounded
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn. `temperature=0` is greedy: always the most likely one."""
+
+    temperature: float = 0.8  # below 1: sharper than the model's own probabilities; above 1: flatter
+    top_k: int | None = None  # keep the k most likely tokens (Fan et al., 2018)
+    top_p: float | None = None  # keep the fewest that together have probability p (Holtzman et al., 2020)
+    min_p: float | None = None  # keep those at least min_p times as likely as the likeliest (Nguyen et al., 2024)
+    repetition_penalty: float = 1.0  # above 1: tokens already in the text become less likely (Keskar et al., 2019)
+    seed: int | None = None  # same seed, same text; None: another text each time
+
+    def __post_init__(self):
+        if not self.temperature >= 0:
+            raise ValueError(f"temperature={self.temperature} must be 0 (greedy) or more; usual values are 0.5 to 1.2")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k={self.top_k} must be at least 1, or None to keep all tokens")
+        for name in ("top_p", "min_p"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise ValueError(f"{name}={value} is a probability: it must be above 0 and at most 1")
+        if not self.repetition_penalty > 0:
+            raise ValueError(f"repetition_penalty={self.repetition_penalty} must be above 0; 1 does nothing")
+
+
+def filter_logits(logits: Tensor, sampling: Sampling, used: Iterable[int] = ()) -> Tensor:
+    """Logits (vocab_size,) of one text with the cut-off ones at −inf; their softmax is what is drawn from.
+
+    `used` are the ids of the text so far, for the repetition penalty. Greedy only asks for the largest: the
+    temperature is then left out.
+    """
+    logits = logits.float()
+    if sampling.repetition_penalty != 1.0 and (ids := list(set(used))):
+        old = logits[ids]
+        logits = logits.clone()
+        logits[ids] = torch.where(old > 0, old / sampling.repetition_penalty, old * sampling.repetition_penalty)
+    if sampling.temperature == 0:
+        return logits
+    logits = logits / sampling.temperature
+    if sampling.top_k is not None and sampling.top_k < logits.numel():
+        logits = logits.masked_fill(logits < logits.topk(sampling.top_k).values[-1], -torch.inf)
+    if sampling.top_p is not None and sampling.top_p < 1:
+        ordered, index = logits.softmax(-1).sort(descending=True)
+        before = ordered.cumsum(-1) - ordered  # probability of all likelier tokens together
+        logits = logits.masked_fill(
+            torch.zeros_like(before, dtype=torch.bool).scatter(0, index, before >= sampling.top_p), -torch.inf
+        )
+    if sampling.min_p is not None:
+        probabilities = logits.softmax(-1)
+        logits = logits.masked_fill(probabilities < sampling.min_p * probabilities.max(), -torch.inf)
+    return logits
+
+
+def choose(logits: Tensor, sampling: Sampling, used: Iterable[int], generator: torch.Generator) -> int:
+    """Draw the next id from logits (vocab_size,)."""
+    logits = filter_logits(logits, sampling, used)
+    if sampling.temperature == 0:
+        return int(logits.argmax())
+    return int(torch.multinomial(logits.softmax(-1), 1, generator=generator))
+
+
+def prefill(
+    model: DecoderLanguageModel, cache: KVCache, prompts: list[list[int]], chunk: int = PREFILL_CHUNK
+) -> Tensor:
+    """Read whole prompts into the cache, `chunk` tokens a pass, and return the logits after each: (batch, vocab_size).
+
+    Prompts may have different lengths: short ones are padded at the right, and what was padded is not kept.
+    """
+    lengths = torch.tensor([len(ids) for ids in prompts])
+    longest = int(lengths.max())
+    padded = torch.tensor([ids + [0] * (longest - len(ids)) for ids in prompts], device=model.device)
+    last = torch.empty(len(prompts), model.config.emb_dim, device=model.device, dtype=model.embedding.weight.dtype)
+    for start in range(0, longest, chunk):
+        part = padded[:, start : start + chunk]  # (batch, time)
+        counts = (lengths - start).clamp(0, part.shape[1])
+        hidden = model.hidden(part, cache, lengths=counts.to(model.device))  # (batch, time, emb_dim)
+        ends_here = (counts > 0).nonzero().flatten()
+        last[ends_here] = hidden[ends_here, counts[ends_here] - 1]
+    return model.head(last)
+
+
+@torch.inference_mode()
+def generate_steps(
+    model: DecoderLanguageModel,
+    prompts: list[list[int]],
+    *,
+    max_new_tokens: int,
+    sampling: Sampling | None = None,
+    stop_ids: Iterable[int] = (),
+) -> Iterator[list[int | None]]:
+    """Write on all prompts together; each step yields one new id per prompt, None for those that have ended.
+
+    A text ends after one of `stop_ids` (which is yielded too) or after `max_new_tokens`. Each text draws from its own
+    random numbers, so that it does not depend on the others. When a text outgrows the model's `context_size`, its older
+    half is forgotten.
+    """
+    _check_prompts(model, prompts)
+    sampling, stop_ids = sampling or Sampling(), set(stop_ids)
+    context = model.config.context_size
+    texts = [list(ids) for ids in prompts]
+    generators = [_generator(sampling.seed, row, model.device) for row in range(len(prompts))]
+    alive = [True] * len(prompts)
+    cache, logits = None, None
+    for _ in range(max_new_tokens):
+        if cache is None or cache.longest == cache.max_length:
+            room = min(context, max(map(len, texts)) + max_new_tokens)
+            keep = context if cache is None else context // 2
+            cache = model.new_cache(len(texts), room)
+            logits = prefill(model, cache, [ids[-keep:] for ids in texts])
+        elif logits is None:
+            newest = torch.tensor([ids[-1:] for ids in texts], device=model.device)  # (batch, 1)
+            logits = model(newest, cache)[:, -1]  # (batch, vocab_size)
+        step: list[int | None] = [None] * len(texts)
+        for row, ids in enumerate(texts):
+            token = choose(logits[row], sampling, ids, generators[row]) if alive[row] else ids[-1]
+            ids.append(token)
+            if alive[row]:
+                step[row] = token
+                alive[row] = token not in stop_ids
+        yield step
+        logits = None
+        if not any(alive):
+            return
+
+
+def generate(
+    model: DecoderLanguageModel,
+    prompts: list[list[int]],
+    *,
+    max_new_tokens: int,
+    sampling: Sampling | None = None,
+    stop_ids: Iterable[int] = (),
+) -> list[list[int]]:
+    """The new ids for each prompt; see `generate_steps`."""
+    written: list[list[int]] = [[] for _ in prompts]
+    steps = generate_steps(model, prompts, max_new_tokens=max_new_tokens, sampling=sampling, stop_ids=stop_ids)
+    for step in steps:
+        for ids, token in zip(written, step, strict=True):
+            if token is not None:
+                ids.append(token)
+    return written
+
+
+def stream_text(
+    model: DecoderLanguageModel, start_string: str, tokenizer, max_length: int = 200, **sampling
+) -> Iterator[str]:
+    """Write on `start_string` and yield the new text piece by piece, as soon as its bytes make whole characters.
+
+    `max_length` counts new tokens; `sampling` are the fields of `Sampling`. Ends at the tokenizer's end token.
+    """
+    prompt = encode_prompt(tokenizer, start_string)
+    stops = {tokenizer.eos_token_id, tokenizer.pad_token_id}
+    written, shown = list(prompt), len(tokenizer.decode(prompt, skip_special_tokens=True))
+    settings = {"max_new_tokens": max_length, "sampling": Sampling(**sampling), "stop_ids": stops}
+    for (token,) in generate_steps(model, [prompt], **settings):
+        written.append(token)
+        text = tokenizer.decode(written, skip_special_tokens=True)
+        if not text.endswith("\ufffd"):  # else: some bytes of a character are still to come
+            yield text[shown:]
+            shown = len(text)
+    yield tokenizer.decode(written, skip_special_tokens=True)[shown:]
+
+
+def generate_text(
+    model: DecoderLanguageModel,
+    start_string: str,
+    tokenizer,
+    device: str | torch.device | None = None,
+    max_length: int = 200,
+    **sampling,
+) -> str:
+    """`start_string` and what the model writes after it, at most `max_length` new tokens, up to the end token.
+
+    >>> generate_text(model, "एक दिन", tokenizer, "cpu", 60, temperature=0.8, top_p=0.95, seed=1)
+
+    `sampling` are the fields of `Sampling`. The model is moved to `device` if one is given.
+    """
+    if device is not None:
+        model = model.to(device)
+    return start_string + "".join(stream_text(model, start_string, tokenizer, max_length, **sampling))
+
+
+def _check_prompts(model: DecoderLanguageModel, prompts: list[list[int]]) -> None:
+    if not prompts or not all(prompts):
+        raise ValueError("nothing to write on: each prompt needs at least one id, such as the begin token")
+    largest = max(max(ids) for ids in prompts)
+    if largest >= model.config.vocab_size:
+        raise ValueError(
+            f"a prompt has id {largest}, the model knows 0 to {model.config.vocab_size - 1}: "
+            "was it encoded with another tokenizer?"
+        )
+
+
+def _generator(seed: int | None, row: int, device: torch.device) -> torch.Generator:
+    generator = torch.Generator(device)
+    if seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(seed + row)
+    return generator

@@ -1,0 +1,81 @@
+"""What happened in a training run: kept for plots, for comparing runs, and for going on."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class History:
+    """What happened in a run, step by step, for plots and for going on."""
+
+    total_steps: int = 0
+    tokens_per_step: int = 0
+    passes: float = 0.0  # how many times the text is read in `total_steps`
+    bytes_per_token: float | None = None  # of the test text: turns loss per token into bits per byte
+    floor_bits_per_byte: float | None = None  # the lowest that any model can reach, where it is known
+    train_loss: list[float] = field(default_factory=list)  # one per step, nats per token
+    learning_rate: list[float] = field(default_factory=list)  # one per step
+    eval_step: list[int] = field(default_factory=list)  # steps done at each look at the test text
+    eval_loss: list[float] = field(default_factory=list)
+    test_loss: float | None = None  # of the weights that were kept, over the whole test text
+    seconds: float = 0.0
+    ended: str = ""  # why the run ended, in words
+
+    @property
+    def steps(self) -> int:
+        return len(self.train_loss)
+
+    @property
+    def eval_perplexity(self) -> list[float]:
+        return [math.exp(loss) for loss in self.eval_loss]
+
+    @property
+    def eval_bits_per_byte(self) -> list[float]:
+        return [self.in_bits_per_byte(loss) for loss in self.eval_loss]
+
+    @property
+    def floor_loss(self) -> float | None:
+        """The floor as nats per token of this run's tokenizer, or None where it is not known."""
+        if self.floor_bits_per_byte is None or self.bytes_per_token is None:
+            return None
+        return self.floor_bits_per_byte * self.bytes_per_token * math.log(2)
+
+    def in_bits_per_byte(self, loss: float) -> float:
+        """Loss per token, in nats, as bits per byte of text: comparable between tokenizers and scripts."""
+        return loss / math.log(2) / self.bytes_per_token if self.bytes_per_token else math.nan
+
+    def looks_since_best(self) -> int:
+        return len(self.eval_loss) - 1 - self.eval_loss.index(min(self.eval_loss)) if self.eval_loss else 0
+
+    def plan_in_words(self) -> str:
+        """What a run is going to do, for the reader to see before it starts."""
+        times = "once" if 0.95 < self.passes < 1.05 else f"{self.passes:.2g} times"
+        going_on = f", going on after step {self.steps}" if self.steps else ""
+        return f"{self.total_steps} steps of {self.tokens_per_step} tokens read the text {times}{going_on}"
+
+    def result_in_words(self) -> str:
+        """How a run ended, in one line."""
+        best = self.eval_step[self.eval_loss.index(min(self.eval_loss))]
+        kept = "" if best == self.steps else f" (weights of step {best}, the best on the test text)"
+        told = f"{self.ended} after {self.steps} steps, {self.seconds:.0f} s{kept}: test loss {self.test_loss:.3f}"
+        told += (
+            f", perplexity {math.exp(self.test_loss):.2f}, {self.in_bits_per_byte(self.test_loss):.3f} bits per byte"
+        )
+        if self.floor_loss:
+            told += f", {self.test_loss / self.floor_loss:.2f} × the floor"
+        return told
+
+    def save(self, path: str | Path) -> None:
+        """Write as JSON: beside, then in one move."""
+        path = Path(path)
+        beside = path.with_name(path.name + ".part")
+        beside.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        beside.replace(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> History:
+        return cls(**json.loads(Path(path).read_text(encoding="utf-8")))

@@ -1,0 +1,81 @@
+"""The settings of a training run, and sets of them for different machines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """Every number that a training run depends on. `dataclasses.replace(h, batch_size=8)` makes a changed copy."""
+
+    # the model
+    vocab_size: int = 2048  # of the tokenizer, where one is trained
+    emb_dim: int = 128
+    num_heads: int = 4
+    num_blocks: int = 4
+    num_kv_heads: int = 2
+    context_size: int = 256  # tokens
+    qk_norm: bool = True
+    # the run
+    batch_size: int = 16  # blocks of context_size tokens in one pass through the model
+    accumulation_steps: int = 1  # passes whose gradients are added up for one step
+    num_epochs: float = 6.0  # read the text at most so many times,
+    max_steps: int | None = 900  # and take at most so many steps; None: only num_epochs counts
+    optimizer: str = "muon"  # for the matrices inside the blocks (Jordan et al., 2024), or "adamw" for everything
+    learning_rate: float = 4e-3  # the highest; see `learning_rate_at`
+    warmup_fraction: float = 0.02  # of all steps: rise to the highest rate
+    decay_fraction: float = 0.4  # of all steps, at the end: fall to zero
+    weight_decay: float = 0.1
+    clip_norm: float = 1.0  # longest gradient that is followed in full
+    precision: str = "auto"  # "no" (float32), "bf16", "fp16", or what pays on the device
+    seed: int = 0
+    # looking and keeping
+    eval_every: int = 100  # steps between looks at the test text
+    eval_batches: int | None = 8  # how much of it is read then; the whole text is read at the end
+    patience: int = 4  # stop after so many looks without a better one
+    checkpoint_every: int = 100  # steps
+
+    def __post_init__(self):
+        for name in ("batch_size", "accumulation_steps", "num_epochs", "eval_every", "checkpoint_every", "patience"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be above 0")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise ValueError(f"max_steps={self.max_steps} must be at least 1, or None")
+        if self.optimizer not in ("muon", "adamw"):
+            raise ValueError(f"optimizer={self.optimizer!r} is not known: use 'muon' or 'adamw'")
+        if self.precision not in ("auto", "no", "bf16", "fp16"):
+            raise ValueError(f"precision={self.precision!r} is not known: use 'auto', 'no', 'bf16' or 'fp16'")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate={self.learning_rate} must be above 0; try 0.004")
+        for name in ("warmup_fraction", "decay_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)} is a share of all steps: it must lie between 0 and 1")
+
+
+PRESETS = {
+    "laptop": Hyperparameters(),  # about three minutes on two cores
+    "quick": Hyperparameters(emb_dim=96, num_blocks=3, num_heads=3, num_kv_heads=1, max_steps=300, eval_every=50),
+    "colab": Hyperparameters(  # some minutes on a T4
+        vocab_size=4096, emb_dim=384, num_heads=6, num_blocks=8, num_kv_heads=2, context_size=512, batch_size=32,
+        max_steps=2000, learning_rate=2e-3,
+    ),
+    "tiny": Hyperparameters(  # seconds: for tests
+        vocab_size=512, emb_dim=32, num_heads=2, num_blocks=2, num_kv_heads=1, context_size=64, batch_size=8,
+        max_steps=40, eval_every=10, eval_batches=2, checkpoint_every=10,
+    ),
+}  # fmt: skip
+
+
+def get_hyperparameters(preset: str = "laptop", **changes) -> Hyperparameters:
+    """The settings called "laptop", "quick", "colab" or "tiny", with any field changed by name.
+
+    >>> get_hyperparameters("laptop", batch_size=8).batch_size
+    8
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"preset {preset!r} is not known: there are {', '.join(PRESETS)}")
+    known = {f.name for f in fields(Hyperparameters)}
+    if unknown := set(changes) - known:
+        raise ValueError(f"no hyperparameter is called {sorted(unknown)[0]!r}: there are {', '.join(sorted(known))}")
+    return replace(PRESETS[preset], **changes)

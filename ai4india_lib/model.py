@@ -1,0 +1,354 @@
+"""ids → logits: a decoder-only transformer, to be read from top to bottom.
+
+One class serves training, cached generation, batching and fine-tuning. With `qk_norm=False` it computes what
+`LlamaForCausalLM` of `transformers` computes, with `qk_norm=True` what `Qwen3ForCausalLM` does.
+
+Papers: the transformer (Vaswani et al., 2017), pre-norm (Xiong et al., 2020), RMSNorm (Zhang & Sennrich, 2019), rotary
+positions (Su et al., 2021), grouped-query attention (Ainslie et al., 2023), SwiGLU (Shazeer, 2020), tied embeddings
+(Press & Wolf, 2017), query/key norm (Henry et al., 2020; per head as in Qwen3, 2025).
+
+Letters in shape comments: batch, time (new tokens), seen (tokens a query may look at), heads, kv_heads, head_dim.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Everything that fixes the shape of a model. Fields left at `None` are filled in from the others."""
+
+    vocab_size: int
+    emb_dim: int = 128  # width of the residual stream
+    num_heads: int = 4  # query heads
+    num_blocks: int = 4
+    pad_idx: int | None = None  # id of the padding token: its embedding stays untrained
+    num_kv_heads: int | None = None  # key/value heads, shared by groups of query heads; None: as many as num_heads
+    head_dim: int | None = None  # None: emb_dim // num_heads
+    mlp_dim: int | None = None  # None: 8/3 · emb_dim, so that SwiGLU's three matrices weigh as much as the usual two
+    context_size: int = 256  # the longest sequence the model is made for, in tokens
+    rope_theta: float = 10_000.0  # base of the rotary wavelengths
+    rope_scaling: dict | None = None  # Llama 3's stretching of long wavelengths; None: plain rotary positions
+    norm_eps: float = 1e-6
+    qk_norm: bool = True  # RMSNorm on each query and key head: lets the learning rate be higher
+    tie_embeddings: bool = True  # one table for reading and for writing tokens
+
+    def __post_init__(self):
+        for name in ("vocab_size", "emb_dim", "num_heads", "num_blocks", "context_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.head_dim is None:
+            if self.emb_dim % self.num_heads:
+                nearest = max(self.emb_dim // self.num_heads, 1) * self.num_heads
+                raise ValueError(
+                    f"emb_dim={self.emb_dim} is not divisible by num_heads={self.num_heads}: try emb_dim={nearest}"
+                )
+            object.__setattr__(self, "head_dim", self.emb_dim // self.num_heads)
+        if self.head_dim % 2:
+            raise ValueError(
+                f"head_dim={self.head_dim} is odd: rotary positions turn pairs of numbers, so make it even"
+            )
+        if self.num_kv_heads is None:
+            object.__setattr__(self, "num_kv_heads", self.num_heads)
+        if self.num_kv_heads < 1 or self.num_heads % self.num_kv_heads:
+            raise ValueError(
+                f"num_heads={self.num_heads} is not divisible by num_kv_heads={self.num_kv_heads}: "
+                "each key/value head serves an equal group of query heads"
+            )
+        if self.mlp_dim is None:
+            object.__setattr__(self, "mlp_dim", math.ceil(8 / 3 * self.emb_dim / 32) * 32)
+        if self.pad_idx is not None and not 0 <= self.pad_idx < self.vocab_size:
+            raise ValueError(f"pad_idx={self.pad_idx} is not an id of a vocabulary of {self.vocab_size}")
+
+
+class RMSNorm(nn.Module):
+    """Scale each vector to unit root-mean-square, then by a learned gain.
+
+    Unlike LayerNorm it neither subtracts the mean nor adds a bias (Zhang & Sennrich, 2019, eq. 4).
+
+    Shapes: (..., dim) -> (..., dim). Computed in float32 whatever the input's dtype: the mean of squares
+    of a long bfloat16 vector loses digits.
+    """
+
+    def __init__(self, dim: int, eps: float = 1e-6):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(dim))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = torch.rsqrt(x.float().square().mean(-1, keepdim=True) + self.eps)  # (..., 1)
+        return (x.float() * scale).to(x.dtype) * self.gain
+
+
+def rope_frequencies(config: DecoderConfig) -> Tensor:
+    """Angle per position step for each pair of a head's numbers, (head_dim / 2,), in radians (Su et al., 2021, §3.2.2).
+
+    With `rope_scaling` of type "llama3" slow turns are made `factor` times slower, fast ones are kept, and those
+    between are blended (Llama 3, 2024, as in `transformers`' `rope_type="llama3"`).
+    """
+    pair = torch.arange(0, config.head_dim, 2, dtype=torch.float32)
+    frequencies = 1.0 / config.rope_theta ** (pair / config.head_dim)
+    if config.rope_scaling is None:
+        return frequencies
+    scaling = config.rope_scaling
+    turns = scaling["original_max_position_embeddings"] * frequencies / (2 * math.pi)  # within the original context
+    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+    keep = ((turns - low) / (high - low)).clamp(0, 1)  # 0: stretch this wavelength, 1: keep it
+    return keep * frequencies + (1 - keep) * frequencies / scaling["factor"]
+
+
+def rope_tables(config: DecoderConfig) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of every position's angles, each (context_size, head_dim / 2)."""
+    angles = torch.outer(torch.arange(config.context_size, dtype=torch.float32), rope_frequencies(config))
+    return angles.cos(), angles.sin()
+
+
+def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn each pair (x[i], x[i + head_dim/2]) by its position's angle (half-rotation layout, as in `transformers`).
+
+    Shapes: x (batch, heads, time, head_dim); cos, sin (time, head_dim/2) or (batch, 1, time, head_dim/2).
+    """
+    first, second = x.chunk(2, dim=-1)  # each (batch, heads, time, head_dim/2)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+class KVCache:
+    """Keys and values of the tokens a model has already read, so that each is computed once.
+
+    Room for `max_length` tokens per row is taken at the start: keys and values are (batch, kv_heads, max_length,
+    head_dim) for every block. `lengths` (batch,) says how much of each row is filled; rows may differ.
+    """
+
+    def __init__(self, config: DecoderConfig, batch_size: int, max_length: int, *, device=None, dtype=torch.float32):
+        shape = (config.num_blocks, batch_size, config.num_kv_heads, max_length, config.head_dim)
+        self.keys = torch.zeros(shape, device=device, dtype=dtype)
+        self.values = torch.zeros(shape, device=device, dtype=dtype)
+        self.lengths = torch.zeros(batch_size, dtype=torch.long, device=device)
+        self.longest = 0  # max(lengths), kept as an int so that no step waits for the device
+        self.ragged = False  # do the rows' lengths differ?
+        self.max_length = max_length
+
+    def positions(self, time: int) -> Tensor:
+        """Positions of the next `time` tokens of each row: (batch, time), or (time,) where all rows agree.
+
+        Raises ValueError if they do not fit.
+        """
+        if self.longest + time > self.max_length:
+            raise ValueError(
+                f"the cache holds {self.max_length} tokens a row, {self.longest} are used, {time} more do not fit: "
+                f"make it with max_length={self.longest + time} or more, or roll it back"
+            )
+        steps = torch.arange(time, device=self.lengths.device)
+        return self.lengths[:, None] + steps if self.ragged else self.longest + steps
+
+    def update(self, block: int, keys: Tensor, values: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Store the new tokens' keys and values (batch, kv_heads, time, head_dim) and return all there are so far."""
+        seen = self.longest + keys.shape[2]
+        all_keys, all_values = self.keys[block, :, :, :seen], self.values[block, :, :, :seen]
+        if self.ragged:
+            index = positions[:, None, :, None].expand_as(keys)
+            all_keys.scatter_(2, index, keys.to(all_keys.dtype))
+            all_values.scatter_(2, index, values.to(all_values.dtype))
+        else:
+            all_keys[:, :, self.longest :] = keys
+            all_values[:, :, self.longest :] = values
+        return all_keys, all_values
+
+    def advance(self, count: int | Tensor) -> None:
+        """Count the new tokens as read: the same number for each row, or (batch,) numbers for rows that were padded."""
+        self.set_lengths(self.lengths + count)
+
+    def set_lengths(self, lengths: Tensor) -> None:
+        """Forget all but the first `lengths` (batch,) tokens of each row. What lies behind is overwritten later."""
+        if lengths.shape != self.lengths.shape:
+            raise ValueError(f"lengths has shape {tuple(lengths.shape)}, the cache has {len(self.lengths)} rows")
+        self.lengths = lengths
+        shortest, self.longest = (int(n) for n in lengths.aminmax())
+        self.ragged = shortest != self.longest
+        if shortest < 0 or self.longest > self.max_length:
+            raise ValueError(f"lengths {lengths.tolist()} do not lie between 0 and {self.max_length}")
+
+
+class MultiHeadAttention(nn.Module):
+    """Each token gathers from the tokens before it, in `num_heads` ways at once (Vaswani et al., 2017, §3.2).
+
+    Groups of `num_heads / num_kv_heads` query heads share one key/value head.
+    Shapes: (batch, time, emb_dim) -> (batch, time, emb_dim).
+    """
+
+    def __init__(self, config: DecoderConfig):
+        super().__init__()
+        self.num_heads, self.num_kv_heads, self.head_dim = config.num_heads, config.num_kv_heads, config.head_dim
+        self.query = nn.Linear(config.emb_dim, self.num_heads * self.head_dim, bias=False)
+        self.key = nn.Linear(config.emb_dim, self.num_kv_heads * self.head_dim, bias=False)
+        self.value = nn.Linear(config.emb_dim, self.num_kv_heads * self.head_dim, bias=False)
+        self.output = nn.Linear(self.num_heads * self.head_dim, config.emb_dim, bias=False)
+        self.query_norm = RMSNorm(self.head_dim, config.norm_eps) if config.qk_norm else nn.Identity()
+        self.key_norm = RMSNorm(self.head_dim, config.norm_eps) if config.qk_norm else nn.Identity()
+
+    def forward(self, x: Tensor, place: Place) -> Tensor:
+        batch, time, _ = x.shape
+        q = self.query(x).view(batch, time, self.num_heads, self.head_dim).transpose(1, 2)
+        k = self.key(x).view(batch, time, self.num_kv_heads, self.head_dim).transpose(1, 2)
+        v = self.value(x).view(batch, time, self.num_kv_heads, self.head_dim).transpose(1, 2)
+        q = rope(self.query_norm(q), place.cos, place.sin)  # (batch, heads, time, head_dim)
+        k = rope(self.key_norm(k), place.cos, place.sin)  # (batch, kv_heads, time, head_dim)
+        if place.cache is not None:
+            k, v = place.cache.update(place.block, k, v, place.positions)  # (batch, kv_heads, seen, head_dim)
+        if self.num_kv_heads != self.num_heads:
+            k = k.repeat_interleave(self.num_heads // self.num_kv_heads, dim=1)  # (batch, heads, seen, head_dim)
+            v = v.repeat_interleave(self.num_heads // self.num_kv_heads, dim=1)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=place.mask, is_causal=place.is_causal)
+        return self.output(mixed.transpose(1, 2).reshape(batch, time, -1))
+
+
+class MLP(nn.Module):
+    """SwiGLU: one matrix says what to write, another how much of it to let through (Shazeer, 2020, eq. 5).
+
+    Shapes: (..., emb_dim) -> (..., emb_dim).
+    """
+
+    def __init__(self, config: DecoderConfig):
+        super().__init__()
+        self.gate = nn.Linear(config.emb_dim, config.mlp_dim, bias=False)
+        self.up = nn.Linear(config.emb_dim, config.mlp_dim, bias=False)
+        self.down = nn.Linear(config.mlp_dim, config.emb_dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.silu(self.gate(x)) * self.up(x))
+
+
+class DecoderBlock(nn.Module):
+    """Attention, then MLP; each reads a normalised copy of the stream and adds its result to it (pre-norm)."""
+
+    def __init__(self, config: DecoderConfig):
+        super().__init__()
+        self.attention_norm = RMSNorm(config.emb_dim, config.norm_eps)
+        self.attention = MultiHeadAttention(config)
+        self.mlp_norm = RMSNorm(config.emb_dim, config.norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, place: Place) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), place)  # (batch, time, emb_dim)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+@dataclass
+class Place:
+    """Where the tokens of one forward pass stand: their angles, and what each may look at."""
+
+    cos: Tensor  # (time, head_dim/2), or (batch, 1, time, head_dim/2) where rows differ
+    sin: Tensor
+    is_causal: bool  # plain triangle from the first token on
+    mask: Tensor | None = None  # True where a query (row) may look at a key (column)
+    cache: KVCache | None = None
+    positions: Tensor | None = None
+    block: int = 0  # which block's part of the cache is in use
+
+
+class DecoderLanguageModel(nn.Module):
+    """Predict, at each position of a sequence of token ids, the next one.
+
+    The first five arguments and `more` are the fields of `DecoderConfig`:
+
+    >>> model = DecoderLanguageModel(vocab_size=4096, emb_dim=128, num_heads=4, num_blocks=4, pad_idx=0, num_kv_heads=2)
+    >>> model(torch.tensor([[5, 6, 7]])).shape
+    torch.Size([1, 3, 4096])
+    """
+
+    def __init__(self, vocab_size: int, emb_dim: int, num_heads: int, num_blocks: int, pad_idx: int | None, **more):
+        super().__init__()
+        config = DecoderConfig(vocab_size, emb_dim, num_heads, num_blocks, pad_idx, **more)
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.emb_dim, padding_idx=config.pad_idx)
+        self.blocks = nn.ModuleList(DecoderBlock(config) for _ in range(config.num_blocks))
+        self.norm = RMSNorm(config.emb_dim, config.norm_eps)
+        self.head = nn.Linear(config.emb_dim, config.vocab_size, bias=False)
+        self._initialise()
+        if config.tie_embeddings:
+            self.head.weight = self.embedding.weight
+        cos, sin = rope_tables(config)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+
+    @classmethod
+    def from_config(cls, config: DecoderConfig) -> DecoderLanguageModel:
+        return cls(**vars(config))
+
+    def _initialise(self) -> None:
+        """Normal weights of deviation 0.02; smaller where blocks add to the stream, so that it does not grow with depth
+        (GPT-2: Radford et al., 2019, §2.3). The first loss is then close to log(vocab_size)."""
+        for name, weight in self.named_parameters():
+            if weight.dim() == 2:
+                adds_to_stream = name.endswith(("output.weight", "down.weight"))
+                nn.init.normal_(weight, std=0.02 / math.sqrt(2 * self.config.num_blocks) if adds_to_stream else 0.02)
+        if self.config.pad_idx is not None:
+            nn.init.zeros_(self.embedding.weight[self.config.pad_idx].detach())
+
+    @property
+    def device(self) -> torch.device:
+        return self.embedding.weight.device
+
+    def num_parameters(self) -> int:
+        """How many numbers training may change; a tied table counts once."""
+        return sum(p.numel() for p in self.parameters())
+
+    def new_cache(self, batch_size: int, max_length: int) -> KVCache:
+        """An empty cache that fits this model's shape, device and dtype."""
+        weight = self.embedding.weight
+        return KVCache(self.config, batch_size, max_length, device=weight.device, dtype=weight.dtype)
+
+    def forward(self, ids: Tensor, cache: KVCache | None = None, *, lengths: Tensor | None = None) -> Tensor:
+        """Logits of the next token at each position: (batch, time) ids -> (batch, time, vocab_size).
+
+        With a `cache`, `ids` are the tokens that follow those already read, and the cache takes them up. `lengths`
+        (batch,) is for rows of different lengths, padded at their right end: how many of the `time` tokens of each row
+        count. Logits behind a row's end mean nothing.
+
+        Raises ValueError for more tokens than `context_size` or than the cache has room for.
+        """
+        return self.head(self.hidden(ids, cache, lengths=lengths))
+
+    def hidden(self, ids: Tensor, cache: KVCache | None = None, *, lengths: Tensor | None = None) -> Tensor:
+        """What `forward` computes before the vocabulary comes in: (batch, time, emb_dim), normalised."""
+        if ids.dim() != 2:
+            raise ValueError(f"ids has shape {tuple(ids.shape)}: expected (batch, time); for one text use ids[None]")
+        if lengths is not None and cache is None:
+            raise ValueError("lengths says what a cache should keep: give a cache, or leave lengths out")
+        place = self._place(ids.shape[1], cache)
+        x = self.embedding(ids)  # (batch, time, emb_dim)
+        for index, block in enumerate(self.blocks):
+            place.block = index
+            x = block(x, place)
+        if cache is not None:
+            cache.advance(ids.shape[1] if lengths is None else lengths)
+        return self.norm(x)
+
+    def _place(self, time: int, cache: KVCache | None) -> Place:
+        last = time if cache is None else cache.longest + time
+        if last > self.config.context_size:
+            raise ValueError(
+                f"{last} tokens are more than context_size={self.config.context_size}: "
+                "cut the text into shorter pieces, or train a model with a larger context_size"
+            )
+        cos, sin = self.cos.to(self.embedding.weight.dtype), self.sin.to(self.embedding.weight.dtype)
+        if cache is None or cache.longest == 0:
+            positions = None if cache is None else cache.positions(time)
+            return Place(cos[:time], sin[:time], is_causal=True, cache=cache, positions=positions)
+        positions = cache.positions(time)  # (time,) or (batch, time)
+        cos, sin = cos[positions], sin[positions]
+        if cache.ragged:
+            cos, sin = cos[:, None], sin[:, None]
+        if time == 1 and not cache.ragged:
+            return Place(cos, sin, is_causal=False, cache=cache, positions=positions)  # the newest token sees all
+        mask = (
+            torch.arange(last, device=positions.device) <= positions[..., None]
+        )  # (time, seen) or (batch, time, seen)
+        mask = mask[:, None] if cache.ragged else mask
+        return Place(cos, sin, is_causal=False, mask=mask, cache=cache, positions=positions)

@@ -1,0 +1,48 @@
+"""How the weights follow the gradient: the learning rate over time, AdamW, and Muon."""
+
+from __future__ import annotations
+
+import torch
+
+from .hyperparameters import Hyperparameters
+from .model import DecoderLanguageModel
+
+
+def learning_rate_at(step: int, total_steps: int, h: Hyperparameters) -> float:
+    """Warm-up, stable, decay (Hu et al., 2024, §4.1): a linear rise, a plateau, and a linear fall to zero at the end.
+
+    `step` counts from 0.
+    """
+    warmup = round(h.warmup_fraction * total_steps)
+    decay = round(h.decay_fraction * total_steps)
+    rise = (step + 1) / (warmup + 1)
+    fall = (total_steps - step) / (decay + 1)
+    return h.learning_rate * min(rise, 1.0, fall)
+
+
+def make_optimizers(model: DecoderLanguageModel, h: Hyperparameters) -> list[torch.optim.Optimizer]:
+    """AdamW (Loshchilov & Hutter, 2019), and with `optimizer="muon"` Muon for the matrices inside the blocks.
+
+    Muon turns each matrix's momentum into the nearest orthogonal matrix, so that all directions move alike (Jordan et
+    al., 2024); its steps are scaled to the size of AdamW's, so that one learning rate fits both (Liu et al., 2025, §2.2).
+    Gains are not decayed.
+    """
+    matrices = [p for p in model.blocks.parameters() if p.dim() == 2]
+    tables = list({id(p): p for p in (model.embedding.weight, model.head.weight)}.values())
+    gains = [p for p in model.parameters() if p.dim() < 2]
+    if h.optimizer == "adamw":
+        tables, matrices = tables + matrices, []
+    groups = [{"params": tables}, {"params": gains, "weight_decay": 0.0}]
+    fused = model.device.type in ("cpu", "cuda")
+    optimizers = [
+        torch.optim.AdamW(groups, h.learning_rate, betas=(0.9, 0.95), weight_decay=h.weight_decay, fused=fused)
+    ]
+    if matrices:
+        if not hasattr(torch.optim, "Muon"):
+            raise ValueError(
+                f"torch {torch.__version__} has no Muon: update to torch 2.9 or later, or use optimizer='adamw'"
+            )
+        optimizers.append(
+            torch.optim.Muon(matrices, h.learning_rate, weight_decay=h.weight_decay, adjust_lr_fn="match_rms_adamw")
+        )
+    return optimizers

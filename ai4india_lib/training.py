@@ -1,0 +1,361 @@
+"""batches + model → trained model + history.
+
+The loop: read a batch, predict each next token, follow the gradient of the loss; now and then look at the test text,
+keep the weights that were best on it, and write a checkpoint from which the same run can go on, bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import gather_object
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from .batches import TextLoader, count_text
+from .checkpoint import load_weights, replace_folder, save_weights
+from .device import keep_freed_memory, pick_device, pick_precision
+from .history import History
+from .hyperparameters import Hyperparameters, get_hyperparameters
+from .model import DecoderLanguageModel
+from .optimizers import learning_rate_at, make_optimizers
+
+
+def make_model(hyperparameters: Hyperparameters, tokenizer) -> DecoderLanguageModel:
+    """An untrained model for this tokenizer, its first weights drawn with the seed of `hyperparameters`."""
+    h = hyperparameters
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(h.seed)
+        return DecoderLanguageModel(
+            len(tokenizer), h.emb_dim, h.num_heads, h.num_blocks, tokenizer.pad_token_id,
+            num_kv_heads=h.num_kv_heads, context_size=h.context_size, qk_norm=h.qk_norm,
+        )  # fmt: skip
+
+
+def next_token_loss(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
+    """Cross-entropy in nats: logits (batch, time, vocab_size), targets (batch, time); −100 marks targets to leave out."""
+    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction=reduction, ignore_index=-100)
+
+
+@torch.no_grad()
+def compute_loss_and_perplexity(
+    model: nn.Module,
+    loader: Iterable[tuple[Tensor, Tensor]],
+    device: str | torch.device | None = None,
+    *,
+    max_batches: int | None = None,
+) -> tuple[float, float]:
+    """Mean loss per token, in nats, over a loader's batches, and its exponential, the perplexity.
+
+    Targets of −100 are left out. With several processes each reads its own part, and all get the mean of the whole.
+    Raises ValueError if the loader gives nothing.
+    """
+    device = torch.device(device) if device is not None else next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    total = torch.zeros(2, dtype=torch.float64, device="cpu" if device.type == "mps" else device)  # loss, tokens
+    for number, (inputs, targets) in enumerate(loader):
+        if number == max_batches:
+            break
+        targets = targets.to(device)
+        loss = next_token_loss(model(inputs.to(device)), targets, reduction="sum")
+        total += torch.stack([loss.to(total), (targets != -100).sum().to(total)])
+    model.train(was_training)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(total)
+    if not total[1]:
+        raise ValueError("the loader gave no tokens: is the text shorter than two tokens?")
+    loss = float(total[0] / total[1])
+    return loss, math.exp(min(loss, 700.0))
+
+
+def estimate_tokens(loader: TextLoader) -> float:
+    """Tokens in a loader's text: counted in a text of a few MB, else scaled up from its beginning."""
+    dataset = loader.dataset
+    sample = count_text(dataset.lines, dataset.tokenizer)
+    size = getattr(dataset.lines, "num_bytes", None)
+    if not sample.complete and size is None:
+        sample = count_text(dataset.lines, dataset.tokenizer, max_bytes=None)
+    return sample.tokens if sample.complete else size / sample.bytes_per_token
+
+
+def plan_steps(h: Hyperparameters, tokens: float, processes: int = 1) -> tuple[int, int, float]:
+    """(steps of a run, tokens per step, times a text of `tokens` tokens is read).
+
+    That is `num_epochs` passes over the text, but at most `max_steps` steps.
+    """
+    per_step = h.batch_size * h.context_size * h.accumulation_steps * processes
+    steps = max(1, math.ceil(h.num_epochs * tokens / per_step))
+    steps = steps if h.max_steps is None else min(steps, h.max_steps)
+    return steps, per_step, steps * per_step / tokens
+
+
+def train(
+    model: DecoderLanguageModel,
+    train_loader: TextLoader,
+    test_loader: TextLoader,
+    hyperparameters: Hyperparameters | None = None,
+    *,
+    folder: str | Path | None = None,
+    resume: bool = False,
+    device: str | torch.device | None = None,
+    floor_bits_per_byte: float | None = None,
+    progress: bool = True,
+    on_evaluation: Callable[[History], None] | None = None,
+) -> History:
+    """Train `model` in place; at the end it has the weights that were best on the test text.
+
+    Args:
+        hyperparameters: as from `get_hyperparameters`, whose "laptop" is the default.
+        folder: checkpoints go there, so that the run can be resumed (a fresh run replaces those of an older one);
+            None writes none.
+        resume: go on from the newest checkpoint in `folder`; starts afresh where there is none.
+        floor_bits_per_byte: the lowest possible loss, where the text's source is known; only kept for plots.
+        progress: say how often the text will be read, and show a progress bar.
+        on_evaluation: called with the history after each look at the test text, to draw or to print it.
+
+    Ctrl-C (or the notebook's stop button) ends the run after the current step, as the end of a run does: with a
+    checkpoint. Same seed, same machine, same number of threads: the same run. A resumed run repeats an
+    uninterrupted one bit for bit.
+    """
+    h = hyperparameters or get_hyperparameters()
+    run = _Run(model, train_loader, test_loader, h, Path(folder) if folder is not None else None, device)
+    if not (resume and run.load_checkpoint()):
+        run.plan(floor_bits_per_byte)
+    if progress and run.accelerator.is_main_process:
+        print(run.history.plan_in_words())
+    run.go(progress and run.accelerator.is_main_process, on_evaluation)
+    if progress and run.accelerator.is_main_process:
+        print(run.history.result_in_words())
+    return run.history
+
+
+class _Run:
+    """The state of one training run, and what can happen in it: a step, a look at the test text, a checkpoint."""
+
+    def __init__(self, model, train_loader, test_loader, h: Hyperparameters, folder: Path | None, device):
+        device = pick_device(device)
+        keep_freed_memory()
+        if not PartialState().use_distributed:
+            AcceleratorState._reset_state(reset_partial_state=True)  # else accelerate keeps the last run's settings
+        self.accelerator = Accelerator(
+            mixed_precision=pick_precision(device) if h.precision == "auto" else h.precision,
+            gradient_accumulation_steps=h.accumulation_steps,
+            cpu=device.type == "cpu",
+        )
+        self.h, self.folder = h, folder
+        self.train_loader, self.test_loader = train_loader, test_loader
+        self.plain_model = model.to(self.accelerator.device).train()
+        self.model, *self.optimizers = self.accelerator.prepare(model, *make_optimizers(model, h))
+        self.history = History()
+        self.best: dict[str, Tensor] = {}  # the weights that were best on the test text
+
+    def plan(self, floor_bits_per_byte: float | None) -> None:
+        """Look how long the texts are, and with that set the number of steps."""
+        test = count_text(self.test_loader.dataset.lines, self.test_loader.dataset.tokenizer)
+        steps, per_step, passes = plan_steps(self.h, estimate_tokens(self.train_loader), self.accelerator.num_processes)
+        self.history = History(steps, per_step, passes, test.bytes_per_token, floor_bits_per_byte)
+        if self.folder is not None and self.accelerator.is_main_process:
+            for old in self.folder.glob("step-*"):
+                shutil.rmtree(old)
+
+    def go(self, progress: bool, on_evaluation: Callable[[History], None] | None) -> None:
+        history, h = self.history, self.h
+        started = time.perf_counter() - history.seconds
+        batches = self._endless_batches()
+        bar = tqdm(total=history.total_steps, initial=history.steps, desc="training", unit="step", disable=not progress)
+        with bar, _interruptible() as interrupted:
+            if not history.eval_loss:
+                self._look(bar, on_evaluation)
+            while history.steps < history.total_steps and not interrupted and not self._is_getting_worse():
+                self._step(batches)
+                bar.update()
+                if history.steps % h.eval_every == 0 or history.steps == history.total_steps:
+                    self._look(bar, on_evaluation)
+                history.seconds = time.perf_counter() - started
+                if history.steps % h.checkpoint_every == 0 and history.steps < history.total_steps:
+                    self.save_checkpoint()
+            history.ended = self._why_ended()
+            self.save_checkpoint()
+        self._keep_best_weights()
+        history.test_loss, _ = compute_loss_and_perplexity(self.model, self.test_loader, self.accelerator.device)
+        history.seconds = time.perf_counter() - started
+        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)  # forward is the model's own again
+
+    def _is_getting_worse(self) -> bool:
+        return self.history.looks_since_best() >= self.h.patience
+
+    def _why_ended(self) -> str:
+        done, planned = self.history.steps, self.history.total_steps
+        if done == planned:
+            return "finished"
+        if self._is_getting_worse():
+            return (
+                f"stopped early: the last {self.h.patience} looks at the test text were not better than an earlier one"
+            )
+        return "interrupted: resume goes on from here"
+
+    def _step(self, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
+        """One step of the optimizers, over `accumulation_steps` batches."""
+        rate = learning_rate_at(self.history.steps, self.history.total_steps, self.h)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        losses = []
+        for _ in range(self.h.accumulation_steps):
+            inputs, targets = (x.to(self.accelerator.device) for x in next(batches))  # (batch, time) each
+            with self.accelerator.accumulate(self.model):
+                loss = next_token_loss(self.model(inputs), targets)
+                self.accelerator.backward(loss)
+                if self.accelerator.sync_gradients:
+                    self.accelerator.clip_grad_norm_(self.model.parameters(), self.h.clip_norm)
+                for optimizer in self.optimizers:
+                    optimizer.step()
+                    optimizer.zero_grad()
+            losses.append(loss.detach())
+        loss = self.accelerator.reduce(torch.stack(losses).mean(), "mean").item()
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss became {loss} at step {self.history.steps}: try a learning_rate below {self.h.learning_rate}"
+            )
+        self.history.train_loss.append(loss)
+        self.history.learning_rate.append(rate)
+
+    def _endless_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            empty = True
+            for batch in self.train_loader:
+                empty = False
+                yield batch
+            if empty and not self.history.train_loss:
+                raise ValueError("the training text gives no batch: it needs two tokens or more for each process")
+
+    def _look(self, bar: tqdm, on_evaluation: Callable[[History], None] | None) -> None:
+        """Read (some of) the test text, note the loss, and keep the weights if they are the best so far."""
+        history = self.history
+        loss, perplexity = compute_loss_and_perplexity(
+            self.model, self.test_loader, self.accelerator.device, max_batches=self.h.eval_batches
+        )
+        history.eval_step.append(history.steps)
+        history.eval_loss.append(loss)
+        if history.looks_since_best() == 0:
+            self.best = {name: p.detach().cpu().clone() for name, p in self.plain_model.named_parameters()}
+        bar.set_postfix_str(f"perplexity {perplexity:.2f}, bits per byte {history.in_bits_per_byte(loss):.3f}")
+        if on_evaluation is not None and self.accelerator.is_main_process:
+            on_evaluation(history)
+
+    def _keep_best_weights(self) -> None:
+        with torch.no_grad():
+            for name, p in self.plain_model.named_parameters():
+                p.copy_(self.best[name])
+
+    def save_checkpoint(self) -> None:
+        """Write all that the run needs to go on into a new folder, then drop the older ones."""
+        if self.folder is None:
+            return
+        positions = gather_object([self.train_loader.state_dict()])  # one of each process
+        if not self.accelerator.is_main_process:
+            return
+        scaler = self.accelerator.scaler
+        state = {
+            "hyperparameters": asdict(self.h),
+            "history": asdict(self.history),
+            "positions": positions,
+            "scaler": scaler.state_dict() if scaler is not None else None,
+        }
+
+        def write(beside: Path) -> None:
+            save_weights(self.plain_model, beside / "model.safetensors")
+            save_file(self.best, beside / "best.safetensors")
+            save_file(self._optimizer_tensors(), beside / "optimizers.safetensors")
+            (beside / "state.json").write_text(json.dumps(state), encoding="utf-8")
+
+        newest = self.folder / f"step-{self.history.steps:07d}"
+        replace_folder(newest, write)
+        for old in self.folder.glob("step-*"):
+            if old != newest:
+                shutil.rmtree(old, ignore_errors=True)
+
+    def load_checkpoint(self) -> bool:
+        """Bring back the newest checkpoint; False if there is none. Raises ValueError if it was of another run."""
+        found = sorted(self.folder.glob("step-*/state.json")) if self.folder is not None else []
+        if not found:
+            return False
+        source = found[-1].parent
+        state = json.loads((source / "state.json").read_text(encoding="utf-8"))
+        now = asdict(self.h)
+        if changed := sorted(name for name in now if state["hyperparameters"].get(name) != now[name]):
+            was = ", ".join(f"{name}={state['hyperparameters'].get(name)}" for name in changed)
+            raise ValueError(
+                f"the run in {self.folder} was started with {was}: use the same settings to resume it, or start a new "
+                "run in another folder"
+            )
+        if len(state["positions"]) != self.accelerator.num_processes:
+            raise ValueError(
+                f"the run in {self.folder} had {len(state['positions'])} processes, this one has "
+                f"{self.accelerator.num_processes}: resume it with as many"
+            )
+        load_weights(self.plain_model, source / "model.safetensors")
+        self.best = load_file(source / "best.safetensors")
+        self._load_optimizers(load_file(source / "optimizers.safetensors"))
+        self.history = History(**{**state["history"], "ended": "", "test_loss": None})
+        self.train_loader.load_state_dict(state["positions"][self.accelerator.process_index])
+        if state["scaler"] is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        return True
+
+    def _optimizer_tensors(self) -> dict[str, Tensor]:
+        """The optimizers' memories of each parameter, as "optimizer.parameter.name": safetensors keeps a flat dict."""
+        return {
+            f"{number}.{parameter}.{name}": value.detach().cpu().contiguous()
+            for number, optimizer in enumerate(self.optimizers)
+            for parameter, memory in optimizer.state_dict()["state"].items()
+            for name, value in memory.items()
+        }
+
+    def _load_optimizers(self, tensors: dict[str, Tensor]) -> None:
+        for number, optimizer in enumerate(self.optimizers):
+            memories: dict[int, dict[str, Tensor]] = {}
+            for key, value in tensors.items():
+                owner, parameter, name = key.split(".")
+                if int(owner) == number:
+                    memories.setdefault(int(parameter), {})[name] = value
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": memories, "param_groups": groups})
+
+
+@contextmanager
+def _interruptible() -> Iterator[list]:
+    """Let Ctrl-C wait until the step in hand is done: the list it gives is then no longer empty.
+
+    A second Ctrl-C interrupts at once. Outside of the main thread, where Python handles no signals, nothing changes.
+    """
+    asked: list = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def handle(number, frame):
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
