@@ -61,9 +61,9 @@ class PackedTextDataset(IterableDataset):
     `lines` is anything that can be iterated again and again, such as `corpus.TextLines` or a list. With
     `shuffle_buffer` > 0, each line is drawn at random from that many waiting ones, in another order in each `epoch`.
     Lines are dealt out in turn over `world_size` processes times the workers of a DataLoader: together they give each
-    line once. The last batch may have fewer rows. What is left at the end is shorter than a block: with `keep_last=True`
-    it comes as a batch of its own, (1, less than context_size), so that evaluation counts each token once; without, it is
-    dropped, unless the whole text is that short.
+    line once. The last batch may have fewer rows. What is left at the end is shorter than a block: with
+    `keep_last=True` it comes as a batch of its own, (1, less than context_size), so that evaluation counts each token
+    once; without, it is dropped, unless the whole text is that short.
 
     `state_dict` tells how far the stream has been read; after `load_state_dict` the next pass starts there and gives
     exactly the batches that were still to come. In a DataLoader use `batch_size=None`, or take `TextLoader`.
@@ -104,7 +104,7 @@ class PackedTextDataset(IterableDataset):
         return (worker.id + self.first_share) % worker.num_workers if worker else 0
 
     def state_dict(self) -> dict:
-        """Where the stream stands: the epoch, how many lines of its share are used up, and the ids left over from them."""
+        """Where the stream stands: the epoch, how many lines of its share are used up, and the ids left of them."""
         return {"epoch": self.epoch, "lines_used": self._lines_used, "left": self._left[self._left_from :]}
 
     def load_state_dict(self, state: dict) -> None:

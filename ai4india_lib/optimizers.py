@@ -24,8 +24,8 @@ def make_optimizers(model: DecoderLanguageModel, h: Hyperparameters) -> list[tor
     """AdamW (Loshchilov & Hutter, 2019), and with `optimizer="muon"` Muon for the matrices inside the blocks.
 
     Muon turns each matrix's momentum into the nearest orthogonal matrix, so that all directions move alike (Jordan et
-    al., 2024); its steps are scaled to the size of AdamW's, so that one learning rate fits both (Liu et al., 2025, §2.2).
-    Gains are not decayed.
+    al., 2024); its steps are scaled to the size of AdamW's, so that one learning rate fits both (Liu et al., 2025,
+    §2.2). Gains are not decayed.
     """
     matrices = [p for p in model.blocks.parameters() if p.dim() == 2]
     tables = list({id(p): p for p in (model.embedding.weight, model.head.weight)}.values())

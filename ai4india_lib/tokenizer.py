@@ -76,11 +76,11 @@ def train_tokenizer(
         min_frequency: a pair must occur this often to become an id.
 
     The text is brought to Unicode's NFC first, so that both spellings of क़ become one. From there nothing is lost:
-    `tokenizer.decode(ids, skip_special_tokens=True)` is `unicodedata.normalize("NFC", text)`, for every text. (The tables
-    of `tokenizers` are of 2016: marks younger than that, as the Telugu nukta U+0C3C, stay in the order typed.)
+    `tokenizer.decode(ids, skip_special_tokens=True)` is `unicodedata.normalize("NFC", text)`, for every text. (The
+    tables of `tokenizers` are of 2016: marks younger than that, as the Telugu nukta U+0C3C, stay in the order typed.)
 
-    `tokenizer(text)` puts the begin token first, as models are trained, and reads "<|end|>" in `text` as the end token. For text from strangers
-    pass `split_special_tokens=True`, or use `encode_lines`: then it is seven plain characters.
+    `tokenizer(text)` puts the begin token first, as models are trained, and reads "<|end|>" in `text` as the end token.
+    For text from strangers pass `split_special_tokens=True`, or use `encode_lines`: then it is seven plain characters.
     Padding goes to the left, where generation needs it.
     """
     _refuse_single_string(lines)

@@ -47,7 +47,7 @@ def make_model(hyperparameters: Hyperparameters, tokenizer) -> DecoderLanguageMo
 
 
 def next_token_loss(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
-    """Cross-entropy in nats: logits (batch, time, vocab_size), targets (batch, time); −100 marks targets to leave out."""
+    """Cross-entropy in nats of logits (batch, time, vocab_size); targets (batch, time), −100 where to leave one out."""
     return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction=reduction, ignore_index=-100)
 
 

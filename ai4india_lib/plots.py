@@ -1,0 +1,90 @@
+"""The course's pictures, with fonts that draw Indian scripts."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib import font_manager
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from .history import History
+
+# scripts whose fonts lie on PyPI as fontpkg-noto-sans-…; those that are not installed are passed over
+FONT_PACKAGES = ("devanagari", "tamil", "telugu", "bengali", "gujarati", "kannada", "malayalam", "arabic", "gurmukhi")
+BLUE, ORANGE, GREEN, GREY = "#1f5fa8", "#d95f02", "#1b8a5a", "#8a8a8a"
+
+
+def use_indic_fonts() -> list[str]:
+    """Let matplotlib draw Devanagari, and the other scripts whose Noto fonts are installed; returns the fonts' names.
+
+    The fonts come from PyPI packages (`fontpkg-noto-sans-devanagari` and its sisters), never from the system.
+    Matplotlib before 3.11 draws the letters but not their conjuncts: that raises a RuntimeError.
+    """
+    version = tuple(int(part) for part in mpl.__version__.split(".")[:2])
+    if version < (3, 11):
+        raise RuntimeError(f"matplotlib {mpl.__version__} breaks conjuncts such as क्ष: pip install 'matplotlib>=3.11'")
+    names = []
+    for script in FONT_PACKAGES:
+        try:
+            package = importlib.import_module(f"fontpkg_noto_sans_{script}")
+        except ModuleNotFoundError:
+            continue
+        for file in sorted(Path(package.__file__).parent.rglob("*.ttf")):
+            font_manager.fontManager.addfont(file)
+            names.append(font_manager.FontProperties(fname=file).get_name())
+    names = list(dict.fromkeys(names))
+    if not names:
+        raise RuntimeError("no font for an Indian script is installed: pip install fontpkg-noto-sans-devanagari")
+    mpl.rcParams["font.family"] = ["DejaVu Sans", *names]  # Latin first, then whichever font has the letter
+    mpl.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110})
+    return names
+
+
+def plot_history(history: History, axes: Axes | None = None, *, title: str | None = None) -> Axes:
+    """Perplexity over the steps of a run, on training and on test text, with the floor where it is known."""
+    axes = axes or plt.subplots(figsize=(7, 4), layout="constrained")[1]
+    steps = range(1, history.steps + 1)
+    axes.plot(steps, Tensor(history.train_loss).exp(), color=BLUE, alpha=0.35, lw=1, label="training batches")
+    axes.plot(history.eval_step, history.eval_perplexity, "o-", color=ORANGE, ms=3.5, label="test text")
+    if history.floor_loss is not None:
+        floor = float(Tensor([history.floor_loss]).exp())
+        axes.axhline(floor, color=GREEN, ls="--", lw=1.2, label=f"floor: no model can go below {floor:.2f}")
+        title = title or "Perplexity falls towards the floor"
+    axes.set(yscale="log", xlabel="step", ylabel="perplexity (log scale)", title=title or "Perplexity falls")
+    axes.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.legend(frameon=False)
+    return axes
+
+
+def plot_attention(
+    weights: Tensor, tokens: Sequence[str], axes: Axes | None = None, *, title: str = "Who looks at whom"
+) -> Axes:
+    """One head's attention weights, (time, time), as a heat map: each row shows where one token looks.
+
+    Raises ValueError if there are not as many tokens as rows and columns.
+    """
+    time = len(tokens)
+    if weights.shape != (time, time):
+        raise ValueError(f"weights has shape {tuple(weights.shape)}, but {time} tokens need ({time}, {time})")
+    side = max(3.5, 0.45 * time + 1.5)
+    axes = axes or plt.subplots(figsize=(side, side), layout="constrained")[1]
+    axes.imshow(weights.detach().float().cpu(), cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(time), tokens, rotation=45, ha="right")
+    axes.set_yticks(range(time), tokens)
+    axes.set(xlabel="looked at", ylabel="looking", title=title)
+    return axes
+
+
+def save_figure(axes: Axes, path: str | Path) -> Path:
+    """Write the picture that `axes` is part of as PNG, beside its place first; close it, and return the path."""
+    path = Path(path)
+    beside = path.with_name(path.stem + ".part.png")
+    axes.figure.savefig(beside, dpi=150)
+    beside.replace(path)
+    plt.close(axes.figure)
+    return path
