@@ -85,6 +85,8 @@ class Telling:
         """The word behind a name of the plot; drawn at its first use, the same ever after."""
         if name not in self.drawn:
             options = self.language.options(self.plot.sources[name], self)
+            if not options:
+                raise ValueError(f"the plot {self.plot.name!r} has no word left for {name!r}: all are in use")
             self.drawn[name] = options[self.choose(f"{self.plot.name}.{name}", len(options))]
         return self.drawn[name]
 
@@ -147,6 +149,7 @@ class Language:
         for plot in self.plots.values():  # what shared.txt declares holds in every plot that does not declare it anew
             plot.sources = self.shared.sources | plot.sources
             plot.facts = self.shared.facts | plot.facts
+            plot.keep_apart()
         self._tagged: dict[tuple[str, ...], list[Word]] = {}
 
     def tagged(self, *tags: str) -> list[Word]:
@@ -164,8 +167,8 @@ class Language:
             options = [self.words[text] for text in telling.word(source.owner).features[source.feature]]
         else:
             options = self.tagged(*source.tags)
-        if source.different_from:
-            taken = {telling.word(name).text for name in source.different_from}
+        taken = {telling.drawn[name].text for name in source.different_from if name in telling.drawn}
+        if taken:
             options = [word for word in options if word.text not in taken]
         return options
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 NAME = r"(?P<name>[^()=]+?)\s*(?:\((?P<fact>\w+)\))?"
@@ -88,6 +88,16 @@ class Plot:
     facts: dict[str, str] = field(default_factory=dict)
     told: list[Block] = field(default_factory=list)
     blocks: dict[str, Block] = field(default_factory=dict)
+
+    def keep_apart(self) -> None:
+        """Makes `a - b` hold both ways: whichever of the two is drawn later, is never the word of the other."""
+        for name, source in list(self.sources.items()):
+            for other in source.different_from:
+                if other not in self.sources:
+                    raise FrameError(f"{self.name}: {name!r} is to differ from {other!r}, which is not declared")
+                partner = self.sources[other]
+                if name not in partner.different_from:
+                    self.sources[other] = replace(partner, different_from=(*partner.different_from, name))
 
 
 def parse_line(line: str, what: str) -> tuple[Part, ...]:

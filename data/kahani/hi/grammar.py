@@ -66,6 +66,8 @@ def form_of(word: Word, *, plural: bool = False, oblique: bool = False) -> str:
 
 def agree_word(word: str, gender: str, plural: bool, *, nasal: bool = False, oblique: bool = False) -> str:
     """One word, given in the masculine singular, made to agree. `nasal`: it ends a verb, so गई becomes गईं in the plural."""
+    if "-" in word:  # सीधा-सादा -> सीधी-सादी
+        return "-".join(agree_word(part, gender, plural, nasal=nasal, oblique=oblique) for part in word.split("-"))
     if word == "है":
         return "हैं" if plural else "है"
     if word.endswith("ूँगा") or word.endswith("ऊँगा"):  # first person: मैं जाऊँगा, and also when an elder speaks
