@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .frames import Call, OneOf, Part, Plot, Slot, Source, read_plot
+from .frames import Block, Call, OneOf, Part, Plot, Slot, Source, read_plot
 
 HERE = Path(__file__).parent
 
@@ -70,7 +70,7 @@ class Telling:
         names = list(language.plots)
         self.plot = language.plots[names[self.choose("plot", len(names))]]
         for block in self.plot.told:
-            self.say_block(block.name)
+            self.say_block(block)
             self.write(" ")
 
     def choose(self, what: str, options: int) -> int:
@@ -107,13 +107,12 @@ class Telling:
             elif isinstance(part, Slot):
                 self.write(self.language.grammar.fill(part.text, self))
             elif isinstance(part, Call):
-                self.say_block(part.block)
+                self.say_block(self.plot.blocks.get(part.block) or self.language.shared.blocks[part.block])
             else:
                 self.say(part.options[self.choose(part.what, len(part.options))])
 
-    def say_block(self, name: str) -> None:
-        """Says one line of a block of this plot or of the shared ones, and files it if the block is named as a fact."""
-        block = self.plot.blocks.get(name) or self.language.shared.blocks[name]
+    def say_block(self, block: Block) -> None:
+        """Says one line of a block, and files it under the block's fact if it has one."""
         start = len(self.pieces)
         self.say((block.lines,))
         if block.fact and (said := self.language.grammar.finish("".join(self.pieces[start:]))):

@@ -186,9 +186,10 @@ def read_plot(path: Path) -> Plot:
         if not options:
             raise FrameError(f"{path.name}: the block {match['name']!r} has no lines")
         block = Block(match["name"], match["fact"], OneOf(f"{path.stem}/{match['name']}", tuple(options)))
-        if block.name in plot.blocks:
-            raise FrameError(f"{path.name}: there are two blocks with the name {block.name!r}")
-        plot.blocks[block.name] = block
         if match["mark"] == "==":
             plot.told.append(block)
+        elif block.name in plot.blocks:
+            raise FrameError(f"{path.name}: there are two blocks ++ {block.name}")
+        else:
+            plot.blocks[block.name] = block
     return plot
