@@ -19,8 +19,9 @@ Every public name can be imported from here.
 
 from .batches import PackedTextDataset, TextLoader, TextStatistics, count_text, download_and_prepare_data
 from .checkpoint import load_model, save_model
-from .corpus import CorpusError, DownloadError, TextLines, download, extract, read_about, train_and_test_lines
+from .corpus import CorpusError, TextLines, extract, read_about, train_and_test_lines
 from .device import pick_device, pick_precision
+from .download import DownloadError, download
 from .generation import Sampling, filter_logits, generate, generate_steps, generate_text, prefill, stream_text
 from .history import History
 from .hyperparameters import Hyperparameters, get_hyperparameters
