@@ -12,13 +12,16 @@
     optimizers       learning rate over time, AdamW, Muon
     training         batches + model → trained model + history
     generation       prompt → text
+    checks           feedback for the exercises of the lessons
     plots            the course's pictures
 
 Every public name can be imported from here.
 """
 
+from . import plots
 from .batches import PackedTextDataset, TextLoader, TextStatistics, count_text, download_and_prepare_data
 from .checkpoint import load_model, save_model
+from .checks import check
 from .corpus import CorpusError, TextLines, extract, read_about, train_and_test_lines
 from .device import pick_device, pick_precision
 from .download import DownloadError, download
