@@ -93,7 +93,7 @@ def load_model(model_name: str | Path, device: str | torch.device | None = None,
     """
     source = model_folder(model_name, folder)
     if not (source / "config.json").is_file():
-        known = sorted(path.parent.name for path in Path(folder).glob("*/config.json"))
+        known = sorted(path.parent.name for path in Path(folder).glob("[!.]*/config.json"))
         hint = (
             f"there are: {', '.join(known)}" if known else "none is there yet: python -m ai4india_lib train makes one"
         )
@@ -110,8 +110,10 @@ def load_model(model_name: str | Path, device: str | torch.device | None = None,
 def model_folder(model_name: str | Path, folder: str | Path = MODELS) -> Path:
     """`models/<model_name>`; a path with several parts, or the path of an existing model folder, as it is."""
     path = Path(model_name).expanduser()
-    if not str(model_name).strip() or path.name in ("", "..") or str(model_name) == ".":
+    if not str(model_name).strip() or path.name in ("", ".."):
         raise ValueError(f"model name {str(model_name)!r} names no folder: use a name such as kahani-hi")
+    if "\\" in path.name:  # on Windows it parts folders, and never gets here
+        raise ValueError(f"model name {str(model_name)!r} has a backslash: write / between folders")
     in_models = Path(folder) / path
     if path.is_absolute() or len(path.parts) > 1 or str(model_name).startswith("."):
         return path
@@ -174,7 +176,8 @@ def read_config(path: Path) -> DecoderConfig:
     kind = told.get("model_type")
     if kind not in ("llama", "qwen3"):
         raise ValueError(f"{path} describes a model of type {kind!r}: this library computes llama and qwen3")
-    switched_on = [name for name in ("attention_bias", "mlp_bias", "use_sliding_window") if told.get(name)]
+    unknown_here = ("attention_bias", "mlp_bias", "use_sliding_window", "quantization_config")
+    switched_on = [name for name in unknown_here if told.get(name)]
     if switched_on or told.get("hidden_act", "silu") != "silu":
         odd = switched_on or [f"hidden_act={told['hidden_act']}"]
         raise ValueError(f"{path} asks for {', '.join(odd)}, which this library does not compute")
@@ -182,13 +185,17 @@ def read_config(path: Path) -> DecoderConfig:
     theta, rope_type = rope.get("rope_theta"), rope.get("rope_type", rope.get("type", "default"))
     if rope_type not in ("default", "llama3"):
         raise ValueError(f"{path} asks for rotary positions of type {rope_type!r}: default and llama3 are known here")
-    heads = told["num_attention_heads"]
+    needed = ("vocab_size", "hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size")
+    needed += ("max_position_embeddings", "rms_norm_eps")
+    if absent := [name for name in needed if told.get(name) is None]:
+        raise ValueError(f"{path} does not say {', '.join(absent)}: it is not a whole config.json of a {kind} model")
+    heads, pad = told["num_attention_heads"], told.get("pad_token_id")
     return DecoderConfig(
         vocab_size=told["vocab_size"],
         emb_dim=told["hidden_size"],
         num_heads=heads,
         num_blocks=told["num_hidden_layers"],
-        pad_idx=told.get("pad_token_id"),
+        pad_idx=pad if pad in range(told["vocab_size"]) else None,  # some published models say -1 for "none"
         num_kv_heads=told.get("num_key_value_heads") or heads,
         head_dim=told.get("head_dim") or (128 if kind == "qwen3" else told["hidden_size"] // heads),
         mlp_dim=told["intermediate_size"],
@@ -207,6 +214,8 @@ def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
     If `write` fails, `target` is as it was. A new `target` appears in one move; in an old one each file is replaced in
     one move, `config.json` last, and files that `write` did not make stay.
     """
+    if target.is_file():
+        raise FileExistsError(f"{target} is a file: a model needs a folder of that name, so move it or choose another")
     beside = target.with_name(f".{target.name}.part")
     shutil.rmtree(beside, ignore_errors=True)  # what a killed process left
     beside.mkdir(parents=True)
@@ -258,7 +267,8 @@ def _read_weights(source: Path) -> dict[str, Tensor]:
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            # clone: otherwise the tensors stay tied to the file, and Windows could not replace it while they live
+            return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} cannot be read ({error}): it is missing or damaged; copy or train it anew") from error
 

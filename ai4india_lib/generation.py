@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .device import pick_device
 from .model import DecoderLanguageModel, KVCache
 from .tokenizer import encode_prompt
 
@@ -32,14 +33,16 @@ class Sampling:
     def __post_init__(self):
         if not self.temperature >= 0:
             raise ValueError(f"temperature={self.temperature} must be 0 (greedy) or more; usual values are 0.5 to 1.2")
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k={self.top_k} must be at least 1, or None to keep all tokens")
+        if self.top_k is not None and (not isinstance(self.top_k, int) or self.top_k < 1):
+            raise ValueError(f"top_k={self.top_k} must be a whole number of at least 1, or None to keep all tokens")
         for name in ("top_p", "min_p"):
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:
                 raise ValueError(f"{name}={value} is a probability: it must be above 0 and at most 1")
         if not self.repetition_penalty > 0:
             raise ValueError(f"repetition_penalty={self.repetition_penalty} must be above 0; 1 does nothing")
+        if self.seed is not None and not isinstance(self.seed, int):
+            raise ValueError(f"seed={self.seed!r} must be a whole number, or None for another text each time")
 
 
 def filter_logits(logits: Tensor, sampling: Sampling, used: Iterable[int] = ()) -> Tensor:
@@ -110,23 +113,28 @@ def generate_steps(
     """Write on all prompts together; each step yields one new id per prompt, None for those that have ended.
 
     A text ends after one of `stop_ids` (which is yielded too) or after `max_new_tokens`. Each text draws from its own
-    random numbers, so that it does not depend on the others. When a text outgrows the model's `context_size`, its older
-    half is forgotten.
+    random numbers (of seed + its row), so that it does not depend on the others. Of a prompt longer than the model's
+    `context_size` the end is read; when a text outgrows it, its older half is forgotten.
     """
     _check_prompts(model, prompts)
+    if max_new_tokens < 0:
+        raise ValueError(f"cannot write {max_new_tokens} tokens: the number of new tokens must be 0 or more")
     sampling, stop_ids = sampling or Sampling(), set(stop_ids)
     context = model.config.context_size
     texts = [list(ids) for ids in prompts]
     generators = [_generator(sampling.seed, row, model.device) for row in range(len(prompts))]
     alive = [True] * len(prompts)
-    cache, logits = None, None
+    starts = [max(len(ids) - context, 0) for ids in texts]  # where the part of each text begins that is remembered
+    room = min(context, max(map(len, texts)) + max_new_tokens)
+    cache = None
     for _ in range(max_new_tokens):
         if cache is None or cache.longest == cache.max_length:
-            room = min(context, max(map(len, texts)) + max_new_tokens)
-            keep = context if cache is None else context // 2
+            for row, ids in enumerate(texts):
+                if len(ids) - starts[row] > context:
+                    starts[row] = len(ids) - max(context // 2, 1)
             cache = model.new_cache(len(texts), room)
-            logits = prefill(model, cache, [ids[-keep:] for ids in texts])
-        elif logits is None:
+            logits = prefill(model, cache, [ids[start:] for ids, start in zip(texts, starts, strict=True)])
+        else:
             newest = torch.tensor([ids[-1:] for ids in texts], device=model.device)  # (batch, 1)
             logits = model(newest, cache)[:, -1]  # (batch, vocab_size)
         step: list[int | None] = [None] * len(texts)
@@ -137,7 +145,6 @@ def generate_steps(
                 step[row] = token
                 alive[row] = token not in stop_ids
         yield step
-        logits = None
         if not any(alive):
             return
 
@@ -169,15 +176,16 @@ def stream_text(
     """
     prompt = encode_prompt(tokenizer, start_string)
     stops = {tokenizer.eos_token_id, tokenizer.pad_token_id}
-    written, shown = list(prompt), len(tokenizer.decode(prompt, skip_special_tokens=True))
     settings = {"max_new_tokens": max_length, "sampling": Sampling(**sampling), "stop_ids": stops}
+    before, waiting = prompt, []  # ids shown last, which say whether a blank belongs before the next, and not shown yet
     for (token,) in generate_steps(model, [prompt], **settings):
-        written.append(token)
-        text = tokenizer.decode(written, skip_special_tokens=True)
-        if not text.endswith("\ufffd"):  # else: some bytes of a character are still to come
-            yield text[shown:]
-            shown = len(text)
-    yield tokenizer.decode(written, skip_special_tokens=True)[shown:]
+        waiting.append(token)
+        piece = _decode_after(tokenizer, before, waiting)
+        if piece and not piece.endswith("\ufffd"):  # else: some bytes of a character are still to come
+            yield piece
+            before, waiting = waiting, []
+    if rest := _decode_after(tokenizer, before, waiting).rstrip("\ufffd"):  # cut off within a character: leave it out
+        yield rest
 
 
 def generate_text(
@@ -195,19 +203,25 @@ def generate_text(
     `sampling` are the fields of `Sampling`. The model is moved to `device` if one is given.
     """
     if device is not None:
-        model = model.to(device)
+        model = model.to(pick_device(device))
     return start_string + "".join(stream_text(model, start_string, tokenizer, max_length, **sampling))
+
+
+def _decode_after(tokenizer, before: list[int], ids: list[int]) -> str:
+    """Text of `ids` where it stands after `before`: some tokenizers drop the blank at the start of a text."""
+    start = tokenizer.decode(before, skip_special_tokens=True)
+    return tokenizer.decode(before + ids, skip_special_tokens=True)[len(start) :]
 
 
 def _check_prompts(model: DecoderLanguageModel, prompts: list[list[int]]) -> None:
     if not prompts or not all(prompts):
         raise ValueError("nothing to write on: each prompt needs at least one id, such as the begin token")
-    largest = max(max(ids) for ids in prompts)
-    if largest >= model.config.vocab_size:
-        raise ValueError(
-            f"a prompt has id {largest}, the model knows 0 to {model.config.vocab_size - 1}: "
-            "was it encoded with another tokenizer?"
-        )
+    for token in (min(map(min, prompts)), max(map(max, prompts))):
+        if not 0 <= token < model.config.vocab_size:
+            raise ValueError(
+                f"a prompt has id {token}, the model knows 0 to {model.config.vocab_size - 1}: "
+                "was it encoded with another tokenizer?"
+            )
 
 
 def _generator(seed: int | None, row: int, device: torch.device) -> torch.Generator:

@@ -40,31 +40,29 @@ class DecoderConfig:
     tie_embeddings: bool = True  # one table for reading and for writing tokens
 
     def __post_init__(self):
-        for name in ("vocab_size", "emb_dim", "num_heads", "num_blocks", "context_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        sizes = "vocab_size emb_dim num_heads num_blocks num_kv_heads head_dim mlp_dim context_size"
+        for name, value in ((name, getattr(self, name)) for name in sizes.split()):
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
         if self.head_dim is None:
             if self.emb_dim % self.num_heads:
-                nearest = max(self.emb_dim // self.num_heads, 1) * self.num_heads
-                raise ValueError(
-                    f"emb_dim={self.emb_dim} is not divisible by num_heads={self.num_heads}: try emb_dim={nearest}"
-                )
+                told = f"emb_dim={self.emb_dim} is not divisible by num_heads={self.num_heads}"
+                raise ValueError(f"{told}: try emb_dim={-(-self.emb_dim // self.num_heads) * self.num_heads}")
             object.__setattr__(self, "head_dim", self.emb_dim // self.num_heads)
         if self.head_dim % 2:
-            raise ValueError(
-                f"head_dim={self.head_dim} is odd: rotary positions turn pairs of numbers, so make it even"
-            )
+            raise ValueError(f"head_dim={self.head_dim} is odd: rotary positions turn pairs, so make it even")
         if self.num_kv_heads is None:
             object.__setattr__(self, "num_kv_heads", self.num_heads)
-        if self.num_kv_heads < 1 or self.num_heads % self.num_kv_heads:
-            raise ValueError(
-                f"num_heads={self.num_heads} is not divisible by num_kv_heads={self.num_kv_heads}: "
-                "each key/value head serves an equal group of query heads"
-            )
+        if self.num_heads % self.num_kv_heads:
+            told = f"num_heads={self.num_heads} is not divisible by num_kv_heads={self.num_kv_heads}"
+            raise ValueError(f"{told}: each key/value head serves an equal group of query heads")
         if self.mlp_dim is None:
             object.__setattr__(self, "mlp_dim", math.ceil(8 / 3 * self.emb_dim / 32) * 32)
         if self.pad_idx is not None and not 0 <= self.pad_idx < self.vocab_size:
             raise ValueError(f"pad_idx={self.pad_idx} is not an id of a vocabulary of {self.vocab_size}")
+        needed = {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings", "rope_type"}
+        if self.rope_scaling is not None and not needed <= set(self.rope_scaling):
+            raise ValueError(f"rope_scaling lacks {sorted(needed - set(self.rope_scaling))}; None: plain positions")
 
 
 class RMSNorm(nn.Module):
@@ -127,8 +125,7 @@ class KVCache:
 
     def __init__(self, config: DecoderConfig, batch_size: int, max_length: int, *, device=None, dtype=torch.float32):
         shape = (config.num_blocks, batch_size, config.num_kv_heads, max_length, config.head_dim)
-        self.keys = torch.zeros(shape, device=device, dtype=dtype)
-        self.values = torch.zeros(shape, device=device, dtype=dtype)
+        self.keys, self.values = (torch.zeros(shape, device=device, dtype=dtype) for _ in range(2))
         self.lengths = torch.zeros(batch_size, dtype=torch.long, device=device)
         self.longest = 0  # max(lengths), kept as an int so that no step waits for the device
         self.ragged = False  # do the rows' lengths differ?
@@ -140,10 +137,8 @@ class KVCache:
         Raises ValueError if they do not fit.
         """
         if self.longest + time > self.max_length:
-            raise ValueError(
-                f"the cache holds {self.max_length} tokens a row, {self.longest} are used, {time} more do not fit: "
-                f"make it with max_length={self.longest + time} or more, or roll it back"
-            )
+            told = f"the cache holds {self.max_length} tokens a row, {self.longest} are used, {time} more do not fit"
+            raise ValueError(f"{told}: make it with max_length={self.longest + time} or more, or roll it back")
         steps = torch.arange(time, device=self.lengths.device)
         return self.lengths[:, None] + steps if self.ragged else self.longest + steps
 
@@ -162,17 +157,19 @@ class KVCache:
 
     def advance(self, count: int | Tensor) -> None:
         """Count the new tokens as read: the same number for each row, or (batch,) numbers for rows that were padded."""
-        self.set_lengths(self.lengths + count)
+        if isinstance(count, int):
+            self.lengths, self.longest = self.lengths + count, self.longest + count
+        else:
+            self.set_lengths(self.lengths + count)
 
     def set_lengths(self, lengths: Tensor) -> None:
         """Forget all but the first `lengths` (batch,) tokens of each row. What lies behind is overwritten later."""
         if lengths.shape != self.lengths.shape:
             raise ValueError(f"lengths has shape {tuple(lengths.shape)}, the cache has {len(self.lengths)} rows")
-        self.lengths = lengths
-        shortest, self.longest = (int(n) for n in lengths.aminmax())
-        self.ragged = shortest != self.longest
-        if shortest < 0 or self.longest > self.max_length:
+        shortest, longest = (int(n) for n in lengths.aminmax())
+        if shortest < 0 or longest > self.max_length:
             raise ValueError(f"lengths {lengths.tolist()} do not lie between 0 and {self.max_length}")
+        self.lengths, self.longest, self.ragged = lengths.to(self.lengths), longest, shortest != longest
 
 
 class MultiHeadAttention(nn.Module):
@@ -201,11 +198,9 @@ class MultiHeadAttention(nn.Module):
         k = rope(self.key_norm(k), place.cos, place.sin)  # (batch, kv_heads, time, head_dim)
         if place.cache is not None:
             k, v = place.cache.update(place.block, k, v, place.positions)  # (batch, kv_heads, seen, head_dim)
-        if self.num_kv_heads != self.num_heads:
-            k = k.repeat_interleave(self.num_heads // self.num_kv_heads, dim=1)  # (batch, heads, seen, head_dim)
-            v = v.repeat_interleave(self.num_heads // self.num_kv_heads, dim=1)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=place.mask, is_causal=place.is_causal)
-        return self.output(mixed.transpose(1, 2).reshape(batch, time, -1))
+        grouped = self.num_kv_heads != self.num_heads
+        mixed = F.scaled_dot_product_attention(q, k, v, place.mask, is_causal=place.is_causal, enable_gqa=grouped)
+        return self.output(mixed.transpose(1, 2).flatten(2))
 
 
 class MLP(nn.Module):
@@ -291,6 +286,13 @@ class DecoderLanguageModel(nn.Module):
         if self.config.pad_idx is not None:
             nn.init.zeros_(self.embedding.weight[self.config.pad_idx].detach())
 
+    def _apply(self, fn, recurse=True):
+        """What .to(), .half(), .cuda() … call. The angles stay float32: rounded once, .float() would not heal them."""
+        super()._apply(fn, recurse)
+        if self.cos.dtype != torch.float32:
+            self.cos, self.sin = (table.to(self.device) for table in rope_tables(self.config))
+        return self
+
     @property
     def device(self) -> torch.device:
         return self.embedding.weight.device
@@ -301,8 +303,7 @@ class DecoderLanguageModel(nn.Module):
 
     def new_cache(self, batch_size: int, max_length: int) -> KVCache:
         """An empty cache that fits this model's shape, device and dtype."""
-        weight = self.embedding.weight
-        return KVCache(self.config, batch_size, max_length, device=weight.device, dtype=weight.dtype)
+        return KVCache(self.config, batch_size, max_length, device=self.device, dtype=self.embedding.weight.dtype)
 
     def forward(self, ids: Tensor, cache: KVCache | None = None, *, lengths: Tensor | None = None) -> Tensor:
         """Logits of the next token at each position: (batch, time) ids -> (batch, time, vocab_size).
@@ -333,22 +334,16 @@ class DecoderLanguageModel(nn.Module):
     def _place(self, time: int, cache: KVCache | None) -> Place:
         last = time if cache is None else cache.longest + time
         if last > self.config.context_size:
-            raise ValueError(
-                f"{last} tokens are more than context_size={self.config.context_size}: "
-                "cut the text into shorter pieces, or train a model with a larger context_size"
-            )
-        cos, sin = self.cos.to(self.embedding.weight.dtype), self.sin.to(self.embedding.weight.dtype)
-        if cache is None or cache.longest == 0:
-            positions = None if cache is None else cache.positions(time)
-            return Place(cos[:time], sin[:time], is_causal=True, cache=cache, positions=positions)
-        positions = cache.positions(time)  # (time,) or (batch, time)
-        cos, sin = cos[positions], sin[positions]
-        if cache.ragged:
-            cos, sin = cos[:, None], sin[:, None]
-        if time == 1 and not cache.ragged:
-            return Place(cos, sin, is_causal=False, cache=cache, positions=positions)  # the newest token sees all
-        mask = (
-            torch.arange(last, device=positions.device) <= positions[..., None]
-        )  # (time, seen) or (batch, time, seen)
-        mask = mask[:, None] if cache.ragged else mask
+            told = f"{last} tokens are more than context_size={self.config.context_size}"
+            raise ValueError(f"{told}: cut the text into shorter pieces, or train a model with a larger context_size")
+        dtype = self.embedding.weight.dtype
+        positions = None if cache is None else cache.positions(time)  # (time,), or (batch, time) where rows differ
+        if cache is None or not cache.ragged:
+            cos, sin = self.cos[last - time : last].to(dtype), self.sin[last - time : last].to(dtype)
+            if last == time or time == 1:  # the first tokens: a plain triangle; the newest token alone: it sees all
+                return Place(cos, sin, is_causal=last == time, cache=cache, positions=positions)
+            mask = torch.arange(last, device=positions.device) <= positions[:, None]  # (time, seen)
+        else:
+            cos, sin = self.cos[positions][:, None].to(dtype), self.sin[positions][:, None].to(dtype)
+            mask = torch.arange(last, device=positions.device) <= positions[:, None, :, None]  # (batch, 1, time, seen)
         return Place(cos, sin, is_causal=False, mask=mask, cache=cache, positions=positions)
