@@ -14,13 +14,17 @@ from .archive import write_archive
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    made = argparse.ArgumentParser(prog="python -m data.kahani", description="Tell children's stories with a known probability.")
+    made = argparse.ArgumentParser(
+        prog="python -m data.kahani", description="Tell children's stories with a known probability."
+    )
     made.add_argument("--language", default="hi", help=f"language code: {', '.join(languages())} (default: hi)")
     made.add_argument("--stories", type=int, default=40_000, help="training stories (default: 40000)")
     made.add_argument("--test-stories", type=int, default=1_000, help="test stories (default: 1000)")
     made.add_argument("--seed", type=int, default=2024, help="seed of all random choices (default: 2024)")
     made.add_argument("--output", type=Path, help="the archive to write (default: data/kahani-LANGUAGE.tar.gz)")
-    made.add_argument("--show", type=int, metavar="N", help="print N stories with their bits and facts, and write nothing")
+    made.add_argument(
+        "--show", type=int, metavar="N", help="print N stories with their bits and facts, and write nothing"
+    )
     return made
 
 

@@ -1,15 +1,15 @@
 """The story engine: makes random choices, remembers each with its probability, and so knows how likely its story was.
 
-It knows no language. A language is a folder with words (`*.toml`), frames (`plots/*.txt`, `shared.txt`, see `frames.py`)
-and a module `grammar.py` with two functions::
+It knows no language. A language is a folder with words (`*.toml`), frames (`plots/*.txt` and `shared.txt`, see
+`frames.py`) and a module `grammar.py` with two functions::
 
     fill(slot, telling) -> str     the text of one slot, drawing words with telling.word(name)
     finish(text) -> str            the last touch to a whole story: spaces, capitals
 
-Every choice is uniform: one of n options, p = 1/n, log2(n) bits. All of them go through `Telling.choose`, which writes them
-down; nothing else is random. A word is drawn when a sentence first needs it, so no choice is made that does not show,
-and `Telling.story` fails if one was. Hence the story's -log2 p is the sum of log2(n), and as long as two different
-derivations never give the same text (`reader.py` can prove that for any text), it is -log2 p of the text itself.
+Every choice is uniform: one of n options, p = 1/n, log2(n) bits. All of them go through `Telling.choose`, which writes
+them down; nothing else is random. A word is drawn when a sentence first needs it, so no choice is made that does not
+show, and `Telling.story` fails if one was. Hence the story's -log2 p is the sum of log2(n), and as long as two
+different derivations never give the same text (`reader.py` can prove that for any text), it is -log2 p of the text.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .frames import Block, Call, OneOf, Part, Plot, Slot, Source, read_plot
+from .frames import Block, Call, Part, Plot, Slot, Source, read_plot
 
 HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class Word:
-    """One entry of the lexicon. Tags say what it is; features are for the grammar (gender, plural, what an animal eats …)."""
+    """One entry of the lexicon. Tags say what it is; features are for the grammar (gender, plural) and for lists (eats)."""
 
     text: str
     tags: frozenset[str] = frozenset()
@@ -123,7 +123,9 @@ class Telling:
         chosen = {choice.what for choice in self.choices}
         hidden = [name for name in self.drawn if name not in self.shown and f"{self.plot.name}.{name}" in chosen]
         if hidden:
-            raise ValueError(f"the plot {self.plot.name!r} drew {', '.join(hidden)} but never showed it: say it or drop it")
+            raise ValueError(
+                f"the plot {self.plot.name!r} drew {', '.join(hidden)} but never showed it: say it or drop it"
+            )
         facts = {"plot": self.plot.name}
         for name, fact in self.plot.facts.items():
             if name in self.shown:
@@ -186,7 +188,9 @@ def read_lexicon(folder: Path) -> dict[str, Word]:
     Raises ValueError when a word stands twice: give it several tags instead.
     """
     if sys.version_info < (3, 11):
-        raise RuntimeError("the story generator reads TOML and needs Python 3.11 or newer; the finished archives need no generator")
+        raise RuntimeError(
+            "the story generator reads TOML and needs Python 3.11 or newer; the finished archives need no generator"
+        )
     import tomllib
 
     words: dict[str, Word] = {}
@@ -196,7 +200,9 @@ def read_lexicon(folder: Path) -> dict[str, Word]:
             for text, features in entries.items():
                 features = common | ({"gender": features} if isinstance(features, str) else features)
                 if text in words:
-                    raise ValueError(f"{path.name}: {text!r} stands twice, in [{section}] and before: give it several tags instead")
+                    raise ValueError(
+                        f"{path.name}: {text!r} stands twice, in [{section}] and before: give it several tags instead"
+                    )
                 words[text] = Word(text, frozenset([section, *tags, *features.pop("tags", [])]), features)
     return words
 

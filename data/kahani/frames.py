@@ -13,8 +13,9 @@ A plot file looks like this (`#` starts a comment line)::
     (तेज़|हल्की) हवा चल रही थी।
     -
 
-Inside a line:  `{…}` is a slot, which the language's grammar fills;  `(a|b|c)` says one of its parts, each equally likely,
-and a part may be empty;  `[name]` says one line of that block;  a line that is only `-` says nothing.
+Inside a line:  `{…}` is a slot, which the language's grammar fills;  `(a|b|c)` says one of its parts, each equally
+likely, and a part may be empty;  `[name]` says one line of the block `++ name`, of this file or of `shared.txt`;
+a line that is only `-` says nothing.
 A word in brackets after a name, as in `(hero)`, files the word or the sentence under that name in the story's facts.
 """
 
@@ -62,7 +63,10 @@ Part = str | Slot | Call | OneOf
 
 @dataclass(frozen=True)
 class Source:
-    """Where a word is drawn from: all words with these tags, or a list that another word carries; never a word in use."""
+    """Where a word is drawn from: all words with these tags, or a list that the word of `owner` carries under `feature`.
+
+    Never a word that one of the names in `different_from` has already.
+    """
 
     tags: tuple[str, ...]
     owner: str | None
@@ -172,7 +176,9 @@ def read_plot(path: Path) -> Plot:
         elif lines is None:
             match = DECLARATION.fullmatch(line)
             if match is None:
-                raise FrameError(f"{path.name}:{number}: expected `name (fact) = source` before the first block, not {line!r}")
+                raise FrameError(
+                    f"{path.name}:{number}: expected `name (fact) = source` before the first block, not {line!r}"
+                )
             plot.sources[match["name"]] = parse_source(match["source"])
             if match["fact"]:
                 plot.facts[match["name"]] = match["fact"]

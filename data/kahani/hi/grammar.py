@@ -20,12 +20,31 @@ The functions below also work alone, with plain strings; `gender` is "m" or "f".
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache
 
 from ..engine import Telling, Word
 
 # Words in -ा that agree like adjectives: their feminine plural has no nasal (मेरी किताबें, but किताबें गिरीं).
-POSSESSIVES = frozenset("का मेरा तेरा हमारा तुम्हारा उसका उनका इसका अपना किसका जैसा इतना कितना सारा ऐसा कैसा सा".split())
+POSSESSIVES = frozenset(
+    [
+        "का",
+        "मेरा",
+        "हमारा",
+        "तुम्हारा",
+        "आपका",
+        "उसका",
+        "उनका",
+        "इसका",
+        "अपना",
+        "किसका",
+        "वाला",
+        "इतना",
+        "कितना",
+        "सारा",
+        "सा",
+    ]
+)
+UNCHANGING = frozenset(["बढ़िया", "ताज़ा", "ज़्यादा"])
 IRREGULAR_PAST = {"जाना": "गया", "करना": "किया", "होना": "हुआ", "देना": "दिया", "लेना": "लिया", "पीना": "पिया"}
 SPACES = re.compile(r"\s+([।,!?”…])|(“)\s+|\s+")
 
@@ -54,7 +73,7 @@ def noun_form(noun: str, gender: str, *, plural: bool = False, oblique: bool = F
 
 
 def form_of(word: Word, *, plural: bool = False, oblique: bool = False) -> str:
-    """The form of a word of the lexicon. A form listed there (`plural`, `oblique`, `oblique_plural`) wins over the rule."""
+    """The form of a lexicon word. A form listed there (`plural`, `oblique`, `oblique_plural`) wins over the rule."""
     features = word.features
     listed = {(False, True): "oblique", (True, False): "plural", (True, True): "oblique_plural"}.get((plural, oblique))
     if listed in features:
@@ -65,7 +84,7 @@ def form_of(word: Word, *, plural: bool = False, oblique: bool = False) -> str:
 
 
 def agree_word(word: str, gender: str, plural: bool, *, nasal: bool = False, oblique: bool = False) -> str:
-    """One word, given in the masculine singular, made to agree. `nasal`: it ends a verb, so गई becomes गईं in the plural."""
+    """One word in the masculine singular, made to agree. `nasal`: it ends a verb, so गई becomes गईं in the plural."""
     if "-" in word:  # सीधा-सादा -> सीधी-सादी
         return "-".join(agree_word(part, gender, plural, nasal=nasal, oblique=oblique) for part in word.split("-"))
     if word == "है":
@@ -77,7 +96,7 @@ def agree_word(word: str, gender: str, plural: bool, *, nasal: bool = False, obl
     if word.endswith("ेगा") or word.endswith("एगा"):
         stem = word[:-2] + ("ँ" if word.endswith("एगा") else "ं") if plural else word[:-2]
         return stem + "ग" + ("ी" if gender == "f" else "े" if plural else "ा")
-    if not word.endswith(("ा", "आ")):
+    if word in UNCHANGING or not word.endswith(("ा", "आ")):
         return word
     if gender == "m":
         if not (plural or oblique):
@@ -129,7 +148,7 @@ def is_adjective(word: str, telling: Telling) -> bool:
     return word in POSSESSIVES or (entry is not None and "gender" not in entry.features and "क्रिया" not in entry.tags)
 
 
-@lru_cache(maxsize=None)
+@cache
 def parse_slot(slot: str) -> tuple[tuple[str, ...], tuple[str, ...], bool, bool]:
     """A slot's words, the nouns they agree with, and whether those are in the plural and in the oblique."""
     head, _, target = slot.partition(":")
@@ -155,7 +174,9 @@ def fill_noun(words: tuple[str, ...], telling: Telling) -> str:
     token, postpositions = words[0], list(words[1:])
     name = variable(token, telling)
     if name is None:
-        raise ValueError(f"the plot {telling.plot.name!r} has no name {token!r}, which the slot {{{' '.join(words)}}} needs")
+        raise ValueError(
+            f"the plot {telling.plot.name!r} has no name {token!r}, which the slot {{{' '.join(words)}}} needs"
+        )
     word = telling.word(name)
     if "." in token:
         telling.show(name, word.text)
@@ -166,7 +187,9 @@ def fill_noun(words: tuple[str, ...], telling: Telling) -> str:
     return " ".join([telling.show(name, form), *postpositions])
 
 
-def fill_agreement(words: tuple[str, ...], nouns: tuple[str, ...], plural: bool, oblique: bool, telling: Telling) -> str:
+def fill_agreement(
+    words: tuple[str, ...], nouns: tuple[str, ...], plural: bool, oblique: bool, telling: Telling
+) -> str:
     """Words that agree with one or more nouns of the plot."""
     owners = [telling.word(noun) for noun in nouns]
     gender = "f" if all(owner.features["gender"] == "f" for owner in owners) else "m"
@@ -180,7 +203,9 @@ def fill_agreement(words: tuple[str, ...], nouns: tuple[str, ...], plural: bool,
         if name is None:
             word = token.split("/")[gender == "f"] if "/" in token else token
             last = position == len(words) - 1
-            said.append(word if "/" in token else agree_word(word, gender, plural, nasal=verb and last, oblique=oblique))
+            said.append(
+                word if "/" in token else agree_word(word, gender, plural, nasal=verb and last, oblique=oblique)
+            )
             continue
         entry = telling.word(name)
         if "gender" in entry.features:  # a noun before का

@@ -1,0 +1,409 @@
+"""Tests of the story generator: right Hindi, exact probabilities, the same archive every time."""
+
+from __future__ import annotations
+
+import collections
+import gzip
+import io
+import itertools
+import json
+import math
+import random
+import re
+import tarfile
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+kahani = pytest.importorskip("data.kahani", reason="the story generator stands in data/, beside the library")
+tomllib = pytest.importorskip("tomllib", reason="the story generator needs Python 3.11; the archives need no generator")
+
+from data.kahani.__main__ import main  # noqa: E402
+from data.kahani.archive import pack, tell_many  # noqa: E402
+from data.kahani.engine import Telling  # noqa: E402
+from data.kahani.frames import Call, FrameError, OneOf, Slot, parse_line, read_plot  # noqa: E402
+from data.kahani.hi import grammar  # noqa: E402
+
+ROOT = Path(__file__).parents[1]
+ARCHIVE = ROOT / "data" / "kahani-hi.tar.gz"
+
+
+@pytest.fixture(scope="module")
+def hindi():
+    return kahani.load_language("hi")
+
+
+@pytest.fixture(scope="module")
+def stories(hindi):
+    """Three thousand stories."""
+    rng = random.Random(11)
+    return [hindi.tell(rng) for _ in range(3000)]
+
+
+@pytest.fixture(scope="module")
+def files():
+    with tarfile.open(ARCHIVE) as tar:
+        return {Path(entry.name).name: tar.extractfile(entry).read() for entry in tar.getmembers()}
+
+
+def parts_of(line):
+    """All slots and calls of a line, at any depth."""
+    for part in line:
+        if isinstance(part, OneOf):
+            for option in part.options:
+                yield from parts_of(option)
+        else:
+            yield part
+
+
+def all_blocks(language):
+    for plot in [*language.plots.values(), language.shared]:
+        for block in [*plot.told, *plot.blocks.values()]:
+            yield plot, block
+
+
+# --- the grammar
+
+
+@pytest.mark.parametrize(
+    ("noun", "gender", "forms"),
+    [
+        ("लड़का", "m", "लड़के लड़के लड़कों"),
+        ("घर", "m", "घर घर घरों"),
+        ("हाथी", "m", "हाथी हाथी हाथियों"),
+        ("लड्डू", "m", "लड्डू लड्डू लड्डुओं"),
+        ("किताब", "f", "किताब किताबें किताबों"),
+        ("लड़की", "f", "लड़की लड़कियाँ लड़कियों"),
+        ("चिड़िया", "f", "चिड़िया चिड़ियाँ चिड़ियों"),
+        ("माला", "f", "माला मालाएँ मालाओं"),
+        ("झाड़ू", "f", "झाड़ू झाड़ुएँ झाड़ुओं"),
+    ],
+)
+def test_nouns_take_their_forms(noun, gender, forms):
+    """Oblique singular, direct plural and oblique plural, for each class of nouns."""
+    got = [
+        grammar.noun_form(noun, gender, oblique=True),
+        grammar.noun_form(noun, gender, plural=True),
+        grammar.noun_form(noun, gender, plural=True, oblique=True),
+    ]
+    assert got == unicodedata.normalize("NFC", forms).split()
+
+
+@pytest.mark.parametrize(
+    ("phrase", "feminine", "plural", "feminine_plural"),
+    [
+        ("गया था", "गई थी", "गए थे", "गई थीं"),
+        ("आया", "आई", "आए", "आईं"),
+        ("किया", "की", "किए", "कीं"),
+        ("दिया है", "दी है", "दिए हैं", "दी हैं"),
+        ("हुआ", "हुई", "हुए", "हुईं"),
+        ("बोला", "बोली", "बोले", "बोलीं"),
+        ("जाएगा", "जाएगी", "जाएँगे", "जाएँगी"),
+        ("मिलेगा", "मिलेगी", "मिलेंगे", "मिलेंगी"),
+        ("होगा", "होगी", "होंगे", "होंगी"),
+        ("रहा है", "रही है", "रहे हैं", "रही हैं"),
+        ("आया हूँ", "आई हूँ", "आया हूँ", "आई हूँ"),
+        ("जाऊँगा", "जाऊँगी", "जाऊँगा", "जाऊँगी"),
+    ],
+)
+def test_verbs_agree(phrase, feminine, plural, feminine_plural):
+    """The nasal of the feminine plural stands once, at the end; मैं stays singular even when an elder speaks."""
+    assert grammar.agree(phrase, "m") == phrase
+    assert grammar.agree(phrase, "f") == feminine
+    assert grammar.agree(phrase, "m", plural=True) == plural
+    assert grammar.agree(phrase, "f", plural=True) == feminine_plural
+
+
+def test_adjectives_agree():
+    """Adjectives have no nasal, an oblique in -े, and those that do not end in -ा never change."""
+    assert grammar.agree("पीला", "f", plural=True, verb=False) == "पीली"
+    assert grammar.agree("पीला", "m", oblique=True) == "पीले"
+    assert grammar.agree("नया", "f", verb=False) == "नई"
+    assert grammar.agree("सीधा-सादा", "f", verb=False) == unicodedata.normalize("NFC", "सीधी-सादी")
+    for word in ("लाल", unicodedata.normalize("NFC", "बढ़िया"), "सुंदर"):
+        assert grammar.agree(word, "f", plural=True, verb=False) == word
+
+
+@pytest.mark.parametrize(
+    ("verb", "participle"),
+    [
+        ("बोलना", "बोला"),
+        ("खाना", "खाया"),
+        ("पीना", "पिया"),
+        ("छूना", "छुआ"),
+        ("जाना", "गया"),
+        ("करना", "किया"),
+        ("सोना", "सोया"),
+    ],
+)
+def test_past_participles(verb, participle):
+    assert grammar.past(verb) == participle
+
+
+def test_words_that_agree_are_adjectives_or_verb_forms(hindi):
+    """Every word in -ा that a frame bends is in the lexicon, so no adverb or noun is bent by mistake (घबरा -> घबरी)."""
+    adjectives = {text for text, word in hindi.words.items() if "gender" not in word.features}
+    verbs = [text for text, word in hindi.words.items() if "क्रिया" in word.tags]
+    known = adjectives | grammar.POSSESSIVES | {"था", "वाला", "होता", "जाता", "नन्हा-सा"}
+    known |= {grammar.past(verb) for verb in verbs} | {grammar.present(verb) for verb in verbs}
+    unknown = set()
+    for plot, block in all_blocks(hindi):
+        for part in parts_of(sum(block.lines.options, ())):
+            if isinstance(part, Slot) and ":" in part.text:
+                for word in part.text.partition(":")[0].split():
+                    bends = word.endswith(("ा", "आ")) and not word.endswith("गा") and "/" not in word
+                    if bends and word not in known and word not in plot.sources:
+                        unknown.add(f"{block.lines.what}: {word}")
+    assert not unknown
+
+
+def test_ne_stands_only_with_verbs_that_take_it(hindi):
+    """In a frame `{X ने} … {verb:Y}` the first verb form after ने comes from a verb with ne = true."""
+    forms = {grammar.past(text): word for text, word in hindi.words.items() if "क्रिया" in word.tags}
+    wrong = []
+    for _, block in all_blocks(hindi):
+        for line in block.lines.options:
+            flat = [part for part in line if not isinstance(part, str)]
+            for first, second in itertools.pairwise(flat):
+                if (
+                    isinstance(first, Slot)
+                    and first.text.endswith(" ने")
+                    and isinstance(second, Slot)
+                    and ":" in second.text
+                ):
+                    verb = second.text.partition(":")[0].split()[0]
+                    subject = first.text.split()[0]
+                    if verb in forms and not forms[verb].features["ne"] and second.text.endswith(":" + subject):
+                        wrong.append(f"{block.lines.what}: {first.text} … {second.text}")
+    assert not wrong
+
+
+# --- the stories
+
+
+def test_richness(hindi, files):
+    """The numbers that the datasheet promises, counted from lexicon, frames and training text."""
+    counts = {
+        "names": len(hindi.tagged("बच्चा")),
+        "boys": len(hindi.tagged("लड़का")),
+        "girls": len(hindi.tagged("लड़की")),
+        "animals": len(hindi.tagged("जानवर")),
+        "places": len(hindi.tagged("जगह")),
+        "verbs": len(hindi.tagged("क्रिया")),
+        "things": len(
+            {
+                word
+                for tag in ("चीज़", "चूड़ियाँ", "टूटने वाली", "पानी का बर्तन", "रोशनी", "चीज़ें", "आवाज़", "इनाम", "खाना")
+                for word in hindi.tagged(tag)
+            }
+        ),
+        "adjectives": sum("gender" not in word.features and "क्रिया" not in word.tags for word in hindi.words.values()),
+        "plots": len(hindi.plots),
+        "frames": sum(len(block.lines.options) for plot, block in all_blocks(hindi)),
+    }
+    least = {
+        "names": 60,
+        "boys": 30,
+        "girls": 30,
+        "animals": 25,
+        "places": 40,
+        "verbs": 60,
+        "things": 80,
+        "adjectives": 40,
+        "plots": 16,
+        "frames": 200,
+    }
+    assert {name: counts[name] for name in least if counts[name] < least[name]} == {}
+    words = set(re.findall(r"[\u0900-\u0963\u0970-\u097f]+", files["train.txt"].decode("utf-8")))
+    assert len(words) >= 1500
+
+
+def test_every_plot_is_told_and_lengths_stay_in_bounds(hindi, stories):
+    """Children's stories of 50 to 160 words, every plot about equally often."""
+    plots = collections.Counter(story.facts["plot"] for story in stories)
+    assert set(plots) == set(hindi.plots)
+    lengths = [len(story.text.split()) for story in stories]
+    assert min(lengths) >= 50
+    assert max(lengths) <= 160
+
+
+def test_text_is_clean(stories):
+    """NFC, one style of punctuation, no brackets left over, no space before a sign, no word twice in a row."""
+    for story in stories:
+        text = story.text
+        assert unicodedata.normalize("NFC", text) == text
+        assert not re.search(r"[\[\]{}()|<>*~@_\n\t\"'.]|  | [।,!?”]|“ |।।", text), text
+        assert text.count("“") == text.count("”")
+        assert text[-1] in "।!?”", text
+        twice = re.findall(r"(?:^| )([^ ]{2,}) \1(?= |।)", text)
+        assert set(twice) <= {"गाना"}, text  # the pastime गाना गाना
+
+
+def test_facts_stand_in_the_text(stories):
+    """A fact is a word (or sentence) of the story; gender and plot are the only others. Hero and friend differ."""
+    for story in stories:
+        for name, value in story.facts.items():
+            if name != "plot" and not name.endswith("_gender"):
+                assert value in story.text, (name, value, story.text)
+        assert {"plot", "hero"} <= set(story.facts)
+        assert len(story.facts) >= 8
+        assert story.facts["hero"] != story.facts.get("friend")
+
+
+def test_agreement_in_the_text(hindi, stories):
+    """Looked at from outside: name + participle, and genitive + noun, in three thousand finished stories."""
+    gender = {word.text: word.features["gender"] for word in hindi.tagged("बच्चा")}
+    elders = {w.text: w.features["gender"] for tag in ("घरवाला", "कामवाला", "यात्री") for w in hindi.tagged(tag)}
+    ending = {"m": "ा", "f": "ी"}
+    seen = 0
+    for story in stories:
+        for name, verb in re.findall(r"(?:^|[।”] )(\S+) (?:[^।“”]* )?(रहत[ाी] थ[ाी]|चिल्ला\S+|लौट[ाी])।", story.text):
+            if name in gender:
+                seen += 1
+                assert verb[-1] == ending[gender[name]] or verb in ("चिल्लाया", "चिल्लाई"), (name, verb, story.text)
+        for elder, sex in elders.items():
+            for form in re.findall(rf"{elder} (बोल\S+|आ(?:या|ई|ए|ईं)|मुस्कुरा\S+)[,।]", story.text):
+                seen += 1
+                assert form[-1] in ("े", "ए") if sex == "m" else form.endswith("ं"), (elder, form, story.text)
+        for possessive, noun in re.findall(
+            r"\b(उसक[ाीे]) (माँ|पिताजी|दादी|नानी|दादाजी|नानाजी|मामा|चाचा|बुआ|मौसी)(?= |।)", story.text
+        ):
+            seen += 1
+            assert possessive == ("उसकी" if elders[noun] == "f" else "उसके"), story.text
+    assert seen > 1000
+
+
+# --- the probabilities
+
+
+def test_bits_are_the_sum_of_the_choices(stories):
+    for story in stories[:500]:
+        assert story.bits == pytest.approx(-math.log2(math.prod(1 / choice.options for choice in story.choices)))
+        assert all(0 <= choice.taken < choice.options and choice.options > 1 for choice in story.choices)
+
+
+def test_choices_are_uniform(stories):
+    """Chi-square of every choice seen often: no further than five standard deviations above its mean."""
+    seen = collections.defaultdict(collections.Counter)
+    for story in stories:
+        for choice in story.choices:
+            seen[choice.what, choice.options][choice.taken] += 1
+    tested = 0
+    for (what, options), counts in seen.items():
+        total = sum(counts.values())
+        if total < 20 * options:
+            continue
+        tested += 1
+        expected = total / options
+        chi2 = sum((counts[taken] - expected) ** 2 / expected for taken in range(options))
+        spread = 2 / (9 * (options - 1))  # Wilson and Hilferty, 1931: the cube root of chi2/freedom is nearly normal
+        deviation = ((chi2 / (options - 1)) ** (1 / 3) - (1 - spread)) / math.sqrt(spread)
+        assert deviation < 5, (what, chi2, options)
+    assert tested > 100
+
+
+def test_a_telling_repeats_from_its_choices(hindi, stories):
+    """The recorded choices are all there is: they alone give the same story again."""
+    for story in stories[:300]:
+        rest = iter(story.choices)
+
+        def replay(options, rest=rest):
+            choice = next(rest)
+            assert choice.options == options
+            return choice.taken
+
+        assert Telling(hindi, replay).story() == story
+        assert next(rest, None) is None
+
+
+def test_each_text_has_one_derivation(hindi):
+    """Found by search through all ways to tell a text. Then -log2 p of the derivation is -log2 p of the text."""
+    rng = random.Random(5)
+    for _ in range(18):
+        story = hindi.tell(rng)
+        assert kahani.derivations(hindi, story.text) == [story]
+    assert kahani.derivations(hindi, "यह कहानी कोई नहीं कहता।") == []
+
+
+def test_hundred_thousand_stories_never_meet(hindi):
+    """No text comes twice among 100,000 stories, whatever their choices."""
+    rng = random.Random(99)
+    assert len({hash(hindi.tell(rng).text) for _ in range(100_000)}) == 100_000
+
+
+# --- the archive
+
+
+def test_archive_is_reproduced(hindi, files, tmp_path):
+    """The committed archive, told again from its own about.json: the same bytes inside."""
+    about = json.loads(files["about.json"])
+    again = tell_many(hindi, about["train_stories"], about["test_stories"], about["seed"])
+    assert again == files
+    assert gzip.decompress(ARCHIVE.read_bytes()) == pack(files, "kahani-hi")
+
+
+def test_archive_is_as_promised(files):
+    """Counts, sizes, floor, one story per line, NFC, and no test story in the training text."""
+    about = json.loads(files["about.json"])
+    assert about["language"] == "hi"
+    assert about["train_stories"] >= 40_000
+    assert about["test_stories"] >= 1_000
+    assert ARCHIVE.stat().st_size < 12_000_000
+    lines = {}
+    for part in ("train", "test"):
+        data = files[f"{part}.txt"]
+        lines[part] = data.decode("utf-8").splitlines()
+        assert len(lines[part]) == about[f"{part}_stories"]
+        assert len(data) == about[f"{part}_bytes"]
+        assert about[f"{part}_floor_bits_per_byte"] == pytest.approx(about[f"{part}_bits"] / len(data), abs=1e-6)
+        assert all(lines[part])
+    assert not set(lines["train"]) & set(lines["test"])
+    assert len(set(lines["train"])) == len(lines["train"])
+    assert unicodedata.is_normalized("NFC", "\n".join(lines["train"]))
+
+
+def test_command_line(tmp_path, capsys):
+    """It writes an archive, twice the same; for an unknown language it names the known ones and writes nothing."""
+    one, two = tmp_path / "one.tar.gz", tmp_path / "two.tar.gz"
+    for path in (one, two):
+        assert main(["--stories", "30", "--test-stories", "5", "--seed", "3", "--output", str(path)]) == 0
+    assert one.read_bytes() == two.read_bytes()
+    with tarfile.open(fileobj=io.BytesIO(one.read_bytes())) as tar:
+        assert sorted(tar.getnames()) == [f"kahani-hi/{name}" for name in ("about.json", "test.txt", "train.txt")]
+    capsys.readouterr()
+    assert main(["--language", "xx", "--output", str(tmp_path / "three.tar.gz")]) == 2
+    error = capsys.readouterr().err
+    assert "xx" in error
+    assert "hi" in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.tar.gz", "two.tar.gz"]
+    assert main(["--stories", "0"]) == 2
+
+
+# --- the frame files
+
+
+def test_all_calls_and_names_exist(hindi):
+    for plot, block in all_blocks(hindi):
+        for part in parts_of(sum(block.lines.options, ())):
+            if isinstance(part, Call):
+                assert part.block in plot.blocks or part.block in hindi.shared.blocks, (plot.name, part.block)
+
+
+@pytest.mark.parametrize("line", ["एक (दो|तीन", "एक दो)", "एक {दो", "एक (दो|दो)"])
+def test_bad_lines_are_refused(line):
+    with pytest.raises(FrameError, match="frame"):
+        parse_line(line, "frame")
+
+
+def test_bad_files_are_refused(tmp_path):
+    path = tmp_path / "bad.txt"
+    for text, message in (
+        ("== अ\nएक\nएक\n", "twice"),
+        ("एक\n", "expected"),
+        ("== अ\n", "no lines"),
+        ("++ अ\nएक\n++ अ\nदो\n", "two blocks"),
+    ):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(FrameError, match=message):
+            read_plot(path)
