@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -53,6 +55,15 @@ def count_text(lines: Iterable[str], tokenizer, *, max_bytes: int | None = 4_000
     if not documents:
         raise ValueError("the text has no lines: expected one sentence or one document per line")
     return TextStatistics(documents, tokens, size, complete=True)
+
+
+def estimate_tokens(lines: Iterable[str], tokenizer) -> float:
+    """Tokens in a text: counted in one of a few MB, else scaled up from its beginning."""
+    sample = count_text(lines, tokenizer)
+    size = getattr(lines, "num_bytes", None)
+    if not sample.complete and size is None:
+        sample = count_text(lines, tokenizer, max_bytes=None)
+    return sample.tokens if sample.complete else size / sample.bytes_per_token
 
 
 class PackedTextDataset(IterableDataset):
@@ -122,7 +133,8 @@ class PackedTextDataset(IterableDataset):
         size = self.context_size * self.batch_size
         for document in self._documents(skip=self._lines_used):
             self._lines_used += 1
-            self._left = self._left[self._left_from :] + document
+            del self._left[: self._left_from]
+            self._left += document
             self._left_from = 0
             while len(self._left) - self._left_from > size:
                 given = True
@@ -143,8 +155,12 @@ class PackedTextDataset(IterableDataset):
 
     def _documents(self, skip: int) -> Iterator[list[int]]:
         lines = self._shuffled(self._own_lines())
-        for _ in range(skip):
-            next(lines)
+        for number in range(skip):
+            if next(lines, None) is None:
+                raise ValueError(
+                    f"the text now ends after {number} lines, before the saved position at {skip}: it was changed "
+                    "after the run began. Bring back the old text, or start a new run"
+                )
         for group in _in_groups(lines, LINES_AT_ONCE):
             yield from encode_documents(self.tokenizer, group)
 
@@ -192,8 +208,10 @@ class TextLoader(DataLoader):
     """
 
     def __init__(self, dataset: PackedTextDataset, *, num_workers: int = 0, **more):
+        if more.get("persistent_workers"):
+            raise ValueError("persistent_workers=True cannot be used: workers learn where to start when a pass begins")
         collate = partial(_with_position, dataset)
-        more.setdefault("worker_init_fn", _one_tokenizer_thread if num_workers else None)
+        more.setdefault("worker_init_fn", _leave_interrupts_to_main if num_workers else None)
         super().__init__(dataset, batch_size=None, num_workers=num_workers, collate_fn=collate, **more)
         self._new_pass()
         self._resumed = False
@@ -201,6 +219,10 @@ class TextLoader(DataLoader):
     def _new_pass(self) -> None:
         self._shares: dict[int, dict] = {}  # where each share stands after the last batch that came from it
         self._last_share = -1  # the share that gave the last batch: shares take turns
+
+    def rewind(self) -> None:
+        """Let the next pass be the first one again."""
+        self.dataset.epoch, self._resumed = 0, False
 
     def state_dict(self) -> dict:
         """Where this pass stands, in numbers, lists and dicts that fit into JSON."""
@@ -228,16 +250,36 @@ class TextLoader(DataLoader):
         self._resumed = False
         next_share = (self._last_share + 1) % max(self.num_workers, 1)
         self.dataset.resume(self.dataset.epoch, self._shares, next_share)
-        for inputs, targets, share, position in super().__iter__():
+        with _one_tokenizer_thread_in_workers():
+            batches = super().__iter__()
+        for inputs, targets, share, position in batches:
             self._shares[share], self._last_share = position, share
             yield inputs, targets
         self.dataset.epoch += 1
         self._new_pass()
 
 
-def _one_tokenizer_thread(worker: int) -> None:
-    """Workers already use the cores; `tokenizers` warns if a forked process starts threads of its own."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+@contextmanager
+def _one_tokenizer_thread_in_workers() -> Iterator[None]:
+    """Workers started in here inherit the wish that `tokenizers` use one thread: the workers already use the cores.
+
+    Without it, `tokenizers` prints a warning in each forked process.
+    """
+    name = "TOKENIZERS_PARALLELISM"
+    before = os.environ.get(name)
+    os.environ[name] = "false"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
+
+
+def _leave_interrupts_to_main(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal. A worker that ended by it would leave the main process without data,
+    which still has a step to finish."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _with_position(dataset: PackedTextDataset, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, int, dict]:
@@ -257,17 +299,21 @@ def download_and_prepare_data(
     shuffle_buffer: int = 10_000,
     seed: int = 0,
     num_workers: int = 0,
-    rank: int = 0,
-    world_size: int = 1,
+    rank: int | None = None,
+    world_size: int | None = None,
 ) -> tuple[TextLoader, TextLoader]:
     """Loaders of packed batches, (batch_size, max_length) ids each, from a `.tar.gz` with `train.txt` and `test.txt`.
 
     `url` is an address (http or https; downloaded into `folder` once), a local archive, or a folder that holds the two
     files. Training text comes shuffled and in another order in each pass; test text in order and whole.
+    Under `accelerate launch` or `torchrun` each process gets its part; `rank` and `world_size` say otherwise.
 
     Raises `CorpusError` or `DownloadError`, with what to do, if the text cannot be had.
     """
     train_lines, test_lines = train_and_test_lines(url, folder=folder)
+    if world_size is None:  # the launchers tell each process who it is
+        rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    process = {"rank": rank or 0, "world_size": world_size}
     train = PackedTextDataset(
         train_lines,
         tokenizer,
@@ -275,10 +321,7 @@ def download_and_prepare_data(
         batch_size,
         shuffle_buffer=shuffle_buffer,
         seed=seed,
-        rank=rank,
-        world_size=world_size,
+        **process,
     )
-    test = PackedTextDataset(
-        test_lines, tokenizer, max_length, batch_size, keep_last=True, rank=rank, world_size=world_size
-    )
-    return TextLoader(train, num_workers=num_workers), TextLoader(test, num_workers=min(num_workers, 1))
+    test = PackedTextDataset(test_lines, tokenizer, max_length, batch_size, keep_last=True, **process)
+    return TextLoader(train, num_workers=num_workers), TextLoader(test)  # one order of the test text for any number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 
 
@@ -37,11 +38,15 @@ class Hyperparameters:
     checkpoint_every: int = 100  # steps
 
     def __post_init__(self):
-        for name in ("batch_size", "accumulation_steps", "num_epochs", "eval_every", "checkpoint_every", "patience"):
+        for name in ("num_epochs", "clip_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be above 0")
-        if self.max_steps is not None and self.max_steps < 1:
-            raise ValueError(f"max_steps={self.max_steps} must be at least 1, or None")
+        for name in ("batch_size", "context_size", "accumulation_steps", "eval_every", "checkpoint_every", "patience"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        for name in ("max_steps", "eval_batches"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1, or None")
         if self.optimizer not in ("muon", "adamw"):
             raise ValueError(f"optimizer={self.optimizer!r} is not known: use 'muon' or 'adamw'")
         if self.precision not in ("auto", "no", "bf16", "fp16"):
@@ -79,3 +84,14 @@ def get_hyperparameters(preset: str = "laptop", **changes) -> Hyperparameters:
     if unknown := set(changes) - known:
         raise ValueError(f"no hyperparameter is called {sorted(unknown)[0]!r}: there are {', '.join(sorted(known))}")
     return replace(PRESETS[preset], **changes)
+
+
+def plan_steps(h: Hyperparameters, tokens: float, processes: int = 1) -> tuple[int, int, float]:
+    """(steps of a run, tokens per step, times a text of `tokens` tokens is read).
+
+    That is `num_epochs` passes over the text, but at most `max_steps` steps.
+    """
+    per_step = h.batch_size * h.context_size * h.accumulation_steps * processes
+    steps = max(1, math.ceil(h.num_epochs * tokens / per_step))
+    steps = steps if h.max_steps is None else min(steps, h.max_steps)
+    return steps, per_step, steps * per_step / tokens

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from .hyperparameters import Hyperparameters
 from .model import DecoderLanguageModel
@@ -46,3 +47,23 @@ def make_optimizers(model: DecoderLanguageModel, h: Hyperparameters) -> list[tor
             torch.optim.Muon(matrices, h.learning_rate, weight_decay=h.weight_decay, adjust_lr_fn="match_rms_adamw")
         )
     return optimizers
+
+
+def optimizer_tensors(optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """The optimizers' memories of each parameter, as "optimizer.parameter.name": safetensors keeps a flat dict."""
+    return {
+        f"{number}.{parameter}.{name}": value.detach().cpu().contiguous()
+        for number, optimizer in enumerate(optimizers)
+        for parameter, memory in optimizer.state_dict()["state"].items()
+        for name, value in memory.items()
+    }
+
+
+def load_optimizer_tensors(optimizers: list[torch.optim.Optimizer], tensors: dict[str, Tensor]) -> None:
+    """Bring back what `optimizer_tensors` gave."""
+    memories: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
+    for key, value in tensors.items():
+        number, parameter, name = key.split(".")
+        memories[int(number)].setdefault(int(parameter), {})[name] = value.clone()
+    for optimizer, memory in zip(optimizers, memories, strict=True):
+        optimizer.load_state_dict({"state": memory, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -15,24 +15,25 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
-from accelerate.utils import gather_object
+from accelerate.utils import DistributedDataParallelKwargs, gather_object
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from .batches import TextLoader, count_text
+from .batches import TextLoader, count_text, estimate_tokens
 from .checkpoint import load_weights, replace_folder, save_weights
 from .device import keep_freed_memory, pick_device, pick_precision
 from .history import History
-from .hyperparameters import Hyperparameters, get_hyperparameters
+from .hyperparameters import Hyperparameters, get_hyperparameters, plan_steps
 from .model import DecoderLanguageModel
-from .optimizers import learning_rate_at, make_optimizers
+from .optimizers import learning_rate_at, load_optimizer_tensors, make_optimizers, optimizer_tensors
 
 
 def make_model(hyperparameters: Hyperparameters, tokenizer) -> DecoderLanguageModel:
@@ -68,9 +69,7 @@ def compute_loss_and_perplexity(
     was_training = model.training
     model.eval()
     total = torch.zeros(2, dtype=torch.float64, device="cpu" if device.type == "mps" else device)  # loss, tokens
-    for number, (inputs, targets) in enumerate(loader):
-        if number == max_batches:
-            break
+    for inputs, targets in islice(loader, max_batches):
         targets = targets.to(device)
         loss = next_token_loss(model(inputs.to(device)), targets, reduction="sum")
         total += torch.stack([loss.to(total), (targets != -100).sum().to(total)])
@@ -78,30 +77,9 @@ def compute_loss_and_perplexity(
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(total)
     if not total[1]:
-        raise ValueError("the loader gave no tokens: is the text shorter than two tokens?")
+        raise ValueError("the loader gave no tokens: is the text shorter than two tokens, or every target -100?")
     loss = float(total[0] / total[1])
     return loss, math.exp(min(loss, 700.0))
-
-
-def estimate_tokens(loader: TextLoader) -> float:
-    """Tokens in a loader's text: counted in a text of a few MB, else scaled up from its beginning."""
-    dataset = loader.dataset
-    sample = count_text(dataset.lines, dataset.tokenizer)
-    size = getattr(dataset.lines, "num_bytes", None)
-    if not sample.complete and size is None:
-        sample = count_text(dataset.lines, dataset.tokenizer, max_bytes=None)
-    return sample.tokens if sample.complete else size / sample.bytes_per_token
-
-
-def plan_steps(h: Hyperparameters, tokens: float, processes: int = 1) -> tuple[int, int, float]:
-    """(steps of a run, tokens per step, times a text of `tokens` tokens is read).
-
-    That is `num_epochs` passes over the text, but at most `max_steps` steps.
-    """
-    per_step = h.batch_size * h.context_size * h.accumulation_steps * processes
-    steps = max(1, math.ceil(h.num_epochs * tokens / per_step))
-    steps = steps if h.max_steps is None else min(steps, h.max_steps)
-    return steps, per_step, steps * per_step / tokens
 
 
 def train(
@@ -138,7 +116,10 @@ def train(
         run.plan(floor_bits_per_byte)
     if progress and run.accelerator.is_main_process:
         print(run.history.plan_in_words())
-    run.go(progress and run.accelerator.is_main_process, on_evaluation)
+    try:
+        run.go(progress and run.accelerator.is_main_process, on_evaluation)
+    finally:
+        run.accelerator.unwrap_model(run.model, keep_fp32_wrapper=False)  # `forward` is the model's own again
     if progress and run.accelerator.is_main_process:
         print(run.history.result_in_words())
     return run.history
@@ -156,32 +137,52 @@ class _Run:
             mixed_precision=pick_precision(device) if h.precision == "auto" else h.precision,
             gradient_accumulation_steps=h.accumulation_steps,
             cpu=device.type == "cpu",
+            # buffers are constants; to send them in each forward would wait for processes that have no batch left
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
         )
         self.h, self.folder = h, folder
         self.train_loader, self.test_loader = train_loader, test_loader
+        self._check_loaders()
         self.plain_model = model.to(self.accelerator.device).train()
-        self.model, *self.optimizers = self.accelerator.prepare(model, *make_optimizers(model, h))
+        self.model, *optimizers = self.accelerator.prepare(model, *make_optimizers(model, h))
+        self.optimizers = [wrapped.optimizer for wrapped in optimizers]
         self.history = History()
         self.best: dict[str, Tensor] = {}  # the weights that were best on the test text
 
+    def _check_loaders(self) -> None:
+        data, processes = self.train_loader.dataset, self.accelerator.num_processes
+        for name in ("batch_size", "context_size"):
+            has, wanted = getattr(data, name), getattr(self.h, name)
+            if has != wanted:
+                raise ValueError(f"the train_loader has {name}={has}, the hyperparameters {wanted}: make both the same")
+        if {data.world_size, self.test_loader.dataset.world_size} != {processes}:
+            raise ValueError(
+                f"{processes} processes train, but the loaders deal the text out to world_size={data.world_size}: give "
+                "each process its own rank and the same world_size"
+            )
+
     def plan(self, floor_bits_per_byte: float | None) -> None:
         """Look how long the texts are, and with that set the number of steps."""
-        test = count_text(self.test_loader.dataset.lines, self.test_loader.dataset.tokenizer)
-        steps, per_step, passes = plan_steps(self.h, estimate_tokens(self.train_loader), self.accelerator.num_processes)
-        self.history = History(steps, per_step, passes, test.bytes_per_token, floor_bits_per_byte)
+        train, test = self.train_loader.dataset, self.test_loader.dataset
+        tokens = estimate_tokens(train.lines, train.tokenizer)
+        steps, per_step, passes = plan_steps(self.h, tokens, self.accelerator.num_processes)
+        bytes_per_token = count_text(test.lines, test.tokenizer).bytes_per_token
+        self.history = History(steps, per_step, passes, bytes_per_token, floor_bits_per_byte)
+        self.train_loader.rewind()
         if self.folder is not None and self.accelerator.is_main_process:
-            for old in self.folder.glob("step-*"):
+            for old in (*self.folder.glob("step-*"), *self.folder.glob(".step-*.part")):
                 shutil.rmtree(old)
 
     def go(self, progress: bool, on_evaluation: Callable[[History], None] | None) -> None:
         history, h = self.history, self.h
         started = time.perf_counter() - history.seconds
         batches = self._endless_batches()
-        bar = tqdm(total=history.total_steps, initial=history.steps, desc="training", unit="step", disable=not progress)
+        silent = {} if progress else {"disable": True}  # TQDM_DISABLE=1 counts only where `disable` is not given
+        bar = tqdm(total=history.total_steps, initial=history.steps, desc="training", unit="step", **silent)
         with bar, _interruptible() as interrupted:
             if not history.eval_loss:
                 self._look(bar, on_evaluation)
-            while history.steps < history.total_steps and not interrupted and not self._is_getting_worse():
+            while history.steps < history.total_steps and not self._is_getting_worse() and not self._any(interrupted):
                 self._step(batches)
                 bar.update()
                 if history.steps % h.eval_every == 0 or history.steps == history.total_steps:
@@ -194,7 +195,10 @@ class _Run:
         self._keep_best_weights()
         history.test_loss, _ = compute_loss_and_perplexity(self.model, self.test_loader, self.accelerator.device)
         history.seconds = time.perf_counter() - started
-        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)  # forward is the model's own again
+
+    def _any(self, interrupted: list) -> bool:
+        """Was any process interrupted? All must end after the same step."""
+        return self.accelerator.reduce(torch.tensor(len(interrupted), device=self.accelerator.device)).item() > 0
 
     def _is_getting_worse(self) -> bool:
         return self.history.looks_since_best() >= self.h.patience
@@ -205,7 +209,7 @@ class _Run:
             return "finished"
         if self._is_getting_worse():
             return (
-                f"stopped early: the last {self.h.patience} looks at the test text were not better than an earlier one"
+                f"stopped early: the last {self.h.patience} looks at the test text were no better than an earlier one"
             )
         return "interrupted: resume goes on from here"
 
@@ -223,9 +227,7 @@ class _Run:
                 self.accelerator.backward(loss)
                 if self.accelerator.sync_gradients:
                     self.accelerator.clip_grad_norm_(self.model.parameters(), self.h.clip_norm)
-                for optimizer in self.optimizers:
-                    optimizer.step()
-                    optimizer.zero_grad()
+                    self._follow_gradients()
             losses.append(loss.detach())
         loss = self.accelerator.reduce(torch.stack(losses).mean(), "mean").item()
         if not math.isfinite(loss):
@@ -234,6 +236,16 @@ class _Run:
             )
         self.history.train_loss.append(loss)
         self.history.learning_rate.append(rate)
+
+    def _follow_gradients(self) -> None:
+        """Step all optimizers. With fp16 they share one scaler, which must be updated once, after the last of them:
+        accelerate's own optimizers do so after each, and would divide the second one's gradients twice."""
+        scaler = self.accelerator.scaler
+        for optimizer in self.optimizers:
+            optimizer.step() if scaler is None else scaler.step(optimizer)
+            optimizer.zero_grad()
+        if scaler is not None:
+            scaler.update()
 
     def _endless_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         while True:
@@ -281,7 +293,7 @@ class _Run:
         def write(beside: Path) -> None:
             save_weights(self.plain_model, beside / "model.safetensors")
             save_file(self.best, beside / "best.safetensors")
-            save_file(self._optimizer_tensors(), beside / "optimizers.safetensors")
+            save_file(optimizer_tensors(self.optimizers), beside / "optimizers.safetensors")
             (beside / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
         newest = self.folder / f"step-{self.history.steps:07d}"
@@ -310,32 +322,14 @@ class _Run:
                 f"{self.accelerator.num_processes}: resume it with as many"
             )
         load_weights(self.plain_model, source / "model.safetensors")
-        self.best = load_file(source / "best.safetensors")
-        self._load_optimizers(load_file(source / "optimizers.safetensors"))
+        best = load_file(source / "best.safetensors")
+        self.best = {name: p.clone() for name, p in best.items()}  # else Windows could not delete the file
+        load_optimizer_tensors(self.optimizers, load_file(source / "optimizers.safetensors"))
         self.history = History(**{**state["history"], "ended": "", "test_loss": None})
         self.train_loader.load_state_dict(state["positions"][self.accelerator.process_index])
         if state["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         return True
-
-    def _optimizer_tensors(self) -> dict[str, Tensor]:
-        """The optimizers' memories of each parameter, as "optimizer.parameter.name": safetensors keeps a flat dict."""
-        return {
-            f"{number}.{parameter}.{name}": value.detach().cpu().contiguous()
-            for number, optimizer in enumerate(self.optimizers)
-            for parameter, memory in optimizer.state_dict()["state"].items()
-            for name, value in memory.items()
-        }
-
-    def _load_optimizers(self, tensors: dict[str, Tensor]) -> None:
-        for number, optimizer in enumerate(self.optimizers):
-            memories: dict[int, dict[str, Tensor]] = {}
-            for key, value in tensors.items():
-                owner, parameter, name = key.split(".")
-                if int(owner) == number:
-                    memories.setdefault(int(parameter), {})[name] = value
-            groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": memories, "param_groups": groups})
 
 
 @contextmanager
