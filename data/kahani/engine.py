@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Word:
-    """One entry of the lexicon. Tags say what it is; features are for the grammar (gender, plural) and for lists (eats)."""
+    """One entry of the lexicon. Tags say what it is; features serve the grammar (gender) and plots (what it eats)."""
 
     text: str
     tags: frozenset[str] = frozenset()

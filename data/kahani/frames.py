@@ -63,7 +63,7 @@ Part = str | Slot | Call | OneOf
 
 @dataclass(frozen=True)
 class Source:
-    """Where a word is drawn from: all words with these tags, or a list that the word of `owner` carries under `feature`.
+    """Where a word is drawn from: the words with these tags, or the list under a feature of the word of `owner`.
 
     Never a word that one of the names in `different_from` has already.
     """
