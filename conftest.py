@@ -2,14 +2,12 @@
 
 import os
 
-import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # notebooks run in kernels, which inherit these
 os.environ["TQDM_DISABLE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads would quarrel with data loader processes
 
 
-@pytest.hookimpl(trylast=True)
 def pytest_itemcollected(item):
     """Let nbval compare what a cell prints, not warnings and progress bars: those differ from machine to machine."""
     notebook = item.parent

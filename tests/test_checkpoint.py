@@ -74,8 +74,13 @@ def test_opens_in_transformers(make_model, tokenizer, ids, tmp_path, qk_norm, ti
         assert ours == text.rstrip("\ufffd")
 
 
+PUBLISHED = {"rope_scaling": LLAMA3, "rope_theta": 500.0, "norm_eps": 1e-3, "head_dim": 12, "mlp_dim": 50}
+
+
 @pytest.mark.parametrize(
-    "settings", [{}, {"tie_embeddings": False, "qk_norm": False, "num_kv_heads": 2, "pad_idx": None}]
+    "settings",
+    [{}, {"tie_embeddings": False, "qk_norm": False, "num_kv_heads": 2, "pad_idx": None}, PUBLISHED],
+    ids=["plain", "llama", "all-set"],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_there_and_back(make_model, tokenizer, tmp_path, settings, dtype):

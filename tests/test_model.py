@@ -58,7 +58,7 @@ def random_ids(*shape, seed=1, vocab_size=384):
         {"num_kv_heads": 2},
         {"num_kv_heads": 1, "head_dim": 12},
         {"emb_dim": 36, "num_heads": 6, "num_kv_heads": 3, "head_dim": 10, "mlp_dim": 50},
-        {"rope_scaling": LLAMA3, "rope_theta": 500_000.0, "head_dim": 16, "context_size": 256},
+        {"rope_scaling": LLAMA3, "rope_theta": 100.0, "head_dim": 32, "context_size": 256},
         {"norm_eps": 0.1, "rope_theta": 100.0},
     ],
     ids=["plain", "grouped", "one-kv-head", "odd-sizes", "llama3-rope", "eps-theta"],
@@ -131,6 +131,17 @@ def test_first_loss_is_that_of_guessing(tie_embeddings):
     ids = random_ids(4, 128, vocab_size=4096)
     loss = F.cross_entropy(model(ids).flatten(0, 1), random_ids(4, 128, seed=2, vocab_size=4096).flatten())
     assert abs(loss.item() - math.log(4096)) < 0.1
+
+
+def test_first_weights_keep_the_stream_small():
+    torch.manual_seed(0)
+    model = DecoderLanguageModel(1000, 64, 4, 8, 0)
+    for name, weight in model.named_parameters():
+        if weight.dim() == 1:
+            assert (weight == 1).all(), name
+        else:
+            adds = name.endswith(("attention.output.weight", "mlp.down.weight"))
+            assert weight.std().item() == pytest.approx(0.02 / math.sqrt(16) if adds else 0.02, rel=0.05), name
 
 
 @pytest.mark.parametrize("settings", [{}, {"tie_embeddings": False, "num_kv_heads": 2}, {"qk_norm": False}])
