@@ -2,7 +2,6 @@
 
 import os
 
-
 os.environ["HF_HUB_OFFLINE"] = "1"  # notebooks run in kernels, which inherit these
 os.environ["TQDM_DISABLE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads would quarrel with data loader processes
