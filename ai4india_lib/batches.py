@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -139,7 +140,8 @@ class PackedTextDataset(IterableDataset):
             while len(self._left) - self._left_from > size:
                 given = True
                 yield self._take(self.batch_size, self.context_size)
-        if rows := (len(self._left) - self._left_from - 1) // self.context_size:
+        rows = (len(self._left) - self._left_from - 1) // self.context_size  # -1 where the share has no line
+        if rows > 0:
             given = True
             yield self._take(rows, self.context_size)
         rest = len(self._left) - self._left_from - 1
@@ -198,6 +200,42 @@ def _in_groups(lines: Iterator[str], size: int) -> Iterator[list[str]]:
             group = []
     if group:
         yield group
+
+
+class WholeDocumentDataset(PackedTextDataset):
+    """For evaluation: batches whose rows begin with a document and cut none that fits into `context_size`.
+
+    In a packed stream the first document of a block has often lost its beginning, and nobody can tell a hero whose name
+    was cut off. Here each document is read with its own beginning, so that the loss can be held against what is
+    possible. Rows are filled up at their right end: inputs with the padding token, targets with −100, which the loss
+    leaves out. Every token of the text is a target exactly once; the end token stands before the first document of a row.
+    """
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        rows = self._rows()
+        while group := list(islice(rows, self.batch_size)):
+            width = max(map(len, group)) - 1
+            inputs = torch.full((len(group), width), self.tokenizer.pad_token_id or 0)  # (rows, width)
+            targets = torch.full((len(group), width), -100)
+            for number, row in enumerate(group):
+                inputs[number, : len(row) - 1] = torch.tensor(row[:-1])
+                targets[number, : len(row) - 1] = torch.tensor(row[1:])
+            yield inputs, targets
+
+    def _rows(self) -> Iterator[list[int]]:
+        """Lists of at most context_size + 1 ids."""
+        start = [self.tokenizer.eos_token_id]
+        row = start
+        for document in self._documents(skip=0):
+            if len(row) > 1 and len(row) + len(document) > self.context_size + 1:
+                yield row
+                row = start
+            row = row + document
+            while len(row) > self.context_size + 1:  # longer than a row: this one must be cut
+                yield row[: self.context_size + 1]
+                row = row[self.context_size :]
+        if len(row) > 1:
+            yield row
 
 
 class TextLoader(DataLoader):
@@ -305,7 +343,8 @@ def download_and_prepare_data(
     """Loaders of packed batches, (batch_size, max_length) ids each, from a `.tar.gz` with `train.txt` and `test.txt`.
 
     `url` is an address (http or https; downloaded into `folder` once), a local archive, or a folder that holds the two
-    files. Training text comes shuffled and in another order in each pass; test text in order and whole.
+    files. Training text comes packed, shuffled, in another order in each pass; test text in order, each document with its
+    own beginning (`WholeDocumentDataset`: targets of −100 are to be left out).
     Under `accelerate launch` or `torchrun` each process gets its part; `rank` and `world_size` say otherwise.
 
     Raises `CorpusError` or `DownloadError`, with what to do, if the text cannot be had.
@@ -323,5 +362,5 @@ def download_and_prepare_data(
         seed=seed,
         **process,
     )
-    test = PackedTextDataset(test_lines, tokenizer, max_length, batch_size, keep_last=True, **process)
+    test = WholeDocumentDataset(test_lines, tokenizer, max_length, batch_size, **process)
     return TextLoader(train, num_workers=num_workers), TextLoader(test)  # one order of the test text for any number

@@ -192,7 +192,7 @@ class _Run:
                     self.save_checkpoint()
             history.ended = self._why_ended()
             self.save_checkpoint()
-        self._keep_best_weights()
+        self.plain_model.load_state_dict(self.best, strict=False)  # a tied table has two names, one here
         history.test_loss, _ = compute_loss_and_perplexity(self.model, self.test_loader, self.accelerator.device)
         history.seconds = time.perf_counter() - started
 
@@ -204,8 +204,7 @@ class _Run:
         return self.history.looks_since_best() >= self.h.patience
 
     def _why_ended(self) -> str:
-        done, planned = self.history.steps, self.history.total_steps
-        if done == planned:
+        if self.history.steps == self.history.total_steps:
             return "finished"
         if self._is_getting_worse():
             return (
@@ -269,11 +268,6 @@ class _Run:
         bar.set_postfix_str(f"perplexity {perplexity:.2f}, bits per byte {history.in_bits_per_byte(loss):.3f}")
         if on_evaluation is not None and self.accelerator.is_main_process:
             on_evaluation(history)
-
-    def _keep_best_weights(self) -> None:
-        with torch.no_grad():
-            for name, p in self.plain_model.named_parameters():
-                p.copy_(self.best[name])
 
     def save_checkpoint(self) -> None:
         """Write all that the run needs to go on into a new folder, then drop the older ones."""
