@@ -22,6 +22,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from .frames import Block, Call, Part, Plot, Slot, Source, read_plot
 
@@ -37,8 +38,7 @@ class Word:
     features: dict = field(default_factory=dict, hash=False, compare=False)
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """One random choice: what was chosen, among how many equally likely options, and which was taken (from 0)."""
 
     what: str

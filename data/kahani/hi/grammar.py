@@ -83,6 +83,7 @@ def form_of(word: Word, *, plural: bool = False, oblique: bool = False) -> str:
     )
 
 
+@cache
 def agree_word(word: str, gender: str, plural: bool, *, nasal: bool = False, oblique: bool = False) -> str:
     """One word in the masculine singular, made to agree. `nasal`: it ends a verb, so गई becomes गईं in the plural."""
     if "-" in word:  # सीधा-सादा -> सीधी-सादी
