@@ -208,7 +208,7 @@ class WholeDocumentDataset(PackedTextDataset):
     In a packed stream the first document of a block has often lost its beginning, and nobody can tell a hero whose name
     was cut off. Here each document is read with its own beginning, so that the loss can be held against what is
     possible. Rows are filled up at their right end: inputs with the padding token, targets with −100, which the loss
-    leaves out. Every token of the text is a target exactly once; the end token stands before the first document of a row.
+    leaves out. Every token of the text is a target exactly once: the end token stands before a row's first document.
     """
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -343,8 +343,8 @@ def download_and_prepare_data(
     """Loaders of packed batches, (batch_size, max_length) ids each, from a `.tar.gz` with `train.txt` and `test.txt`.
 
     `url` is an address (http or https; downloaded into `folder` once), a local archive, or a folder that holds the two
-    files. Training text comes packed, shuffled, in another order in each pass; test text in order, each document with its
-    own beginning (`WholeDocumentDataset`: targets of −100 are to be left out).
+    files. Training text comes packed, shuffled, in another order in each pass; test text in order, each document with
+    its own beginning (`WholeDocumentDataset`: targets of −100 are to be left out).
     Under `accelerate launch` or `torchrun` each process gets its part; `rank` and `world_size` say otherwise.
 
     Raises `CorpusError` or `DownloadError`, with what to do, if the text cannot be had.
