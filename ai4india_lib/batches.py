@@ -47,7 +47,8 @@ class TextStatistics:
 def count_text(lines: Iterable[str], tokenizer, *, max_bytes: int | None = 4_000_000) -> TextStatistics:
     """Count documents, tokens and bytes of a text, or of its first `max_bytes`."""
     documents = tokens = size = 0
-    for group in _in_groups(iter(lines), LINES_AT_ONCE):
+    lines = iter(lines)
+    while group := list(islice(lines, LINES_AT_ONCE)):
         documents += len(group)
         tokens += sum(map(len, encode_documents(tokenizer, group)))
         size += sum(len(line.encode()) + 1 for line in group)
@@ -163,7 +164,7 @@ class PackedTextDataset(IterableDataset):
                     f"the text now ends after {number} lines, before the saved position at {skip}: it was changed "
                     "after the run began. Bring back the old text, or start a new run"
                 )
-        for group in _in_groups(lines, LINES_AT_ONCE):
+        while group := list(islice(lines, LINES_AT_ONCE)):
             yield from encode_documents(self.tokenizer, group)
 
     def _own_lines(self) -> Iterator[str]:
@@ -189,17 +190,6 @@ class PackedTextDataset(IterableDataset):
             yield drawn
         draw.shuffle(waiting)
         yield from waiting
-
-
-def _in_groups(lines: Iterator[str], size: int) -> Iterator[list[str]]:
-    group = []
-    for line in lines:
-        group.append(line)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
-        yield group
 
 
 class WholeDocumentDataset(PackedTextDataset):
@@ -354,13 +344,7 @@ def download_and_prepare_data(
         rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     process = {"rank": rank or 0, "world_size": world_size}
     train = PackedTextDataset(
-        train_lines,
-        tokenizer,
-        max_length,
-        batch_size,
-        shuffle_buffer=shuffle_buffer,
-        seed=seed,
-        **process,
+        train_lines, tokenizer, max_length, batch_size, shuffle_buffer=shuffle_buffer, seed=seed, **process
     )
     test = WholeDocumentDataset(test_lines, tokenizer, max_length, batch_size, **process)
     return TextLoader(train, num_workers=num_workers), TextLoader(test)  # one order of the test text for any number

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from ai4india_lib import PackedTextDataset, TextLines, TextLoader, count_text, download_and_prepare_data
-from ai4india_lib.batches import estimate_tokens
+from ai4india_lib.batches import WholeDocumentDataset, estimate_tokens
 from ai4india_lib.tokenizer import encode_documents, train_tokenizer
 
 WORDS = [f"w{number}" for number in range(400)]
@@ -51,6 +51,11 @@ def as_lists(batches):
 
 def flat_targets(batches):
     return [i for _, targets in batches for i in targets.flatten().tolist()]
+
+
+def counted_targets(batches):
+    """Those that the loss does not leave out."""
+    return [i for i in flat_targets(batches) if i != -100]
 
 
 # Packing
@@ -123,6 +128,38 @@ def test_one_token_that_begins_and_ends_stands_once_between_documents():
     assert tokenizer.decode(stream(tokenizer, lines)).split("<|endoftext|>") == [*lines, ""]
 
 
+# Whole documents
+
+
+def test_whole_documents_are_not_cut(words_tokenizer):
+    lines = ["w1 w2 w3", "w4", "w5 w6 w7 w8 w9 w10 w11 w12 w13", "w14", "w15", "w16"]
+    batches = as_lists(WholeDocumentDataset(lines, words_tokenizer, 8, 3))
+    w, skip = words_tokenizer.convert_tokens_to_ids(WORDS), -100
+    assert batches[0][1] == [  # "w4" fits behind "w1 w2 w3"; the long one gets a row and is cut only at its end
+        [0, w[1], w[2], w[3], 1, 0, w[4], 1],
+        [0, w[5], w[6], w[7], w[8], w[9], w[10], w[11]],
+        [w[12], w[13], 1, 0, w[14], 1, skip, skip],
+    ]
+    assert batches[0][0][0] == [1, 0, w[1], w[2], w[3], 1, 0, w[4]], "an end stands before the first document"
+    assert batches[0][0][2][:6] == [w[11], w[12], w[13], 1, 0, w[14]], "a cut document goes on where it was cut"
+    assert batches[1] == ([[1, 0, w[15], 1, 0, w[16]]], [[0, w[15], 1, 0, w[16], 1]])
+
+
+@pytest.mark.parametrize("context_size, batch_size", [(8, 1), (16, 4), (64, 3), (500, 2)])
+def test_whole_documents_make_each_token_a_target_once(hindi, context_size, batch_size):
+    lines, tokenizer = hindi
+    batches = list(WholeDocumentDataset(lines, tokenizer, context_size, batch_size))
+    assert counted_targets(batches) == stream(tokenizer, lines)
+    assert max(targets.shape[1] for _, targets in batches) <= context_size
+    for inputs, targets in batches:
+        follows = (targets[:, :-1] == inputs[:, 1:]) | (targets[:, 1:] == -100) | (targets[:, :-1] == -100)
+        assert inputs.shape == targets.shape and len(inputs) <= batch_size and follows.all()
+        assert (inputs[targets == -100] == tokenizer.pad_token_id).all()
+    halves = [WholeDocumentDataset(lines, tokenizer, context_size, rank=rank, world_size=2) for rank in (0, 1)]
+    assert sum(len(counted_targets(half)) for half in halves) == len(stream(tokenizer, lines))
+    assert list(WholeDocumentDataset([], tokenizer, 8)) == []
+
+
 # Sharing out
 
 
@@ -138,7 +175,7 @@ def test_processes_and_workers_share_lines_without_loss_or_repetition(words_toke
                 loader = TextLoader(PackedTextDataset(lines, words_tokenizer, 4, 2, **more), num_workers=num_workers)
                 seen.update(flat_targets(loader))
             words = {i: n for i, n in seen.items() if i > 2}
-            assert words == {i: 1 for i in words_tokenizer.convert_tokens_to_ids(lines)}
+            assert words == dict.fromkeys(words_tokenizer.convert_tokens_to_ids(lines), 1)
             assert seen[1] == len(lines)
 
 
@@ -399,7 +436,7 @@ def test_download_and_prepare_data_by_path_folder_and_url(hindi, tmp_path, site)
     train_batches, test_batches = list(train), list(test)
     inputs, targets = train_batches[0]
     assert inputs.shape == targets.shape == (4, 32) and inputs.dtype == torch.long
-    assert flat_targets(test_batches) == stream(tokenizer, lines[:7])[1:], "the test text comes whole and in order"
+    assert counted_targets(test_batches) == stream(tokenizer, lines[:7]), "the test text comes whole and in order"
     assert as_lists(train) != as_lists(train_batches), "the training text comes in another order each time"
     for source in (archive, folder, site.url + "corpus.tar.gz"):
         loaders = download_and_prepare_data(source, 4, tokenizer, 32, folder=tmp_path / "downloads")
