@@ -179,8 +179,7 @@ def fill_noun(words: tuple[str, ...], telling: Telling) -> str:
             f"the plot {telling.plot.name!r} has no name {token!r}, which the slot {{{' '.join(words)}}} needs"
         )
     word = telling.word(name)
-    if "." in token:
-        telling.show(name, word.text)
+    if "." in token:  # this shows the feature, not the word: another slot must show that
         return word.features[token.partition(".")[2]]
     form = form_of(word, plural="*" in token, oblique="~" in token or bool(postpositions))
     if postpositions == ["@"]:
@@ -202,18 +201,13 @@ def fill_agreement(
     for position, token in enumerate(words):
         name = variable(token, telling)
         if name is None:
-            word = token.split("/")[gender == "f"] if "/" in token else token
-            last = position == len(words) - 1
-            said.append(
-                word if "/" in token else agree_word(word, gender, plural, nasal=verb and last, oblique=oblique)
-            )
-            continue
-        entry = telling.word(name)
-        if "gender" in entry.features:  # a noun before का
-            form = form_of(entry, plural="*" in token, oblique=True)
+            nasal = verb and position == len(words) - 1
+            chosen = token.split("/")[gender == "f"] if "/" in token else None
+            said.append(chosen or agree_word(token, gender, plural, nasal=nasal, oblique=oblique))
+        elif "gender" in (word := telling.word(name)).features:  # a noun before का
+            said.append(telling.show(name, form_of(word, plural="*" in token, oblique=True)))
         else:
-            form = agree_word(entry.text, gender, plural, oblique=oblique)
-        said.append(telling.show(name, form))
+            said.append(telling.show(name, agree_word(word.text, gender, plural, oblique=oblique)))
     return " ".join(said)
 
 
