@@ -19,7 +19,14 @@ Every public name can be imported from here.
 """
 
 from . import plots
-from .batches import PackedTextDataset, TextLoader, TextStatistics, count_text, download_and_prepare_data
+from .batches import (
+    PackedTextDataset,
+    TextLoader,
+    TextStatistics,
+    WholeDocumentDataset,
+    count_text,
+    download_and_prepare_data,
+)
 from .checkpoint import load_model, save_model
 from .checks import check
 from .corpus import CorpusError, TextLines, extract, read_about, train_and_test_lines

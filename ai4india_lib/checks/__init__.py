@@ -35,7 +35,7 @@ def exercise(name: str) -> Callable:
 
 
 def check(name: str, answer: object) -> bool:
-    """Check `answer` (a function, a class or a value) to an exercise, print the verdict, and return whether it is right.
+    """Check `answer` (a function, class or value) to an exercise, print the verdict, and return whether it is right.
 
     An unsolved exercise (a stub that returns None, `...`, or raises NotImplementedError) is told as "not done yet";
     an error inside a learner's function is shown in a sentence, not raised. Raises ValueError for an unknown exercise.
