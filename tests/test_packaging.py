@@ -27,7 +27,9 @@ def pins():
 
 
 def test_top_level_is_as_promised():
-    wanted = "notebooks ai4india_lib data models tests environment.yml requirements.txt pyproject.toml README.md LICENSE"
+    wanted = (
+        "notebooks ai4india_lib data models tests environment.yml requirements.txt pyproject.toml README.md LICENSE"
+    )
     assert [name for name in [*wanted.split(), ".ci/run"] if not (ROOT / name).exists()] == []
     assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith("MIT License")
 
@@ -95,7 +97,7 @@ def test_promised_names_take_their_arguments_in_the_promised_order(name):
 
 
 def test_promised_hyperparameters_are_there():
-    names = "emb_dim num_heads num_blocks batch_size learning_rate num_epochs context_size".split()
+    names = ["emb_dim", "num_heads", "num_blocks", "batch_size", "learning_rate", "num_epochs", "context_size"]
     laptop = ai4india_lib.get_hyperparameters()
     assert all(getattr(laptop, name) > 0 for name in names)
 

@@ -1,0 +1,120 @@
+"""What all lessons have in common: their bones, their setup cell, stored outputs, and no drift from the library."""
+
+import importlib
+import inspect
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LESSONS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("[0-9][0-9]_*.ipynb"))
+BUILDING_LESSONS = [path for path in LESSONS if not path.name.startswith("00")]
+SETUP = (ROOT / "notebooks" / "assets" / "setup_cell.py").read_text(encoding="utf-8").rstrip("\n")
+
+
+def cells_of(path, kind=None):
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    cells = [{**cell, "text": "".join(cell["source"])} for cell in notebook["cells"]]
+    return [cell for cell in cells if kind in (None, cell["cell_type"])]
+
+
+def tags_of(cell):
+    return cell["metadata"].get("tags", [])
+
+
+def prose_of(path):
+    return "\n\n".join(cell["text"] for cell in cells_of(path, "markdown"))
+
+
+def by_name(paths):
+    return pytest.mark.parametrize("path", paths, ids=[f"{p.parent.name}/{p.stem}" for p in paths])
+
+
+@by_name(LESSONS + SOLUTIONS)
+def test_setup_cell_is_the_same_everywhere(path):
+    assert cells_of(path, "code")[0]["text"] == SETUP
+
+
+@by_name(LESSONS)
+def test_badge_leads_to_this_lesson_of_the_repository_named_in_the_setup_cell(path):
+    repository = re.search(r'REPOSITORY = "https://github.com/(.+)"', SETUP)[1]
+    wanted = f"https://colab.research.google.com/github/{repository}/blob/main/notebooks/{path.name}"
+    assert wanted in cells_of(path)[0]["text"]
+
+
+@by_name(LESSONS)
+def test_lesson_has_its_bones(path):
+    first = cells_of(path)[0]["text"]
+    assert re.match(rf"# {path.name[:2]} · \S", first)
+    assert "you will build" in first and "in the library" in first
+    prose = prose_of(path)
+    for wanted in ("What can go wrong", "## Summary", "## सारांश", "## Where to go next", "Predict first"):
+        assert wanted in prose, f"{path.name} lacks {wanted!r}"
+    for title in ("## Summary", "## सारांश"):
+        section = prose.split(title, 1)[1].split("\n## ")[0]
+        assert len(re.findall(r"(?m)^(?:\d+\.|-) ", section)) == 5, f"{title} of {path.name} should have five points"
+
+
+@by_name(BUILDING_LESSONS)
+def test_lesson_has_three_exercises_with_checks_and_solutions(path):
+    headings = re.findall(r"(?m)^### (Warm-up|Core|Stretch)\b", prose_of(path))
+    assert headings == ["Warm-up", "Core", "Stretch"]
+    asked = re.findall(r'check\("(\d\d\.\w+)"', "\n".join(cell["text"] for cell in cells_of(path, "code")))
+    solution = ROOT / "notebooks" / "solutions" / path.name
+    solved = re.findall(r'check\("(\d\d\.\w+)"', "\n".join(cell["text"] for cell in cells_of(solution, "code")))
+    assert len(set(asked)) == 3 and set(asked) == set(solved)
+    outputs = json.dumps([cell["outputs"] for cell in cells_of(solution, "code")], ensure_ascii=False)
+    assert "not yet" not in outputs and "not done" not in outputs
+
+
+@by_name(LESSONS + SOLUTIONS)
+def test_stored_outputs_are_of_one_clean_run(path):
+    code = cells_of(path, "code")
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    for cell in code:
+        assert cell["outputs"], f"a cell of {path.name} shows nothing: {cell['text'][:60]!r}"
+        kinds = [output["output_type"] for output in cell["outputs"]]
+        streams = [output.get("name") for output in cell["outputs"]]
+        assert "error" not in kinds and "stderr" not in streams, cell["text"][:60]
+        assert cell["text"].count("\n") < 30, f"a long cell in {path.name}: {cell['text'][:60]!r}"
+
+
+@by_name(LESSONS)
+def test_most_outputs_are_compared(path):
+    code = cells_of(path, "code")
+    ignored = [cell for cell in code if "nbval-ignore-output" in tags_of(cell)]
+    assert len(ignored) <= 0.3 * len(code), f"{len(ignored)} of {len(code)} code cells are not compared"
+    assert "NBVAL_" not in "".join(cell["text"] for cell in code), "use cell tags, not comments"
+
+
+@by_name(LESSONS + SOLUTIONS)
+def test_outputs_hold_no_paths_or_addresses(path):
+    for cell in cells_of(path, "code"):
+        text = json.dumps(cell["outputs"])
+        assert not re.search(r"/home/|/root/|/tmp/|/work|C:\\\\|object at 0x", text), cell["text"][:60]
+
+
+@by_name(LESSONS + SOLUTIONS)
+def test_links_and_pictures_exist(path):
+    for target in re.findall(r"\]\((?!https?:|#)([^)\s]+)\)", prose_of(path)):
+        assert (path.parent / target).exists(), f"{path.name} points to {target}, which is not there"
+
+
+def test_cells_that_show_the_library_show_it_as_it_is():
+    for path in LESSONS + SOLUTIONS:
+        for cell in cells_of(path, "code"):
+            for tag in tags_of(cell):
+                if tag.startswith("library:"):
+                    module, name = tag.removeprefix("library:").rsplit(".", 1)
+                    source = inspect.getsource(getattr(importlib.import_module(module), name)).strip()
+                    assert cell["text"].strip() == source, (
+                        f"{path.name}: the cell tagged {tag} is not the library's code"
+                    )
+
+
+def test_readme_lists_every_lesson():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [path.name for path in LESSONS if path.name not in readme] == []
