@@ -16,8 +16,8 @@ from . import NotYet, call, exercise, expect_tensor
 PLAIN = DecoderConfig(1000, 64, 4, 3, qk_norm=False, mlp_dim=160)
 CONFIGS = {
     "a plain model": PLAIN,
-    "grouped heads (num_kv_heads=2)": replace(PLAIN, num_kv_heads=2),
     "head_dim=24, which is not emb_dim / num_heads": replace(PLAIN, head_dim=24),
+    "grouped heads (num_kv_heads=2)": replace(PLAIN, num_kv_heads=2),
     "two tables (tie_embeddings=False)": replace(PLAIN, tie_embeddings=False),
     "qk_norm=True": replace(PLAIN, qk_norm=True),
     "everything at once": DecoderConfig(777, 48, 6, 5, None, 3, 10, 100, tie_embeddings=False),
