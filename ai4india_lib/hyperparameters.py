@@ -11,10 +11,10 @@ class Hyperparameters:
     """Every number that a training run depends on. `dataclasses.replace(h, batch_size=8)` makes a changed copy."""
 
     # the model
-    vocab_size: int = 2048  # of the tokenizer, where one is trained
-    emb_dim: int = 128
+    vocab_size: int = 4096  # of the tokenizer, where one is trained
+    emb_dim: int = 192
     num_heads: int = 4
-    num_blocks: int = 4
+    num_blocks: int = 3
     num_kv_heads: int = 2
     context_size: int = 256  # tokens
     qk_norm: bool = True
@@ -22,9 +22,9 @@ class Hyperparameters:
     batch_size: int = 16  # blocks of context_size tokens in one pass through the model
     accumulation_steps: int = 1  # passes whose gradients are added up for one step
     num_epochs: float = 6.0  # read the text at most so many times,
-    max_steps: int | None = 900  # and take at most so many steps; None: only num_epochs counts
+    max_steps: int | None = 850  # and take at most so many steps; None: only num_epochs counts
     optimizer: str = "muon"  # for the matrices inside the blocks (Jordan et al., 2024), or "adamw" for everything
-    learning_rate: float = 4e-3  # the highest; see `learning_rate_at`
+    learning_rate: float = 8e-3  # the highest; see `learning_rate_at`
     warmup_fraction: float = 0.02  # of all steps: rise to the highest rate
     decay_fraction: float = 0.4  # of all steps, at the end: fall to zero
     weight_decay: float = 0.1
@@ -52,7 +52,7 @@ class Hyperparameters:
         if self.precision not in ("auto", "no", "bf16", "fp16"):
             raise ValueError(f"precision={self.precision!r} is not known: use 'auto', 'no', 'bf16' or 'fp16'")
         if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate={self.learning_rate} must be above 0; try 0.004")
+            raise ValueError(f"learning_rate={self.learning_rate} must be above 0; try 0.008")
         for name in ("warmup_fraction", "decay_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} is a share of all steps: it must lie between 0 and 1")
@@ -60,7 +60,7 @@ class Hyperparameters:
 
 PRESETS = {
     "laptop": Hyperparameters(),  # about three minutes on two cores
-    "quick": Hyperparameters(emb_dim=96, num_blocks=3, num_heads=3, num_kv_heads=1, max_steps=300, eval_every=50),
+    "quick": Hyperparameters(emb_dim=128, num_blocks=2, max_steps=240, eval_every=40, eval_batches=4),  # a minute
     "colab": Hyperparameters(  # some minutes on a T4
         vocab_size=4096, emb_dim=384, num_heads=6, num_blocks=8, num_kv_heads=2, context_size=512, batch_size=32,
         max_steps=2000, learning_rate=2e-3,
