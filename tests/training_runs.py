@@ -34,7 +34,7 @@ def stories(count, first=0):
     ]
 
 
-TRAIN, TEST = stories(60), stories(12, first=60)
+TRAIN, TEST = stories(60), stories(15, first=60)
 TOKENIZER = train_tokenizer(TRAIN, 320)
 
 
@@ -149,7 +149,7 @@ def together(folder: Path):
     h = settings(eval_every=3)
     more = {"rank": rank, "world_size": 2, "progress": False}
     loaders = ingredients(h, rank=rank, world_size=2)[1:]
-    ids = [[i for _, targets in loader for i in targets.flatten().tolist()] for loader in loaders]
+    ids = [[targets.tolist() for _, targets in loader] for loader in loaders]
     (folder / f"ids-{rank}.json").write_text(json.dumps(ids), encoding="utf-8")
     write_run(folder / f"whole-{rank}", h, **more)
 
