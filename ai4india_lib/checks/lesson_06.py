@@ -124,8 +124,10 @@ def swiglu(answer) -> str:
             _recognise(
                 got,
                 {
-                    "Your down matrix is turned round: it is stored as (outputs, inputs), "
-                    "as in nn.Linear.": (F.silu(gate) * up) @ down
+                    "Your down matrix is turned round: it is stored as (outputs, inputs), as in nn.Linear.": (
+                        F.silu(gate) * up
+                    )
+                    @ down
                 },
             )
         expect_close(got, wanted, "Print the shape after each line, and check the gate, the product and the end alone.")
@@ -148,15 +150,14 @@ def layer_norm_to_rms_norm(answer) -> str:
     for tensor, like, name in zip(got, shapes, names, strict=True):
         expect_tensor(tensor, like, what=name)
     new_write, new_read, new_bias = got
+    scaled = gain[:, None] * write
+    for misplaced in (gain[:, None] * (write - write.mean(0)), scaled - scaled.mean(0), scaled):
+        if torch.allclose(new_write, misplaced, atol=1e-4):
+            raise NotYet("You gave the gain to new_write. There it changes the size that RMSNorm measures: too early.")
     if new_write.mean(0).abs().max() > 1e-5:
         if new_write.mean(1).abs().max() < 1e-5:
             raise NotYet("In new_write each row has mean 0. But h = write @ x: which direction of write runs along h?")
         raise NotYet("new_write @ x still has a mean. LayerNorm subtracts it; RMSNorm will not. Who can do it before?")
-    centred = write - write.mean(0)
-    if torch.allclose(new_write, gain[:, None] * centred, atol=1e-4) or torch.allclose(
-        new_write, (gain[:, None] * write) - (gain[:, None] * write).mean(0), atol=1e-4
-    ):
-        raise NotYet("You gave the gain to new_write. There it changes the size that RMSNorm measures: it comes later.")
     _recognise(
         new_read,
         {
