@@ -137,7 +137,7 @@ class _Run:
             mixed_precision=pick_precision(device) if h.precision == "auto" else h.precision,
             gradient_accumulation_steps=h.accumulation_steps,
             cpu=device.type == "cpu",
-            # buffers are constants; to send them in each forward would wait for processes that have no batch left
+            # buffers are constants: to send them would only wait for a process that has no test lines
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
         )
         self.h, self.folder = h, folder

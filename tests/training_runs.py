@@ -42,7 +42,8 @@ def settings(**changes):
     """A run of a fraction of a second that reads its text more than once."""
     small = {"emb_dim": 16, "num_heads": 2, "num_kv_heads": 1, "num_blocks": 2, "context_size": 32, "batch_size": 4}
     run = {"num_epochs": 999, "max_steps": 12, "eval_every": 4, "checkpoint_every": 4, "eval_batches": None}
-    return get_hyperparameters("tiny", **small | run | {"precision": "no"} | changes)
+    run |= {"learning_rate": 0.004, "precision": "no"}
+    return get_hyperparameters("tiny", **small | run | changes)
 
 
 def ingredients(h, *, num_workers=0, rank=0, world_size=1, train_lines=TRAIN, test_lines=TEST):

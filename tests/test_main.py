@@ -1,0 +1,130 @@
+"""The command line, as a learner uses it."""
+
+import json
+import random
+import tarfile
+
+import pytest
+from servers import serve_site  # noqa: F401 (the fixture `site`)
+
+from ai4india_lib import load_model
+from ai4india_lib.__main__ import main
+from ai4india_lib.history import History
+
+TINY = ["--preset", "tiny", "--device", "cpu", "--max-steps", "12", "--eval-every", "4", "--checkpoint-every", "4"]
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """A small text archive, as a learner would pack it."""
+    draw = random.Random(0)
+    words = "एक दिन मीरा रवि चाय किताब नदी पतंग लाल नीली लाई देखा गया".split()
+    folder = tmp_path / "text"
+    folder.mkdir()
+    for name, count in (("train", 300), ("test", 30)):
+        lines = [" ".join(draw.choices(words, k=12)) + "।" for _ in range(count)]
+        (folder / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "about.json").write_text('{"test_floor_bits_per_byte": 0.25}', encoding="utf-8")
+    with tarfile.open(tmp_path / "chai.tar.gz", "w:gz") as tar:
+        tar.add(folder, "chai")
+    return tmp_path / "chai.tar.gz"
+
+
+@pytest.fixture
+def at_work(tmp_path, monkeypatch):
+    """An empty folder to stand in: models go to models/ there."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_train_saves_model_plot_and_history_and_generate_writes_on(archive, at_work, capsys):
+    assert main(["train", "--data", str(archive), *TINY]) == 0
+    told = capsys.readouterr().out
+    assert "read the text" in told and "× the floor" in told and "models" in told
+    folder = at_work / "models" / "chai-mine"
+    assert (folder / "perplexity.png").read_bytes().startswith(b"\x89PNG")
+    history = History.load(folder / "history.json")
+    assert history.steps == 12 and history.floor_bits_per_byte == 0.25 and history.test_loss > 0
+    model, tokenizer = load_model("chai-mine", "cpu")
+    assert len(tokenizer) == model.config.vocab_size
+
+    assert main(["generate", "एक दिन", "--max-length", "8", "--seed", "1", "--device", "cpu"]) == 0
+    first = capsys.readouterr().out
+    assert first.startswith("एक दिन")
+    main(["generate", "एक दिन", "--model", str(folder), "--max-length", "8", "--seed", "1", "--device", "cpu"])
+    assert capsys.readouterr().out == first
+    main(["generate", "एक दिन", "--count", "3", "--max-length", "4", "--temperature", "0", "--device", "cpu"])
+    texts = [text for text in capsys.readouterr().out.split("\n\n") if text]
+    assert len(texts) == 3 and len(set(texts)) == 1
+
+
+def test_an_existing_folder_is_not_overwritten_unless_asked(archive, at_work, capsys):
+    command = ["train", "--data", str(archive), "--name", "mine", *TINY]
+    assert main(command) == 0
+    before = (at_work / "models" / "mine" / "model.safetensors").read_bytes()
+    assert main(command) == 1
+    assert "--resume" in capsys.readouterr().err
+    assert (at_work / "models" / "mine" / "model.safetensors").read_bytes() == before
+    assert main([*command, "--seed", "5", "--overwrite"]) == 0
+    assert (at_work / "models" / "mine" / "model.safetensors").read_bytes() != before
+
+
+def test_resume_of_a_finished_run_gives_the_same_model(archive, at_work):
+    command = ["train", "--data", str(archive), "--name", "mine", *TINY]
+    assert main(command) == 0
+    folder = at_work / "models" / "mine"
+    before = (folder / "model.safetensors").read_bytes()
+    losses = json.loads((folder / "history.json").read_text(encoding="utf-8"))["train_loss"]
+    assert main([*command, "--resume"]) == 0
+    assert (folder / "model.safetensors").read_bytes() == before
+    assert json.loads((folder / "history.json").read_text(encoding="utf-8"))["train_loss"] == losses
+
+
+def test_trains_on_a_folder_with_a_tokenizer_and_changed_settings(archive, at_work, capsys):
+    main(["train", "--data", str(archive), "--name", "first", *TINY])
+    command = ["train", "--data", str(archive.parent / "text"), "--name", "second", *TINY]
+    assert (
+        main([*command, "--tokenizer", "models/first", "--emb-dim", "48", "--qk-norm", "no", "--num-kv-heads", "2"])
+        == 0
+    )
+    (first, first_tokenizer), (second, second_tokenizer) = load_model("first", "cpu"), load_model("second", "cpu")
+    assert first_tokenizer.get_vocab() == second_tokenizer.get_vocab()
+    assert second.config.emb_dim == 48 and second.config.qk_norm is False and second.config.num_kv_heads == 2
+    assert first.config.emb_dim == 32
+
+
+def test_trains_from_a_url(archive, at_work, site):
+    site.body = archive.read_bytes()
+    assert main(["train", "--data", f"{site.url}chai.tar.gz", *TINY]) == 0
+    assert (at_work / "models" / "chai-mine" / "config.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("command", "wanted"),
+    [
+        (["generate", "एक"], "train one with"),
+        (["generate", "एक", "--model", "nobody"], "no model in"),
+        (["train", "--data", "nowhere.tar.gz", *TINY], "nowhere.tar.gz"),
+        (["train", *TINY, "--batch-size", "0"], "batch_size=0"),
+        (["train", *TINY, "--device", "cuda:7"], "cuda:7"),
+    ],
+    ids=["no model yet", "unknown model", "no data", "bad setting", "no such device"],
+)
+def test_mistakes_are_told_in_a_sentence_and_leave_nothing(command, wanted, archive, at_work, capsys):
+    if "--data" not in command and command[0] == "train":
+        command = [*command, "--data", str(archive)]
+    assert main(command) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and wanted in told and "Traceback" not in told
+    assert not list(at_work.rglob("*.safetensors"))
+
+
+def test_help_names_every_hyperparameter(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--help"])
+    told = capsys.readouterr().out
+    assert ended.value.code == 0
+    for option in ("--data", "--name", "--preset", "--learning-rate", "--num-epochs", "--context-size", "--resume"):
+        assert option in told
