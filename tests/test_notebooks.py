@@ -75,7 +75,8 @@ def test_stored_outputs_are_of_one_clean_run(path):
     code = cells_of(path, "code")
     assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
     for cell in code:
-        assert cell["outputs"], f"a cell of {path.name} shows nothing: {cell['text'][:60]!r}"
+        shows_library = any(tag.startswith("library:") for tag in tags_of(cell))  # there the code is what to look at
+        assert cell["outputs"] or shows_library, f"a cell of {path.name} shows nothing: {cell['text'][:60]!r}"
         kinds = [output["output_type"] for output in cell["outputs"]]
         streams = [output.get("name") for output in cell["outputs"]]
         assert "error" not in kinds and "stderr" not in streams, cell["text"][:60]

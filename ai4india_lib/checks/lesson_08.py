@@ -32,7 +32,7 @@ def learning_rate(answer) -> str:
         part = "warm-up" if step < warmup else "plateau" if total - step > decay else "decay"
         raise NotYet(
             f"Of {total} steps, with warmup={warmup}, decay={decay} and highest={highest}, step {step} is the first "
-            f"with a wrong rate: {got[step]:.4g}. It lies in the {part}. Draw the three lines: which one is lowest there?"
+            f"with a wrong rate: {got[step]:.4g}. It lies in the {part}. Draw the three lines: which is lowest there?"
         )
     return "Three straight lines, and always the lowest of them: no `if` is needed."
 
@@ -65,7 +65,7 @@ def _wrong_rates(total, warmup, decay, highest):
     told = "The last step has a rate of 0, and is wasted. The fall should reach 0 one step after the last."
     yield told, rates(up, lambda step: (total - 1 - step) / max(decay, 1))
     yield told, rates(up, lambda step: (total - 1 - step) / (decay + 1))
-    told = "Steps are off by one at the ends of the lines: after `warmup` rising steps, the next one is the first at the top."
+    told = "Off by one at the ends of the lines: after `warmup` rising steps, the next is the first at the top."
     yield told, rates(lambda step: (step + 1) / max(warmup, 1), lambda step: (total - step) / max(decay, 1))
     yield told, rates(lambda step: (step + 1) / max(warmup, 1), down)
     yield told, rates(up, lambda step: (total - step) / max(decay, 1))
