@@ -115,6 +115,8 @@ def stop(pid, folder: Path, number, delay) -> int | None:
 
 
 def kill(folder: Path):
+    import torch._dynamo  # noqa: F401 (takes a second, and else each process imports it at its first step)
+
     draw = random.Random()
     events = {}
     for name, (h, num_workers) in PLANS.items():
@@ -133,7 +135,7 @@ def kill(folder: Path):
             if kills == 4:
                 status = os.waitpid(pid, 0)[1]
             else:
-                status = stop(pid, folder / name, signal.SIGKILL, draw.uniform(0, 0.05))
+                status = stop(pid, folder / name, signal.SIGKILL, draw.uniform(0, 0.03))
             if status is None:
                 os.waitpid(pid, 0)
                 kills += 1
