@@ -5,6 +5,7 @@
     corpus           unpack archives, stream lines
     tokenizer        text ↔ ids, safe for Indian scripts
     batches          lines → packed (inputs, targets) batches
+    cache            what a model remembers of the tokens it has read
     model            ids → logits
     checkpoint       model + tokenizer ↔ a Hugging Face folder
     hyperparameters  the settings of a run
@@ -27,6 +28,7 @@ from .batches import (
     count_text,
     download_and_prepare_data,
 )
+from .cache import KVCache
 from .checkpoint import load_model, save_model
 from .checks import check
 from .corpus import CorpusError, TextLines, extract, read_about, train_and_test_lines
@@ -40,7 +42,6 @@ from .model import (
     DecoderBlock,
     DecoderConfig,
     DecoderLanguageModel,
-    KVCache,
     MultiHeadAttention,
     RMSNorm,
     rope,
