@@ -31,7 +31,7 @@ from .batches import (
 from .cache import KVCache
 from .checkpoint import load_model, save_model
 from .checks import check
-from .corpus import CorpusError, TextLines, extract, read_about, train_and_test_lines
+from .corpus import CorpusError, TextLines, extract, json_lines, read_about, train_and_test_lines
 from .device import pick_device, pick_precision
 from .download import DownloadError, download
 from .generation import Sampling, filter_logits, generate, generate_steps, generate_text, prefill, stream_text

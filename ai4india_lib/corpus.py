@@ -2,6 +2,7 @@
 
 A corpus is a `.tar.gz` (or a folder) with `train.txt` and `test.txt` somewhere inside: UTF-8, one sentence or one
 document per line. `train_and_test_lines` finds both, by path or URL; `TextLines` streams them, however large.
+Questions, conversations and pairs of sentences come as JSON Lines: `json_lines` reads them from the same places.
 """
 
 import codecs
@@ -26,7 +27,8 @@ try:
 except ImportError:  # a Python that was built without xz
     LZMAError = EOFError
 
-__all__ = ["CorpusError", "DownloadError", "TextLines", "download", "extract", "read_about", "train_and_test_lines"]
+__all__ = ["CorpusError", "DownloadError", "TextLines", "download", "extract", "json_lines"]
+__all__ += ["read_about", "train_and_test_lines"]
 
 DOWNLOADS = Path("data/downloads")
 
@@ -192,6 +194,33 @@ def train_and_test_lines(source: str | Path, *, folder: str | Path = DOWNLOADS) 
 def read_about(source: str | Path, *, folder: str | Path = DOWNLOADS) -> dict:
     """What `about.json` beside `train.txt` says, such as `{"test_floor_bits_per_byte": 0.15}`; {} if there is none."""
     return _survey(source, Path(folder))[2]
+
+
+def json_lines(source: str | Path, name: str = "train.jsonl", *, folder: str | Path = DOWNLOADS) -> Iterator[dict]:
+    """The objects of a JSON Lines text (one `{…}` per line, UTF-8), one after the other.
+
+    `source` is the `.jsonl` file itself, or a folder, a tar archive or the URL of one that holds `name` once.
+    Raises CorpusError, with the number of the line, for what is not a JSON object.
+    """
+    path = _local(source, Path(folder))
+    if path.is_file() and path.name.lower().endswith((".jsonl", ".jsonl.gz")):
+        texts = [TextLines(path)]
+    elif path.is_dir():
+        texts = [TextLines(inside) for inside in sorted(path.rglob(name)) if inside.is_file()]
+    else:
+        with _open_tar(path) as tar:
+            texts = [TextLines(path, m.name) for m in tar if m.isfile() and PurePosixPath(m.name).name == name]
+            _check_end(tar)
+    if len(texts) != 1:
+        raise CorpusError(f"{path} must hold one {name}. What it has: {', '.join(map(str, texts)) or 'none'}")
+    for number, line in enumerate(texts[0], 1):
+        try:
+            found = json.loads(line)
+        except ValueError as error:
+            raise CorpusError(f"{texts[0]}, line {number}, is not JSON ({error}): {line[:60]!r}") from None
+        if not isinstance(found, dict):
+            raise CorpusError(f"{texts[0]}, line {number}, is not a JSON object {{…}}: {line[:60]!r}")
+        yield found
 
 
 def _survey(source: str | Path, folder: Path) -> tuple[TextLines, TextLines, dict]:

@@ -413,3 +413,36 @@ def test_no_about_and_about_with_bom(tmp_path, kind):
     (tmp_path / "2").mkdir()
     about = b"\xef\xbb\xbf" + json.dumps({"language": "हिन्दी"}).encode()
     assert read_about(make_source(tmp_path / "2", kind, {**FILES, "c/about.json": about})) == {"language": "हिन्दी"}
+
+
+# JSON Lines
+
+QUESTIONS = '{"question": "कहाँ?", "answer": "x"}\n\n{"question": "2", "answer": ""}\n'.encode()
+
+
+def test_json_lines_are_the_same_from_file_folder_and_archive(tmp_path):
+    wanted = [{"question": "कहाँ?", "answer": "x"}, {"question": "2", "answer": ""}]
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "test.jsonl").write_bytes(QUESTIONS)
+    archive = pack(tmp_path / "q.tar.gz", {"q/test.jsonl": QUESTIONS, "q/train.jsonl": b'{"a": 1}\n'})
+    for source in (tmp_path / "inner" / "test.jsonl", tmp_path / "inner", archive):
+        assert list(corpus.json_lines(source, "test.jsonl")) == wanted
+    assert list(corpus.json_lines(archive)) == [{"a": 1}]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(b'{"a": 1}\n{"a": \n', "line 2, is not JSON"), (b"[1, 2]\n", "line 1, is not a JSON object")],
+)
+def test_json_lines_name_the_line_at_fault(tmp_path, content, told):
+    (tmp_path / "a.jsonl").write_bytes(content)
+    with pytest.raises(CorpusError, match=told):
+        list(corpus.json_lines(tmp_path / "a.jsonl"))
+
+
+def test_json_lines_must_be_there_once(tmp_path):
+    archive = pack(tmp_path / "q.tar.gz", {"q/test.jsonl": QUESTIONS, "p/test.jsonl": QUESTIONS})
+    with pytest.raises(CorpusError, match="q/test"):
+        list(corpus.json_lines(archive, "test.jsonl"))
+    with pytest.raises(CorpusError, match="none"):
+        list(corpus.json_lines(archive, "pairs.jsonl"))
