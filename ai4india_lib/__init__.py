@@ -13,6 +13,10 @@
     optimizers       learning rate over time, AdamW, Muon
     training         batches + model → trained model + history
     generation       prompt → text
+    ngrams           counting as a language model: the baseline
+    evaluation       bits per byte, minimal pairs, questions about stories, calibration
+    comparison       how sure a figure is, and whether one model is better than another
+    memorisation     does a text stand in the training text, word for word?
     checks           feedback for the exercises of the lessons
     plots            the course's pictures
 
@@ -31,12 +35,35 @@ from .batches import (
 from .cache import KVCache
 from .checkpoint import load_model, save_model
 from .checks import check
+from .comparison import Comparison, Interval, bootstrap_interval, cohen_kappa, compare, sign_test
 from .corpus import CorpusError, TextLines, extract, json_lines, read_about, train_and_test_lines
 from .device import pick_device, pick_precision
 from .download import DownloadError, download
+from .evaluation import (
+    Calibration,
+    Pair,
+    Question,
+    accuracy_by_kind,
+    answer_questions,
+    bits_per_byte,
+    calibrate,
+    calibration,
+    document_bits,
+    judge_pairs,
+    minimal_pair_accuracy,
+    normalise_answer,
+    question_accuracy,
+    question_prompt,
+    read_pairs,
+    read_questions,
+    score_answers,
+    sentence_log_probabilities,
+    token_log_probabilities,
+)
 from .generation import Sampling, filter_logits, generate, generate_steps, generate_text, prefill, stream_text
 from .history import History
 from .hyperparameters import Hyperparameters, get_hyperparameters
+from .memorisation import TrainingText
 from .model import (
     MLP,
     DecoderBlock,
@@ -47,6 +74,7 @@ from .model import (
     rope,
     rope_tables,
 )
+from .ngrams import NgramModel
 from .optimizers import learning_rate_at, make_optimizers
 from .tokenizer import (
     INDIC_SPLIT,
