@@ -1,4 +1,4 @@
-"""Command line of the story generator: `python -m data.kahani --language hi --stories 40000 --seed 2024`."""
+"""Command line: `python -m data.kahani --language hi --make stories` (or questions, pairs, chat)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import random
 import sys
 from pathlib import Path
 
-from . import languages, load_language
-from .archive import write_archive
+from . import Language, languages, load_language
+from .archive import write_archive, write_packed
+from .questions import question_files
+
+DATA = Path(__file__).parents[1]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -18,39 +21,61 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m data.kahani", description="Tell children's stories with a known probability."
     )
     made.add_argument("--language", default="hi", help=f"language code: {', '.join(languages())} (default: hi)")
-    made.add_argument("--stories", type=int, default=40_000, help="training stories (default: 40000)")
-    made.add_argument("--test-stories", type=int, default=1_000, help="test stories (default: 1000)")
-    made.add_argument("--seed", type=int, default=2024, help="seed of all random choices (default: 2024)")
-    made.add_argument("--output", type=Path, help="the archive to write (default: data/kahani-LANGUAGE.tar.gz)")
+    made.add_argument("--make", default="stories", choices=MAKERS, help="what to write (default: stories)")
+    made.add_argument("--stories", type=int, help="training stories (default: 40000; with questions 7500)")
+    made.add_argument("--test-stories", type=int, help="test stories (default: 1000; with questions 500)")
+    made.add_argument("--seed", type=int, help="seed of all random choices (default: the seed of the committed files)")
+    made.add_argument("--output", type=Path, help="the file to write (default: the committed one in data/)")
     made.add_argument(
         "--show", type=int, metavar="N", help="print N stories with their bits and facts, and write nothing"
     )
     return made
 
 
+def make_stories(language: Language, path: Path | None, counts: dict[str, int]) -> None:
+    """Writes the stories and prints their floor."""
+    path = path or DATA / f"kahani-{language.code}.tar.gz"
+    about = write_archive(language, path, **({"stories": 40_000, "test_stories": 1_000, "seed": 2024} | counts))
+    print(f"{path}: {about['train_stories']} + {about['test_stories']} stories, {path.stat().st_size / 1e6:.1f} MB")
+    print(f"floor of the test stories: {about['test_floor_bits_per_byte']:.4f} bits per byte")
+
+
+def make_questions(language: Language, path: Path | None, counts: dict[str, int]) -> None:
+    """Writes stories with questions, and prints how many of the test's answers can be guessed without the story."""
+    path = path or DATA / f"kahani-questions-{language.code}.tar.gz"
+    files = question_files(language, **counts)
+    write_packed(path, files, f"kahani-questions-{language.code}")
+    about = json.loads(files["about.json"])
+    for part in ("train", "test"):
+        asked = about[f"{part}_questions"]
+        print(f"{part}: {about[f'{part}_stories']} stories, {sum(asked.values())} questions {asked}")
+    print(f"right without the story: {about['story_blind_accuracy']}")
+    print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+
+
+MAKERS = {"stories": make_stories, "questions": make_questions}
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command. Returns 0, or 2 after an error in the arguments."""
     options = parser().parse_args(arguments)
+    counts = {name: getattr(options, name) for name in ("stories", "test_stories", "seed")}
+    counts = {name: count for name, count in counts.items() if count is not None}
     try:
-        for name, least in (("stories", 1), ("test_stories", 1)):
-            if getattr(options, name) < least:
-                raise ValueError(f"--{name.replace('_', '-')} is {getattr(options, name)}: give {least} or more")
+        for name, count in counts.items():
+            if name != "seed" and count < 1:
+                raise ValueError(f"--{name.replace('_', '-')} is {count}: give 1 or more")
         language = load_language(options.language)
         if options.show:
-            rng = random.Random(options.seed)
+            rng = random.Random(counts.get("seed", 2024))
             for _ in range(options.show):
                 story = language.tell(rng)
                 print(f"{story.text}\n    {story.bits:.1f} bits, {json.dumps(story.facts, ensure_ascii=False)}\n")
             return 0
-        path = options.output or Path(__file__).parents[1] / f"kahani-{language.code}.tar.gz"
-        about = write_archive(
-            language, path, stories=options.stories, test_stories=options.test_stories, seed=options.seed
-        )
+        MAKERS[options.make](language, options.output, counts)
     except (ValueError, RuntimeError, OSError) as error:
         print(f"data.kahani: {error}", file=sys.stderr)
         return 2
-    print(f"{path}: {about['train_stories']} + {about['test_stories']} stories, {path.stat().st_size / 1e6:.1f} MB")
-    print(f"floor of the test stories: {about['test_floor_bits_per_byte']:.4f} bits per byte")
     return 0
 
 

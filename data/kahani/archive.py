@@ -11,6 +11,7 @@ import io
 import json
 import random
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from .engine import Language
@@ -55,18 +56,33 @@ def pack(files: dict[str, bytes], folder: str) -> bytes:
     return buffer.getvalue()
 
 
-def write_archive(language: Language, path: Path, *, stories: int, test_stories: int, seed: int) -> dict:
-    """Writes the archive and returns its `about.json`. The file appears whole or not at all."""
-    files = tell_many(language, stories, test_stories, seed)
+def jsonl(items: Iterable[dict]) -> bytes:
+    """One JSON object a line, in UTF-8, as short as JSON allows."""
+    lines = (json.dumps(item, ensure_ascii=False, separators=(",", ":")) for item in items)
+    return "".join(line + "\n" for line in lines).encode("utf-8")
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes a file, which appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".part")
     try:
-        with (
-            beside.open("wb") as raw,
-            gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=9, mtime=0) as packed,
-        ):
-            packed.write(pack(files, f"kahani-{language.code}"))
+        beside.write_bytes(data)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def write_packed(path: Path, files: dict[str, bytes], folder: str) -> None:
+    """Writes files by name as a `.tar.gz` with this folder inside: the same bytes for the same files."""
+    packed = io.BytesIO()
+    with gzip.GzipFile(filename="", mode="wb", fileobj=packed, compresslevel=9, mtime=0) as compressor:
+        compressor.write(pack(files, folder))
+    write_whole(path, packed.getvalue())
+
+
+def write_archive(language: Language, path: Path, *, stories: int, test_stories: int, seed: int) -> dict:
+    """Writes the archive and returns its `about.json`. The file appears whole or not at all."""
+    files = tell_many(language, stories, test_stories, seed)
+    write_packed(path, files, f"kahani-{language.code}")
     return json.loads(files["about.json"])

@@ -1,0 +1,289 @@
+"""Questions about stories, with answers that are known because the story knows its facts.
+
+A language's `questions.txt` says what can be asked. It uses the signs of the frame files (see `frames.py`)::
+
+    yes = हाँ
+    no = नहीं
+
+    == kite_festival garden              the plots that this holds for; `all` for every plot
+    colour = {रंग:पतंग}                   a kind of question, and its answer
+    ? {साथी} {लाया:साथी}                  said only if the story says this (any of the ways in round brackets)
+    - {साथी की} पतंग किस रंग की थी?        ways to ask
+    - {साथी} किस रंग की पतंग {लाया:साथी}?
+    yes_no = रंग                         here half the time another word stands for this name: then it is no
+    - क्या {नायक की} पतंग {रंग:पतंग} थी?
+
+The story's own words fill the gaps. A question is asked only if all its words were drawn for this story, if its answer
+stands in the text, and if no other thing of the story goes by the same word (two coats make "which colour" unclear).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from .archive import jsonl
+from .engine import HERE, Language, Telling, Word
+from .frames import FrameError, OneOf, Part, Slot, parse_line
+
+ENTRY = re.compile(r"(?P<kind>[a-z_]+)\s*=\s*(?P<answer>.+)")
+YES_NO, UNTOLD = "yes_no", "untold"
+MOST_WORDS = 3  # in an answer
+SEED = 4001
+
+
+class NotTold(Exception):
+    """The story has no word for something that a question speaks about."""
+
+
+@dataclass
+class Entry:
+    """One thing that can be asked: its kind, its answer (or, for yes_no, the name that is exchanged), and how."""
+
+    form: str
+    kind: str
+    answer: str
+    asked: list[tuple[Part, ...]] = field(default_factory=list)
+    told: list[tuple[Part, ...]] = field(default_factory=list)
+
+
+@dataclass
+class QuestionBook:
+    """All entries of a language by plot, and its words for yes and no. `untold` holds what no story of a plot tells."""
+
+    yes: str
+    no: str
+    entries: dict[str, list[Entry]]
+
+
+class Asking(Telling):
+    """A finished telling, opened again to fill gaps with its words (or with `exchanged` ones). It draws no new word."""
+
+    def __init__(self, telling: Telling, exchanged: dict[str, Word] | None = None):
+        self.language, self.plot = telling.language, telling.plot
+        self.drawn = telling.drawn | (exchanged or {})
+        self.used: set[str] = set()
+
+    def word(self, name: str) -> Word:
+        if name not in self.drawn:
+            raise NotTold(name)
+        self.used.add(name)
+        return self.drawn[name]
+
+    def show(self, name: str, form: str) -> str:
+        return form
+
+    def choose(self, what: str, options: int) -> int:
+        raise NotTold(what)
+
+    def fill(self, parts: tuple[Part, ...], choose: Callable[[int], int]) -> str:
+        """The text of a line. `choose(n)` picks one of n parts in round brackets. Raises NotTold."""
+        return self.language.grammar.finish(self._joined(parts, choose))
+
+    def _joined(self, parts: tuple[Part, ...], choose: Callable[[int], int]) -> str:
+        said = []
+        for part in parts:
+            if isinstance(part, Slot):
+                said.append(self.language.grammar.fill(part.text, self))
+            elif isinstance(part, OneOf):
+                said.append(self._joined(part.options[choose(len(part.options))], choose))
+            else:
+                said.append(part)
+        return "".join(said)
+
+    def ways(self, parts: tuple[Part, ...]) -> Iterator[str]:
+        """All texts of a line, one for each way through its round brackets."""
+        for chosen in range(max([len(part.options) for part in parts if isinstance(part, OneOf)], default=1)):
+            yield self.fill(parts, lambda options, chosen=chosen: min(chosen, options - 1))
+
+
+def read_questions(language: Language) -> QuestionBook:
+    """Reads `questions.txt` of a language. Raises FrameError with the line that is not understood."""
+    path, plots = HERE / language.code / "questions.txt", list(language.plots)
+    words: dict[str, str] = {}
+    entries: dict[str, list[Entry]] = {name: [] for name in plots}
+    here: list[str] = []
+    lines = unicodedata.normalize("NFC", path.read_text(encoding="utf-8")).splitlines()
+    entry: Entry | None = None
+    for number, raw in enumerate(lines, 1):
+        line, what = raw.strip(), f"{path.name}:{number}"
+        if not line or line.startswith("#"):
+            continue
+        if line.startswith("=="):
+            names = line[2:].split()
+            here = plots if names == ["all"] else names
+            if not here or set(here) - set(plots):
+                raise FrameError(f"{what}: no plot is called {' '.join(sorted(set(here) - set(plots)))!r}")
+            entry = None
+        elif line.startswith(("-", "?")) and entry is not None:
+            (entry.asked if line[0] == "-" else entry.told).append(parse_line(line[1:].strip(), what))
+        elif (match := ENTRY.fullmatch(line)) is None:
+            raise FrameError(
+                f"{what}: expected `kind = answer`, `? condition`, `- question` or `== plots`, not {line!r}"
+            )
+        elif here:
+            entry = Entry(f"{match['kind']}.{number}", match["kind"], match["answer"])
+            for name in here:
+                entries[name].append(entry)
+        else:
+            words[match["kind"]] = match["answer"]
+    if missing := {"yes", "no"} - set(words):
+        raise FrameError(f"{path.name}: the words for {' and '.join(sorted(missing))} are missing at the top")
+    return QuestionBook(words["yes"], words["no"], entries)
+
+
+def stands_in(words: str, text: str) -> bool:
+    """Whether these words stand in the text as whole words. (Regex \\b would see a word end before ा and ि.)"""
+    return any(
+        _is_edge(text[found.start() - 1 : found.start()]) and _is_edge(text[found.end() : found.end() + 1])
+        for found in re.finditer(re.escape(words), text)
+    )
+
+
+def _is_edge(sign: str) -> bool:
+    return not sign or unicodedata.category(sign)[0] not in "LMN"
+
+
+class Asker:
+    """Asks about tellings. Remembers for each form whether yes or no is due, so that both are equally frequent."""
+
+    def __init__(self, language: Language, rng: random.Random):
+        self.language, self.rng = language, rng
+        self.book = read_questions(language)
+        self.due: dict[str, bool] = {}
+
+    def pick(self, options: int) -> int:
+        """One of n, by the numbers that every Python version gives alike (see Language.tell)."""
+        return int(self.rng.random() * options)
+
+    def shuffled(self, items: list) -> list:
+        """A copy in random order."""
+        rest = list(items)
+        return [rest.pop(self.pick(len(rest))) for _ in items]
+
+    def tell(self) -> tuple[Telling, str]:
+        """Tells a new story: its telling, which knows the words, and its text."""
+        telling = Telling(self.language, self.pick)
+        return telling, telling.story().text
+
+    def ask(self, entry: Entry, telling: Telling, text: str) -> dict[str, str] | None:
+        """One question with the keys kind, question, answer, form; or None where the story does not tell the answer."""
+        asking = Asking(telling)
+        try:
+            if not all(any(stands_in(way, text) for way in asking.ways(line)) for line in entry.told):
+                return None
+            asked = entry.asked[self.pick(len(entry.asked))]
+            if entry.kind == YES_NO:
+                answer, exchanged = self._yes_or_no(entry, telling)
+                asking = Asking(telling, exchanged)
+                question = asking.fill(asked, self.pick)
+                things = asking.used - {entry.answer}
+            else:
+                answer = asking.fill(parse_line(entry.answer, entry.form), self.pick)
+                asking = Asking(telling)
+                question, things = asking.fill(asked, self.pick), asking.used
+        except NotTold:
+            return None
+        told = entry.kind == YES_NO or (stands_in(answer, text) and not stands_in(answer, question))
+        if not told or len(answer.split()) > MOST_WORDS or shares_a_word(things, telling):
+            return None
+        if entry.kind == YES_NO:
+            self.due[entry.form] = answer == self.book.no
+        return {"kind": entry.kind, "question": question, "answer": answer, "form": entry.form}
+
+    def _yes_or_no(self, entry: Entry, telling: Telling) -> tuple[str, dict[str, Word]]:
+        """Yes with the story's own word, or no with another from the same source; in turns for each form."""
+        if entry.answer not in telling.drawn:
+            raise NotTold(entry.answer)
+        if self.due.setdefault(entry.form, self.pick(2) == 1):
+            return self.book.yes, {}
+        own = telling.drawn[entry.answer]
+        words = self.language.options(telling.plot.sources[entry.answer], telling)
+        others = [word for word in words if word.text != own.text]
+        return self.book.no, {entry.answer: others[self.pick(len(others))]}
+
+    def questions(self, telling: Telling, text: str, most: int) -> list[dict[str, str]]:
+        """Up to `most` questions about a story in random order: one of each kind it offers, then second ones."""
+        waiting: dict[str, list[Entry]] = defaultdict(list)
+        for entry in self.shuffled(self.book.entries[telling.plot.name]):
+            waiting[entry.kind].append(entry)
+        asked: list[dict[str, str]] = []
+        while waiting and len(asked) < most:
+            for kind in self.shuffled(list(waiting))[: most - len(asked)]:
+                one = None
+                while waiting[kind] and one is None:
+                    one = self.ask(waiting[kind].pop(), telling, text)
+                if one is None:
+                    del waiting[kind]
+                else:
+                    asked.append(one)
+        return self.shuffled(asked)
+
+
+def shares_a_word(names: set[str], telling: Telling) -> bool:
+    """Whether a thing that a question names goes by the same word as another thing of the story."""
+    texts = Counter(word.text for word in telling.drawn.values())
+    return any(texts[telling.drawn[name].text] > 1 for name in names)
+
+
+def make_questions(
+    language: Language, *, stories: int = 7_500, test_stories: int = 500, seed: int = SEED, most: int = 5
+) -> dict[str, list[dict]]:
+    """New stories with questions: {"train": [{"story", "questions"}], "test": [...]}. Test stories are told first.
+
+    Raises ValueError if a story comes twice.
+    """
+    asker = Asker(language, random.Random(seed))
+    parts: dict[str, list[dict]] = {}
+    for part, count in (("test", test_stories), ("train", stories)):
+        parts[part] = []
+        for _ in range(count):
+            telling, text = asker.tell()
+            parts[part].append({"story": text, "questions": asker.questions(telling, text, most)})
+    texts = [item["story"] for items in parts.values() for item in items]
+    if len(set(texts)) < len(texts):
+        raise ValueError(f"{len(texts) - len(set(texts))} stories came twice with seed {seed}: take another seed")
+    return parts
+
+
+def question_files(language: Language, **counts: int) -> dict[str, bytes]:
+    """The files of `kahani-questions-<language>.tar.gz`; the arguments are those of `make_questions`."""
+    parts = make_questions(language, **counts)
+    about: dict[str, object] = {"language": language.code, "seed": counts.get("seed", SEED)}
+    for part, items in parts.items():
+        about[f"{part}_stories"] = len(items)
+        about[f"{part}_questions"] = dict(
+            sorted(Counter(q["kind"] for item in items for q in item["questions"]).items())
+        )
+    about["story_blind_accuracy"] = blind_scores(parts["train"], parts["test"])
+    files = {f"{part}.jsonl": jsonl(items) for part, items in parts.items()}
+    return files | {
+        "about.json": (json.dumps(about, ensure_ascii=False, indent=2, sort_keys=True) + "\n").encode("utf-8")
+    }
+
+
+def blind_scores(train: list[dict], test: list[dict]) -> dict[str, float]:
+    """Share of right answers, by kind and in all, of the best answer that ignores the story.
+
+    It gives the answer that the training part gives most often to exactly this question, or, where that was asked less
+    than twenty times, to this form of question (so it knows more than one who sees only the words).
+    """
+    seen: dict[str, Counter[str]] = defaultdict(Counter)
+    for item in train:
+        for one in item["questions"]:
+            seen[one["question"]][one["answer"]] += 1
+            seen[one["form"]][one["answer"]] += 1
+    right, asked = Counter(), Counter()
+    for item in test:
+        for one in item["questions"]:
+            counts = seen[one["question"]] if seen[one["question"]].total() >= 20 else seen[one["form"]]
+            guess = max(sorted(counts), key=counts.__getitem__) if counts else None
+            for kind in (one["kind"], "all"):
+                asked[kind] += 1
+                right[kind] += guess == one["answer"]
+    return {kind: round(right[kind] / asked[kind], 4) for kind in sorted(asked)}
