@@ -12,6 +12,7 @@
     history          what happened in a run
     optimizers       learning rate over time, AdamW, Muon
     training         batches + model → trained model + history
+    sampling         logits → the next token
     generation       prompt → text
     ngrams           counting as a language model: the baseline
     evaluation       bits per byte, minimal pairs, questions about stories, calibration
@@ -60,7 +61,7 @@ from .evaluation import (
     sentence_log_probabilities,
     token_log_probabilities,
 )
-from .generation import Sampling, filter_logits, generate, generate_steps, generate_text, prefill, stream_text
+from .generation import generate, generate_steps, generate_text, prefill, stream_text
 from .history import History
 from .hyperparameters import Hyperparameters, get_hyperparameters
 from .memorisation import TrainingText
@@ -76,6 +77,7 @@ from .model import (
 )
 from .ngrams import NgramModel
 from .optimizers import learning_rate_at, make_optimizers
+from .sampling import Sampling, choose_rows, filter_logits
 from .tokenizer import (
     INDIC_SPLIT,
     encode_documents,

@@ -1,84 +1,21 @@
 """prompt → text: read the prompt once (prefill), then write one token per step with the KV cache.
 
-A step turns the logits of the next token into a choice: make used tokens less likely, sharpen or flatten, cut off the
-unlikely ones, draw. `Sampling` holds those settings; the filters are applied in the order of `transformers`.
+`sampling.py` turns the logits of a step into a choice; its names can be imported from here too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .device import pick_device
 from .model import DecoderLanguageModel, KVCache
+from .sampling import Sampling, choose, choose_rows, filter_logits, random_numbers  # noqa: F401
 from .tokenizer import encode_prompt
 
 PREFILL_CHUNK = 512  # prompt tokens read in one pass: longer prompts come in several, so that memory stays bounded
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is drawn. `temperature=0` is greedy: always the most likely one."""
-
-    temperature: float = 0.8  # below 1: sharper than the model's own probabilities; above 1: flatter
-    top_k: int | None = None  # keep the k most likely tokens (Fan et al., 2018)
-    top_p: float | None = None  # keep the fewest that together have probability p (Holtzman et al., 2020)
-    min_p: float | None = None  # keep those at least min_p times as likely as the likeliest (Nguyen et al., 2024)
-    repetition_penalty: float = 1.0  # above 1: tokens already in the text become less likely (Keskar et al., 2019)
-    seed: int | None = None  # same seed, same text; None: another text each time
-
-    def __post_init__(self):
-        if not self.temperature >= 0:
-            raise ValueError(f"temperature={self.temperature} must be 0 (greedy) or more; usual values are 0.5 to 1.2")
-        if self.top_k is not None and (not isinstance(self.top_k, int) or self.top_k < 1):
-            raise ValueError(f"top_k={self.top_k} must be a whole number of at least 1, or None to keep all tokens")
-        for name in ("top_p", "min_p"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value <= 1:
-                raise ValueError(f"{name}={value} is a probability: it must be above 0 and at most 1")
-        if not self.repetition_penalty > 0:
-            raise ValueError(f"repetition_penalty={self.repetition_penalty} must be above 0; 1 does nothing")
-        if self.seed is not None and not isinstance(self.seed, int):
-            raise ValueError(f"seed={self.seed!r} must be a whole number, or None for another text each time")
-
-
-def filter_logits(logits: Tensor, sampling: Sampling, used: Iterable[int] = ()) -> Tensor:
-    """Logits (vocab_size,) of one text with the cut-off ones at −inf; their softmax is what is drawn from.
-
-    `used` are the ids of the text so far, for the repetition penalty. Greedy only asks for the largest: the
-    temperature is then left out.
-    """
-    logits = logits.float()
-    if sampling.repetition_penalty != 1.0 and (ids := list(set(used))):
-        old = logits[ids]
-        logits = logits.clone()
-        logits[ids] = torch.where(old > 0, old / sampling.repetition_penalty, old * sampling.repetition_penalty)
-    if sampling.temperature == 0:
-        return logits
-    logits = logits / sampling.temperature
-    if sampling.top_k is not None and sampling.top_k < logits.numel():
-        logits = logits.masked_fill(logits < logits.topk(sampling.top_k).values[-1], -torch.inf)
-    if sampling.top_p is not None and sampling.top_p < 1:
-        ordered, index = logits.softmax(-1).sort(descending=True)
-        before = ordered.cumsum(-1) - ordered  # probability of all likelier tokens together
-        logits = logits.masked_fill(
-            torch.zeros_like(before, dtype=torch.bool).scatter(0, index, before >= sampling.top_p), -torch.inf
-        )
-    if sampling.min_p is not None:
-        probabilities = logits.softmax(-1)
-        logits = logits.masked_fill(probabilities < sampling.min_p * probabilities.max(), -torch.inf)
-    return logits
-
-
-def choose(logits: Tensor, sampling: Sampling, used: Iterable[int], generator: torch.Generator) -> int:
-    """Draw the next id from logits (vocab_size,)."""
-    logits = filter_logits(logits, sampling, used)
-    if sampling.temperature == 0:
-        return int(logits.argmax())
-    return int(torch.multinomial(logits.softmax(-1), 1, generator=generator))
 
 
 def prefill(
@@ -122,7 +59,7 @@ def generate_steps(
     sampling, stop_ids = sampling or Sampling(), set(stop_ids)
     context = model.config.context_size
     texts = [list(ids) for ids in prompts]
-    generators = [_generator(sampling.seed, row, model.device) for row in range(len(prompts))]
+    generators = [random_numbers(sampling.seed, row) for row in range(len(prompts))]
     alive = [True] * len(prompts)
     starts = [max(len(ids) - context, 0) for ids in texts]  # where the part of each text begins that is remembered
     room = min(context, max(map(len, texts)) + max_new_tokens)
@@ -138,8 +75,8 @@ def generate_steps(
             newest = torch.tensor([ids[-1:] for ids in texts], device=model.device)  # (batch, 1)
             logits = model(newest, cache)[:, -1]  # (batch, vocab_size)
         step: list[int | None] = [None] * len(texts)
-        for row, ids in enumerate(texts):
-            token = choose(logits[row], sampling, ids, generators[row]) if alive[row] else ids[-1]
+        chosen = choose_rows(logits, [sampling] * len(texts), texts, generators)
+        for row, (ids, token) in enumerate(zip(texts, chosen, strict=True)):
             ids.append(token)
             if alive[row]:
                 step[row] = token
@@ -222,12 +159,3 @@ def _check_prompts(model: DecoderLanguageModel, prompts: list[list[int]]) -> Non
                 f"a prompt has id {token}, the model knows 0 to {model.config.vocab_size - 1}: "
                 "was it encoded with another tokenizer?"
             )
-
-
-def _generator(seed: int | None, row: int, device: torch.device) -> torch.Generator:
-    generator = torch.Generator(device)
-    if seed is None:
-        generator.seed()
-    else:
-        generator.manual_seed(seed + row)
-    return generator

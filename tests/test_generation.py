@@ -5,14 +5,10 @@ import inspect
 
 import pytest
 import torch
-from transformers import LogitsProcessorList
-from transformers.generation import logits_process
 
 from ai4india_lib import generation
 from ai4india_lib.generation import (
     Sampling,
-    choose,
-    filter_logits,
     generate,
     generate_steps,
     generate_text,
@@ -23,82 +19,6 @@ from ai4india_lib.tokenizer import encode_lines, encode_prompt
 
 GREEDY = Sampling(temperature=0)
 PROMPTS = [[1, 40, 50, 60, 70], [1, 45], [1, 90, 91, 92, 93, 94, 95, 96, 97], [1, 200, 201]]
-
-
-def processors(sampling):
-    """The same settings in `transformers`, in the order in which its `generate` applies them."""
-    made = [logits_process.RepetitionPenaltyLogitsProcessor(float(sampling.repetition_penalty))]
-    made.append(logits_process.TemperatureLogitsWarper(float(sampling.temperature)))
-    if sampling.top_k is not None:
-        made.append(logits_process.TopKLogitsWarper(sampling.top_k))
-    if sampling.top_p is not None:
-        made.append(logits_process.TopPLogitsWarper(sampling.top_p))
-    if sampling.min_p is not None:
-        made.append(logits_process.MinPLogitsWarper(sampling.min_p))
-    return LogitsProcessorList(made)
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"temperature": 0.7},
-        {"temperature": 3.0},
-        {"temperature": 1.0, "top_k": 1},
-        {"temperature": 1.0, "top_k": 10},
-        {"temperature": 1.0, "top_k": 1000},
-        {"temperature": 1.0, "top_p": 0.9},
-        {"temperature": 1.0, "top_p": 0.05},
-        {"temperature": 1.0, "min_p": 0.1},
-        {"temperature": 1.0, "min_p": 1.0},
-        {"temperature": 1.0, "repetition_penalty": 1.3},
-        {"temperature": 1.0, "repetition_penalty": 0.8},
-        {"temperature": 0.8, "top_k": 40, "top_p": 0.8},
-        {"temperature": 1.5, "top_k": 50, "top_p": 0.95, "min_p": 0.02, "repetition_penalty": 1.2},
-        {"temperature": 0.5, "top_p": 0.9, "min_p": 0.2, "repetition_penalty": 2.0},
-    ],
-    ids=str,
-)
-def test_filters_are_those_of_transformers(settings):
-    sampling = Sampling(**settings)
-    torch.manual_seed(0)
-    for spread in (0.5, 2.0, 5.0):
-        for logits in torch.randn(20, 300) * spread:
-            used = torch.randint(0, 300, (30,))
-            theirs = processors(sampling)(used[None], logits[None].clone())[0]
-            torch.testing.assert_close(filter_logits(logits, sampling, used.tolist()), theirs)
-
-
-def test_filters_leave_their_input_alone():
-    logits = torch.arange(5.0)
-    filter_logits(logits, Sampling(top_k=2, top_p=0.5, min_p=0.5, repetition_penalty=2.0), [3, 4])
-    assert torch.equal(logits, torch.arange(5.0))
-
-
-@pytest.mark.parametrize("top_p, kept", [(0.4, 1), (0.5, 1), (0.51, 2), (0.75, 2), (0.76, 3), (0.9, 4), (1.0, 4)])
-def test_top_p_keeps_the_fewest(top_p, kept):
-    """Probabilities 1/2, 1/4, 1/8, 1/8 are exact in binary: the edge itself is tested."""
-    logits = torch.tensor([0.125, 0.5, 0.125, 0.25]).log()
-    left = filter_logits(logits, Sampling(temperature=1.0, top_p=top_p)).isfinite()
-    assert left.sum() == kept and left[1]
-
-
-def test_greedy_takes_the_largest_after_the_penalty():
-    logits, random = torch.tensor([3.0, 2.9, -1.0]), torch.Generator()
-    assert choose(logits, GREEDY, [], random) == 0
-    assert choose(logits, Sampling(temperature=0, repetition_penalty=1.5), [0], random) == 1
-    assert choose(-logits, Sampling(temperature=0, repetition_penalty=5.0), [2, 0], random) == 2  # 1/5 > -2.9 > -15
-
-
-def test_draws_follow_the_probabilities():
-    logits, random = torch.tensor([1.0, 0.0, -1.0, -9.0]), torch.Generator().manual_seed(0)
-    sampling = Sampling(temperature=0.7, top_k=3)
-    counts = torch.zeros(4)
-    for _ in range(5000):
-        counts[choose(logits, sampling, [], random)] += 1
-    expected = torch.tensor([1.0, 0.0, -1.0, -torch.inf]).div(0.7).softmax(0)
-    assert counts[3] == 0
-    chi_square = ((counts - 5000 * expected)[:3] ** 2 / (5000 * expected)[:3]).sum()
-    assert chi_square < 13.8  # two degrees of freedom: passed by chance in 999 of 1000 runs, and the seed is fixed
 
 
 def naive_greedy(model, ids, count):
@@ -220,7 +140,7 @@ def test_smallest_context(make_model):
 def script(monkeypatch, ids):
     """Let the model choose these ids, one after the other."""
     ids = iter(ids)
-    monkeypatch.setattr(generation, "choose", lambda *args: next(ids))
+    monkeypatch.setattr(generation, "choose_rows", lambda *args: [next(ids)])
 
 
 STORY = " मीरा ने कहा, “क्या ज़रूरत है?” ஒரு நாள் 👩‍💻🙂 ₹५"

@@ -1,0 +1,140 @@
+"""logits → the next token: make used tokens less likely, sharpen or flatten, cut off the unlikely ones, draw.
+
+`Sampling` holds those settings; the filters are applied in the order of `transformers`. Texts that are written together
+are filtered together; each draws from random numbers of its own, so that it does not depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+NUCLEUS = (
+    256  # top-p first looks among so many tokens: they nearly always suffice, and sorting all is five times as slow
+)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn. `temperature=0` is greedy: always the most likely one."""
+
+    temperature: float = 0.8  # below 1: sharper than the model's own probabilities; above 1: flatter
+    top_k: int | None = None  # keep the k most likely tokens (Fan et al., 2018)
+    top_p: float | None = None  # keep the fewest that together have probability p (Holtzman et al., 2020)
+    min_p: float | None = None  # keep those at least min_p times as likely as the likeliest (Nguyen et al., 2024)
+    repetition_penalty: float = 1.0  # above 1: tokens already in the text become less likely (Keskar et al., 2019)
+    seed: int | None = None  # same seed, same text; None: another text each time
+
+    def __post_init__(self):
+        if not self.temperature >= 0:
+            raise ValueError(f"temperature={self.temperature} must be 0 (greedy) or more; usual values are 0.5 to 1.2")
+        if self.top_k is not None and (not isinstance(self.top_k, int) or self.top_k < 1):
+            raise ValueError(f"top_k={self.top_k} must be a whole number of at least 1, or None to keep all tokens")
+        for name in ("top_p", "min_p"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise ValueError(f"{name}={value} is a probability: it must be above 0 and at most 1")
+        if not self.repetition_penalty > 0:
+            raise ValueError(f"repetition_penalty={self.repetition_penalty} must be above 0; 1 does nothing")
+        if self.seed is not None and not isinstance(self.seed, int):
+            raise ValueError(f"seed={self.seed!r} must be a whole number, or None for another text each time")
+
+
+def filter_logits(logits: Tensor, sampling: Sampling, used: Iterable = ()) -> Tensor:
+    """Logits (vocab_size,) of one text with the cut-off ones at −inf; their softmax is what is drawn from.
+
+    `used` are the ids of the text so far, for the repetition penalty. Greedy only asks for the largest: the
+    temperature is then left out. For texts with the same settings: logits (rows, vocab_size), and `used` of each row.
+    """
+    logits = logits.float()
+    if sampling.repetition_penalty != 1.0:
+        rows = zip(logits, used, strict=True) if logits.dim() == 2 else [(logits, used)]
+        logits = torch.stack([_discourage(row, ids, sampling.repetition_penalty) for row, ids in rows]).view_as(logits)
+    if sampling.temperature == 0:
+        return logits
+    logits = logits / sampling.temperature
+    if sampling.top_k is not None and sampling.top_k < logits.shape[-1]:
+        logits = logits.masked_fill(logits < logits.topk(sampling.top_k).values[..., -1:], -torch.inf)
+    if sampling.top_p is not None and sampling.top_p < 1:
+        logits = logits.masked_fill(~_nucleus(logits.softmax(-1), sampling.top_p), -torch.inf)
+    if sampling.min_p is not None:
+        probabilities = logits.softmax(-1)
+        rare = probabilities < sampling.min_p * probabilities.amax(-1, keepdim=True)
+        logits = logits.masked_fill(rare, -torch.inf)
+    return logits
+
+
+def _discourage(logits: Tensor, used: Iterable[int], penalty: float) -> Tensor:
+    """Logits (vocab_size,) with those of `used` made smaller, each once (Keskar et al., 2019, §4.1)."""
+    if not (ids := list(set(used))):
+        return logits
+    old, logits = logits[ids], logits.clone()
+    logits[ids] = torch.where(old > 0, old / penalty, old * penalty)
+    return logits
+
+
+def _nucleus(probabilities: Tensor, p: float) -> Tensor:
+    """Which of the probabilities (..., vocab_size) are the fewest that together reach p."""
+    rows = probabilities.reshape(-1, probabilities.shape[-1])
+    ordered, index = rows.topk(min(NUCLEUS, rows.shape[-1]))
+    kept = torch.zeros_like(rows, dtype=torch.bool)
+    kept.scatter_(1, index, ordered.cumsum(-1) - ordered < p)  # what all likelier tokens have together: less than p
+    wide = ordered.sum(-1) < p
+    if rows.shape[-1] > NUCLEUS and wide.any():
+        ordered, index = rows[wide].sort(descending=True)
+        kept[wide] = torch.zeros_like(kept[wide]).scatter_(1, index, ordered.cumsum(-1) - ordered < p)
+    return kept.view_as(probabilities)
+
+
+def choose(logits: Tensor, sampling: Sampling, used: Iterable[int], generator: torch.Generator) -> int:
+    """Draw the next id of one text from logits (vocab_size,)."""
+    return choose_rows(logits[None], [sampling], [used], [generator])[0]
+
+
+def choose_rows(
+    logits: Tensor,
+    samplings: Sequence[Sampling],
+    used: Sequence[Iterable[int]],
+    generators: Sequence[torch.Generator],
+) -> list[int]:
+    """Draw the next id of each text from logits (rows, vocab_size); settings, ids so far and generators are per row.
+
+    Rows with the same settings are worked on together. A row's choice depends on nothing but that row.
+    Raises FloatingPointError if a row's logits are not numbers.
+    """
+    groups = defaultdict(list)
+    for row, sampling in enumerate(samplings):
+        groups[sampling if sampling.seed is None else replace(sampling, seed=None)].append(row)
+    chosen = torch.empty(len(samplings), dtype=torch.long, device=logits.device)
+    for sampling, rows in groups.items():
+        part = filter_logits(logits[rows] if len(groups) > 1 else logits, sampling, [used[row] for row in rows])
+        chosen[rows] = part.argmax(-1) if sampling.temperature == 0 else _draw(part, [generators[row] for row in rows])
+    ids = chosen.tolist()
+    if max(ids) == logits.shape[-1]:
+        raise FloatingPointError("the model's logits are not numbers: its weights may be damaged, or overflow in fp16")
+    return ids
+
+
+def _draw(logits: Tensor, generators: list[torch.Generator]) -> Tensor:
+    """One id per row, (rows,), with the probabilities softmax(logits): where a random height meets their running sum.
+
+    Needs one random number per text, where `torch.multinomial` takes one for each token of the vocabulary.
+    """
+    wide = torch.float32 if logits.device.type == "mps" else torch.float64  # long sums of small numbers
+    heights = torch.cat([torch.rand(1, generator=generator) for generator in generators])[:, None]  # (rows, 1) below 1
+    total = logits.softmax(-1).to(wide).cumsum(-1)  # (rows, vocab_size)
+    return torch.searchsorted(total, heights.to(total) * total[:, -1:], right=True).flatten()
+
+
+def random_numbers(seed: int | None, row: int = 0) -> torch.Generator:
+    """The random numbers of one text of a batch: the same for the same seed and row, on every device."""
+    generator = torch.Generator()  # on the CPU: a few numbers a step are sent where they are needed
+    if seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(seed + row)
+    return generator
