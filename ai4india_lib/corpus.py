@@ -192,7 +192,15 @@ def train_and_test_lines(source: str | Path, *, folder: str | Path = DOWNLOADS) 
 
 
 def read_about(source: str | Path, *, folder: str | Path = DOWNLOADS) -> dict:
-    """What `about.json` beside `train.txt` says, such as `{"test_floor_bits_per_byte": 0.15}`; {} if there is none."""
+    """What `about.json` beside `train.txt` says, such as `{"test_floor_bits_per_byte": 0.15}`; {} if there is none.
+
+    Where there are no texts but JSON Lines, such as questions, it is the only `about.json` that there is.
+    """
+    path = _local(source, Path(folder))
+    found = [(lines, content) for _, lines, content in _files(path)]
+    abouts = [(lines, content) for lines, content in found if isinstance(content, bytes)]
+    if len(found) == len(abouts) == 1:
+        return _parsed_about(abouts[0][1], abouts[0][0])
     return _survey(source, Path(folder))[2]
 
 
@@ -240,13 +248,18 @@ def _survey(source: str | Path, folder: Path) -> tuple[TextLines, TextLines, dic
             there = ", ".join(map(str, texts)) or "none"
             raise CorpusError(f"{path} must hold one train.txt and one test.txt. What it has as {name}: {there}")
     train, test = found["train.txt"][0], found["test.txt"][0]
+    beside = abouts.get(PurePosixPath(train.member or train.path.as_posix()).parent, b"{}")
+    return train, test, _parsed_about(beside, train)
+
+
+def _parsed_about(content: bytes, beside: TextLines) -> dict:
     try:
-        about = json.loads(abouts.get(PurePosixPath(train.member or train.path.as_posix()).parent, b"{}"))
+        about = json.loads(content)
         if not isinstance(about, dict):
             raise ValueError(f"it must be an object {{…}}, not {about!r:.60}")
     except ValueError as error:
-        raise CorpusError(f"about.json beside {train} cannot be used: {error}") from error
-    return train, test, about
+        raise CorpusError(f"about.json beside {beside} cannot be used: {error}") from error
+    return about
 
 
 def _local(source: str | Path, folder: Path) -> Path:

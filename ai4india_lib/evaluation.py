@@ -39,8 +39,8 @@ def token_log_probabilities(model: nn.Module, rows: list[list[int]]) -> list[Ten
         return model.token_log_probabilities(rows)
     found: list[list[Tensor]] = [[] for _ in rows]
     for numbers, logits, targets in _batches(model, rows):
-        told = -F.cross_entropy(logits.transpose(1, 2).float(), targets, reduction="none", ignore_index=-100)
-        for number, row, wanted in zip(numbers, told.double().cpu(), targets.cpu(), strict=True):
+        told = -F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")  # 0 where −100
+        for number, row, wanted in zip(numbers, told.double().cpu().view(targets.shape), targets.cpu(), strict=True):
             found[number].append(row[wanted != -100])
     return [torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64) for parts in found]
 

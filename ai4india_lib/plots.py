@@ -12,6 +12,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from .comparison import Interval
 from .history import History
 
 # scripts whose fonts lie on PyPI as fontpkg-noto-sans-…; those that are not installed are passed over
@@ -77,6 +78,38 @@ def plot_attention(
     axes.set_xticks(range(time), tokens, rotation=45, ha="right")
     axes.set_yticks(range(time), tokens)
     axes.set(xlabel="looked at", ylabel="looking", title=title)
+    return axes
+
+
+def plot_scores(
+    scores: dict[str, dict[str, Interval]],
+    axes: Axes | None = None,
+    *,
+    line: float | None = None,
+    line_label: str = "",
+    title: str | None = None,
+) -> Axes:
+    """Bars with their intervals: model → kind → score. One group of bars per kind, one colour per model.
+
+    A dashed line at `line` shows what the scores are to be held against: chance, or a floor.
+    """
+    kinds = list(dict.fromkeys(kind for marks in scores.values() for kind in marks))
+    axes = axes or plt.subplots(figsize=(8, 1.2 + 0.22 * len(kinds) * len(scores)), layout="constrained")[1]
+    thick = 0.8 / len(scores)
+    colors = (BLUE, ORANGE, GREY, "#c9c9c9", GREEN)
+    for index, (name, marks) in enumerate(scores.items()):
+        places = [kinds.index(kind) - 0.4 + thick * (index + 0.5) for kind in marks]
+        values = [found.value for found in marks.values()]
+        whiskers = [[found.value - found.low for found in marks.values()],
+                    [found.high - found.value for found in marks.values()]]  # fmt: skip
+        axes.barh(places, values, thick * 0.9, color=colors[index % len(colors)], label=name)
+        axes.errorbar(values, places, xerr=whiskers, fmt="none", ecolor="black", elinewidth=0.8, capsize=2)
+    if line is not None:
+        axes.axvline(line, color=GREEN, ls="--", lw=1.2, label=line_label)
+    axes.set_yticks(range(len(kinds)), [kind.replace("_", " ") for kind in kinds])
+    axes.invert_yaxis()
+    axes.set(title=title)
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return axes
 
 

@@ -446,3 +446,11 @@ def test_json_lines_must_be_there_once(tmp_path):
         list(corpus.json_lines(archive, "test.jsonl"))
     with pytest.raises(CorpusError, match="none"):
         list(corpus.json_lines(archive, "pairs.jsonl"))
+
+
+def test_about_of_questions_needs_no_texts(tmp_path):
+    archive = pack(tmp_path / "q.tar.gz", {"q/test.jsonl": QUESTIONS, "q/about.json": b'{"story_blind": 0.15}'})
+    assert read_about(archive) == {"story_blind": 0.15}
+    pack(tmp_path / "r.tar.gz", {"q/about.json": b"[]"})
+    with pytest.raises(CorpusError, match="cannot be used"):
+        read_about(tmp_path / "r.tar.gz")

@@ -7,7 +7,7 @@ import tarfile
 import pytest
 from servers import serve_site  # noqa: F401 (the fixture `site`)
 
-from ai4india_lib import load_model
+from ai4india_lib import bits_per_byte, load_model, minimal_pair_accuracy, read_pairs, train_and_test_lines
 from ai4india_lib.__main__ import main
 from ai4india_lib.history import History
 
@@ -101,16 +101,81 @@ def test_trains_from_a_url(archive, at_work, site):
     assert (at_work / "models" / "chai-mine" / "config.json").is_file()
 
 
+@pytest.fixture
+def tests(tmp_path):
+    """Minimal pairs and questions about the words of `archive`, as files."""
+    differing = (("verb", "लाई", "देखा"), ("order", "गया", "लाई"))
+    pairs = [
+        {"phenomenon": kind, "right": f"{who} चाय {did}।", "wrong": f"{who} चाय {other}।"}
+        for who in ("मीरा", "रवि")
+        for kind, did, other in differing
+    ]
+    asked = [
+        {"kind": "who", "question": "चाय कौन लाई?", "answer": "मीरा"},
+        {"kind": "what", "question": "?", "answer": "चाय"},
+    ]
+    for name, lines in (("pairs", pairs), ("questions", [{"story": "मीरा चाय लाई।", "questions": asked}] * 3)):
+        text = "\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
+        (tmp_path / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    return ["--pairs", str(tmp_path / "pairs.jsonl"), "--questions", str(tmp_path / "questions.jsonl")]
+
+
+def test_evaluate_prints_one_table_and_saves_a_chart(archive, tests, at_work, capsys):
+    """Every measure is in it, with baselines beside the model; the figures are those of the library's functions."""
+    main(["train", "--data", str(archive), "--name", "mine", *TINY])
+    capsys.readouterr()
+    command = ["evaluate", "--model", "mine", "--data", str(archive), *tests, "--device", "cpu"]
+    assert main(command) == 0
+    told = capsys.readouterr().out
+    assert "30 documents, 4 pairs, 6 questions" in told and "floor 0.25" in told
+    header = next(line for line in told.splitlines() if "untrained" in line)
+    assert header.split() == ["mine", "5-grams", "untrained"]
+    rows = {line.split()[0]: line for line in told.splitlines() if line.startswith("  ")}
+    assert {"verb", "order", "mean", "who", "what"} <= set(rows)
+    model, tokenizer = load_model("mine", "cpu")
+    wanted = bits_per_byte(model, tokenizer, train_and_test_lines(archive)[1])
+    assert f"(floor 0.2500)  {wanted:.4f} [" in told
+    shares = minimal_pair_accuracy(model, tokenizer, read_pairs(tests[1]))
+    assert rows["verb"].split()[1] == f"{100 * shares['verb']:.1f}"
+    assert (at_work / "models" / "mine" / "evaluation.png").read_bytes().startswith(b"\x89PNG")
+    main(command)
+    assert capsys.readouterr().out == told
+
+
+def test_evaluate_compares_two_models_item_by_item(archive, tests, at_work, capsys):
+    for name, seed in (("one", "1"), ("two", "2")):
+        main(["train", "--data", str(archive), "--name", name, *TINY, "--seed", seed])
+    capsys.readouterr()
+    command = ["evaluate", "--model", "one", "--data", str(archive), *tests[:2], "--no-baselines", "--device", "cpu"]
+    assert main([*command, "--against", "two", "--output", "chart.png"]) == 0
+    told = capsys.readouterr().out
+    assert "one − two" in told and "p = " in told and "5-grams" not in told and "questions" not in told
+    assert (at_work / "chart.png").is_file() and not (at_work / "models" / "one" / "evaluation.png").exists()
+    main([*command, "--against", "one", "--limit", "1"])
+    told = capsys.readouterr().out
+    assert "1 documents, 2 pairs" in told and "+0.0000 [+0.0000, +0.0000] p = 1.000" in told
+
+
 @pytest.mark.parametrize(
     ("command", "wanted"),
     [
         (["generate", "एक"], "train one with"),
         (["generate", "एक", "--model", "nobody"], "no model in"),
+        (["evaluate", "--model", "nobody"], "no model in"),
+        (["evaluate", "--limit", "0"], "--limit 0"),
         (["train", "--data", "nowhere.tar.gz", *TINY], "nowhere.tar.gz"),
         (["train", *TINY, "--batch-size", "0"], "batch_size=0"),
         (["train", *TINY, "--device", "cuda:7"], "cuda:7"),
     ],
-    ids=["no model yet", "unknown model", "no data", "bad setting", "no such device"],
+    ids=[
+        "no model yet",
+        "unknown model",
+        "evaluate unknown",
+        "evaluate none",
+        "no data",
+        "bad setting",
+        "no such device",
+    ],
 )
 def test_mistakes_are_told_in_a_sentence_and_leave_nothing(command, wanted, archive, at_work, capsys):
     if "--data" not in command and command[0] == "train":
