@@ -6,10 +6,11 @@ import argparse
 import json
 import random
 import sys
+from collections import Counter
 from pathlib import Path
 
-from . import Language, languages, load_language
-from .archive import write_archive, write_packed
+from . import Language, languages, load_language, pairs
+from .archive import jsonl, write_archive, write_packed, write_whole
 from .questions import question_files
 
 DATA = Path(__file__).parents[1]
@@ -53,7 +54,15 @@ def make_questions(language: Language, path: Path | None, counts: dict[str, int]
     print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
 
-MAKERS = {"stories": make_stories, "questions": make_questions}
+def make_pairs(language: Language, path: Path | None, counts: dict[str, int]) -> None:
+    """Writes minimal pairs, and prints how many there are of each phenomenon."""
+    path = path or DATA / "kahani" / f"pairs-{language.code}.jsonl"
+    found = pairs.make_pairs(language, pairs.training_text(language, DATA), seed=counts.get("seed", pairs.SEED))
+    write_whole(path, jsonl(found))
+    print(f"{path}: {len(found)} pairs {dict(Counter(pair['phenomenon'] for pair in found))}")
+
+
+MAKERS = {"stories": make_stories, "questions": make_questions, "pairs": make_pairs}
 
 
 def main(arguments: list[str] | None = None) -> int:
