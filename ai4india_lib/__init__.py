@@ -14,6 +14,7 @@
     training         batches + model → trained model + history
     sampling         logits → the next token
     generation       prompt → text
+    batching         many prompts at once, each with its own settings
     ngrams           counting as a language model: the baseline
     evaluation       bits per byte, minimal pairs, questions about stories, calibration
     comparison       how sure a figure is, and whether one model is better than another
@@ -33,6 +34,7 @@ from .batches import (
     count_text,
     download_and_prepare_data,
 )
+from .batching import DynamicBatcher, QueueFull, Request
 from .cache import KVCache
 from .checkpoint import load_model, save_model
 from .checks import check

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 import torch
@@ -60,11 +61,33 @@ class KVCache:
         else:
             self.set_lengths(self.lengths + count)
 
-    def set_lengths(self, lengths: Tensor) -> None:
-        """Forget all but the first `lengths` (batch,) tokens of each row. What lies behind is overwritten later."""
+    def set_lengths(self, lengths: Tensor | list[int]) -> None:
+        """Forget all but the first `lengths` (batch,) tokens of each row. What lies behind is overwritten later.
+
+        A list of numbers is known without waiting for the device.
+        """
+        if isinstance(lengths, list):
+            shortest, longest, lengths = min(lengths), max(lengths), torch.tensor(lengths)
+        else:
+            shortest, longest = (int(n) for n in lengths.aminmax())
         if lengths.shape != self.lengths.shape:
             raise ValueError(f"lengths has shape {tuple(lengths.shape)}, the cache has {len(self.lengths)} rows")
-        shortest, longest = (int(n) for n in lengths.aminmax())
         if shortest < 0 or longest > self.max_length:
             raise ValueError(f"lengths {lengths.tolist()} do not lie between 0 and {self.max_length}")
         self.lengths, self.longest, self.ragged = lengths.to(self.lengths), longest, shortest != longest
+
+    def rows(self, first: int, lengths: list[int]) -> KVCache:
+        """Some rows from `first` on, of which so much is filled: what this part takes up stands in the whole cache too.
+
+        It counts its lengths itself; those of the whole cache stay as they are.
+        """
+        part = copy.copy(self)
+        here = slice(first, first + len(lengths))
+        part.keys, part.values, part.lengths = self.keys[:, here], self.values[:, here], self.lengths[here]
+        part.set_lengths(lengths)
+        return part
+
+    def copy_row(self, source: int, target: int, length: int) -> None:
+        """Let row `target` hold the first `length` tokens of row `source`."""
+        for tensor in (self.keys, self.values):
+            tensor[:, target, :, :length] = tensor[:, source, :, :length]

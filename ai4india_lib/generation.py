@@ -53,7 +53,7 @@ def generate_steps(
     random numbers (of seed + its row), so that it does not depend on the others. Of a prompt longer than the model's
     `context_size` the end is read; when a text outgrows it, its older half is forgotten.
     """
-    _check_prompts(model, prompts)
+    check_prompts(model, prompts)
     if max_new_tokens < 0:
         raise ValueError(f"cannot write {max_new_tokens} tokens: the number of new tokens must be 0 or more")
     sampling, stop_ids = sampling or Sampling(), set(stop_ids)
@@ -150,7 +150,8 @@ def _decode_after(tokenizer, before: list[int], ids: list[int]) -> str:
     return tokenizer.decode(before + ids, skip_special_tokens=True)[len(start) :]
 
 
-def _check_prompts(model: DecoderLanguageModel, prompts: list[list[int]]) -> None:
+def check_prompts(model: DecoderLanguageModel, prompts: list[list[int]]) -> None:
+    """Raises ValueError for a prompt that is empty or has ids that the model doesn't know."""
     if not prompts or not all(prompts):
         raise ValueError("nothing to write on: each prompt needs at least one id, such as the begin token")
     for token in (min(map(min, prompts)), max(map(max, prompts))):
