@@ -19,6 +19,7 @@ pytest.importorskip("tomllib", reason="the story generator needs Python 3.11; th
 
 from data.kahani.__main__ import main  # noqa: E402
 from data.kahani.archive import pack  # noqa: E402
+from data.kahani.chat import chat_files  # noqa: E402
 from data.kahani.engine import Telling  # noqa: E402
 from data.kahani.frames import FrameError  # noqa: E402
 from data.kahani.questions import Asker, QuestionBook, blind_scores, question_files, read_questions  # noqa: E402
@@ -200,14 +201,14 @@ def test_bad_question_files_are_refused(language, tmp_path, monkeypatch):
     (tmp_path / language.code).mkdir()
     path = tmp_path / language.code / "questions.txt"
     for text, message in (
-        ("yes = y\n", "'?no|no are missing"),
+        ("yes = y\n", "no and untold are missing"),
         ("yes = y\nno = n\n== nowhere\n", "questions.txt:3.*nowhere"),
         ("yes = y\nno = n\n== all\nwho who\n", "questions.txt:4.*who who"),
     ):
         path.write_text(text, encoding="utf-8")
         with pytest.raises(FrameError, match=message):
             read_questions(language)
-    path.write_text("yes = y\nno = n\n== all\nwho = {x}\n- {x (y)}?\n", encoding="utf-8")
+    path.write_text("yes = y\nno = n\nuntold = ?\n== all\nwho = {x}\n- {x (y)}?\n", encoding="utf-8")
     assert isinstance(read_questions(language), QuestionBook)
 
 
@@ -235,3 +236,87 @@ def test_command_line_makes_questions(language, tmp_path, capsys):
     assert "100 questions" in capsys.readouterr().out
     assert len(lines_of(unpacked(path)["train.jsonl"])) == 20
     assert [file.name for file in tmp_path.iterdir()] == ["questions.tar.gz"]
+
+
+# --- chats
+
+
+@pytest.fixture(scope="module")
+def chats(language):
+    path = DATA / f"kahani-chat-{language.code}.tar.gz"
+    if not path.exists():
+        pytest.skip(f"there are no chats in {language.code}")
+    files = unpacked(path)
+    return {part: lines_of(files[f"{part}.jsonl"]) for part in ("train", "test")}
+
+
+def test_chats_are_made_again(language, chats):
+    path = DATA / f"kahani-chat-{language.code}.tar.gz"
+    files = chat_files(language, DATA / f"kahani-{language.code}.tar.gz")
+    assert gzip.decompress(path.read_bytes()) == pack(files, f"kahani-chat-{language.code}")
+
+
+def test_chats_have_the_usual_form(language, chats):
+    """User and assistant in turns, the user first; every kind often; a few thousand to train, some hundred to test."""
+    assert len(chats["train"]) >= 2000
+    assert len(chats["test"]) >= 300
+    for part in ("train", "test"):
+        kinds = collections.Counter(chat["kind"] for chat in chats[part])
+        assert set(kinds) == {"question", "refusal", "story"}
+        assert min(kinds.values()) > 0.15 * len(chats[part])
+    for chat in itertools.chain(chats["train"], chats["test"]):
+        assert set(chat) == {"messages", "kind"}
+        roles = [message["role"] for message in chat["messages"]]
+        assert roles == ["user", "assistant"] * (len(roles) // 2)
+        assert all(message["content"].strip() == message["content"] != "" for message in chat["messages"])
+
+
+def test_chat_stories_are_of_the_same_part_of_the_archive(chats, stories):
+    """So chats to train on hold no story of a test, and chats to test on none that a model has read."""
+    for part in ("train", "test"):
+        known = set(stories[part])
+        for chat in chats[part]:
+            asked, answered = (message["content"] for message in chat["messages"][:2])
+            if chat["kind"] == "story":
+                assert answered in known
+                named = [word for word in words_of(asked) if holds(answered, word)]
+                assert named, (asked, answered)  # what was wished for stands in the story
+            else:
+                ends = [m.end() for m in re.finditer(r"[।.!?]”?(?= )", asked)]
+                assert any(asked[:end] in known for end in ends), asked
+
+
+def test_chat_answers_are_right(language, chats):
+    """An answer stands in the story, or is yes or no; a refusal is refused once, and only in a chat of that kind."""
+    book = read_questions(language)
+    for chat in itertools.chain(chats["train"], chats["test"]):
+        said = [message["content"] for message in chat["messages"]]
+        answers = said[1::2]
+        assert answers.count(book.untold) == (chat["kind"] == "refusal")
+        if chat["kind"] != "story":
+            told = said[0]
+            assert all(holds(told, one) or one in (book.yes, book.no, book.untold) for one in answers)
+            assert all(question.endswith("?") for question in said[::2])
+
+
+def test_refusals_cannot_be_told_from_the_question(language, chats):
+    """Part of the refused questions are answered in other chats: whether to refuse hangs on the story."""
+    book = read_questions(language)
+    asked = collections.defaultdict(set)
+    for chat in chats["train"]:
+        said = [message["content"] for message in chat["messages"]]
+        if chat["kind"] != "story":
+            first = re.split(r"[।.!?]”? ", said[0])[-1]
+            for question, answer in zip([first, *said[2::2]], said[1::2], strict=True):
+                asked[" ".join(words_of(question)[-3:])].add(answer == book.untold)
+    assert sum(len(kinds) == 2 for kinds in asked.values()) >= 5
+
+
+def test_chats_fit_into_256_tokens(language, chats):
+    folder = ROOT / "models" / f"kahani-{language.code}"
+    if not folder.exists():
+        pytest.skip(f"there is no model kahani-{language.code}")
+    transformers = pytest.importorskip("transformers")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    for chat in itertools.chain(chats["test"], chats["train"]):
+        assert len(tokenizer.apply_chat_template(chat["messages"], tokenize=True, return_dict=False)) <= 256

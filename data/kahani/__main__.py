@@ -11,6 +11,7 @@ from pathlib import Path
 
 from . import Language, languages, load_language, pairs
 from .archive import jsonl, write_archive, write_packed, write_whole
+from .chat import chat_files
 from .questions import question_files
 
 DATA = Path(__file__).parents[1]
@@ -23,8 +24,8 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--language", default="hi", help=f"language code: {', '.join(languages())} (default: hi)")
     made.add_argument("--make", default="stories", choices=MAKERS, help="what to write (default: stories)")
-    made.add_argument("--stories", type=int, help="training stories (default: 40000; with questions 7500)")
-    made.add_argument("--test-stories", type=int, help="test stories (default: 1000; with questions 500)")
+    made.add_argument("--stories", type=int, help="training stories (default: 40000; questions 7500, chat 2400)")
+    made.add_argument("--test-stories", type=int, help="test stories (default: 1000; questions 500, chat 300)")
     made.add_argument("--seed", type=int, help="seed of all random choices (default: the seed of the committed files)")
     made.add_argument("--output", type=Path, help="the file to write (default: the committed one in data/)")
     made.add_argument(
@@ -62,7 +63,16 @@ def make_pairs(language: Language, path: Path | None, counts: dict[str, int]) ->
     print(f"{path}: {len(found)} pairs {dict(Counter(pair['phenomenon'] for pair in found))}")
 
 
-MAKERS = {"stories": make_stories, "questions": make_questions, "pairs": make_pairs}
+def make_chat(language: Language, path: Path | None, counts: dict[str, int]) -> None:
+    """Writes chats about the stories of the archive."""
+    path = path or DATA / f"kahani-chat-{language.code}.tar.gz"
+    files = chat_files(language, DATA / f"kahani-{language.code}.tar.gz", **counts)
+    write_packed(path, files, f"kahani-chat-{language.code}")
+    about = json.loads(files["about.json"])
+    print(f"{path}: {path.stat().st_size / 1e6:.2f} MB, train {about['train_chats']}, test {about['test_chats']}")
+
+
+MAKERS = {"stories": make_stories, "questions": make_questions, "chat": make_chat, "pairs": make_pairs}
 
 
 def main(arguments: list[str] | None = None) -> int:

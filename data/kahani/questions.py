@@ -4,6 +4,7 @@ A language's `questions.txt` says what can be asked. It uses the signs of the fr
 
     yes = हाँ
     no = नहीं
+    untold = कहानी में यह नहीं बताया गया।
 
     == kite_festival garden              the plots that this holds for; `all` for every plot
     colour = {रंग:पतंग}                   a kind of question, and its answer
@@ -12,6 +13,8 @@ A language's `questions.txt` says what can be asked. It uses the signs of the fr
     - {साथी} किस रंग की पतंग {लाया:साथी}?
     yes_no = रंग                         here half the time another word stands for this name: then it is no
     - क्या {नायक की} पतंग {रंग:पतंग} थी?
+    untold = -                           asks what no story tells; `request = -` asks for this story (see `chat.py`)
+    - {नायक की} माँ का नाम क्या था?
 
 The story's own words fill the gaps. A question is asked only if all its words were drawn for this story, if its answer
 stands in the text, and if no other thing of the story goes by the same word (two coats make "which colour" unclear).
@@ -32,7 +35,7 @@ from .engine import HERE, Language, Telling, Word
 from .frames import FrameError, OneOf, Part, Slot, parse_line
 
 ENTRY = re.compile(r"(?P<kind>[a-z_]+)\s*=\s*(?P<answer>.+)")
-YES_NO, UNTOLD = "yes_no", "untold"
+YES_NO, UNTOLD, REQUEST = "yes_no", "untold", "request"
 MOST_WORDS = 3  # in an answer
 SEED = 4001
 
@@ -54,10 +57,11 @@ class Entry:
 
 @dataclass
 class QuestionBook:
-    """All entries of a language by plot, and its words for yes and no. `untold` holds what no story of a plot tells."""
+    """All entries of a language by plot, its words for yes and no, and its answer to what a story does not tell."""
 
     yes: str
     no: str
+    untold: str
     entries: dict[str, list[Entry]]
 
 
@@ -132,9 +136,9 @@ def read_questions(language: Language) -> QuestionBook:
                 entries[name].append(entry)
         else:
             words[match["kind"]] = match["answer"]
-    if missing := {"yes", "no"} - set(words):
+    if missing := {"yes", "no", "untold"} - set(words):
         raise FrameError(f"{path.name}: the words for {' and '.join(sorted(missing))} are missing at the top")
-    return QuestionBook(words["yes"], words["no"], entries)
+    return QuestionBook(words["yes"], words["no"], words["untold"], entries)
 
 
 def stands_in(words: str, text: str) -> bool:
@@ -170,6 +174,11 @@ class Asker:
         """Tells a new story: its telling, which knows the words, and its text."""
         telling = Telling(self.language, self.pick)
         return telling, telling.story().text
+
+    def entries(self, telling: Telling, *kinds: str) -> list[Entry]:
+        """The entries of this story's plot: those of these kinds, or all questions that a story may answer."""
+        entries = self.book.entries[telling.plot.name]
+        return [one for one in entries if (one.kind in kinds if kinds else one.kind not in (UNTOLD, REQUEST))]
 
     def ask(self, entry: Entry, telling: Telling, text: str) -> dict[str, str] | None:
         """One question with the keys kind, question, answer, form; or None where the story does not tell the answer."""
@@ -210,7 +219,7 @@ class Asker:
     def questions(self, telling: Telling, text: str, most: int) -> list[dict[str, str]]:
         """Up to `most` questions about a story in random order: one of each kind it offers, then second ones."""
         waiting: dict[str, list[Entry]] = defaultdict(list)
-        for entry in self.shuffled(self.book.entries[telling.plot.name]):
+        for entry in self.shuffled(self.entries(telling)):
             waiting[entry.kind].append(entry)
         asked: list[dict[str, str]] = []
         while waiting and len(asked) < most:
