@@ -4,14 +4,21 @@
     download         fetch and verify files
     corpus           unpack archives, stream lines
     tokenizer        text ↔ ids, safe for Indian scripts
+    loader           batches, resumable
     batches          lines → packed (inputs, targets) batches
     cache            what a model remembers of the tokens it has read
     model            ids → logits
+    lora             small trainable corrections beside frozen matrices
+    folders          where models lie
+    hugging_face     our names ↔ those of transformers
+    adapters         LoRA ↔ a folder in PEFT's format
     checkpoint       model + tokenizer ↔ a Hugging Face folder
     hyperparameters  the settings of a run
     history          what happened in a run
     optimizers       learning rate over time, AdamW, Muon
     training         batches + model → trained model + history
+    conversations    messages → ids, and which of them to learn
+    finetuning       model + conversations → a model that answers
     sampling         logits → the next token
     generation       prompt → text
     batching         many prompts at once, each with its own settings
@@ -26,9 +33,9 @@ Every public name can be imported from here.
 """
 
 from . import plots
+from .adapters import load_adapter, save_adapter
 from .batches import (
     PackedTextDataset,
-    TextLoader,
     TextStatistics,
     WholeDocumentDataset,
     count_text,
@@ -39,6 +46,13 @@ from .cache import KVCache
 from .checkpoint import load_model, save_model
 from .checks import check
 from .comparison import Comparison, Interval, bootstrap_interval, cohen_kappa, compare, sign_test
+from .conversations import (
+    ConversationDataset,
+    check_messages,
+    encode_conversation,
+    encode_examples,
+    question_messages,
+)
 from .corpus import CorpusError, TextLines, extract, json_lines, read_about, train_and_test_lines
 from .device import pick_device, pick_precision
 from .download import DownloadError, download
@@ -63,9 +77,12 @@ from .evaluation import (
     sentence_log_probabilities,
     token_log_probabilities,
 )
+from .finetuning import finetune, training_memory
 from .generation import generate, generate_steps, generate_text, prefill, stream_text
 from .history import History
 from .hyperparameters import Hyperparameters, get_hyperparameters
+from .loader import TextLoader
+from .lora import LORA_TARGETS, add_lora, has_lora, merge_lora
 from .memorisation import TrainingText
 from .model import (
     MLP,

@@ -65,6 +65,12 @@ PRESETS = {
         vocab_size=4096, emb_dim=384, num_heads=6, num_blocks=8, num_kv_heads=2, context_size=512, batch_size=32,
         max_steps=2000, learning_rate=2e-3,
     ),
+    "finetune": Hyperparameters(  # a trained model on conversations: about three minutes on two cores
+        num_epochs=2, max_steps=600, learning_rate=3e-3, warmup_fraction=0.05, eval_batches=None,
+    ),
+    "finetune-lora": Hyperparameters(  # the same for adapters
+        num_epochs=2, max_steps=600, learning_rate=6e-3, warmup_fraction=0.05, weight_decay=0.0, eval_batches=None,
+    ),
     "tiny": Hyperparameters(  # seconds: for tests
         vocab_size=512, emb_dim=32, num_heads=2, num_blocks=2, num_kv_heads=1, context_size=64, batch_size=8,
         max_steps=40, eval_every=10, eval_batches=2, checkpoint_every=10,
@@ -73,7 +79,7 @@ PRESETS = {
 
 
 def get_hyperparameters(preset: str = "laptop", **changes) -> Hyperparameters:
-    """The settings called "laptop", "quick", "colab" or "tiny", with any field changed by name.
+    """The settings called "laptop", "quick", "colab", "finetune", … (all: `PRESETS`), with any field changed by name.
 
     >>> get_hyperparameters("laptop", batch_size=8).batch_size
     8

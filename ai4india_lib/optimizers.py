@@ -26,26 +26,30 @@ def make_optimizers(model: DecoderLanguageModel, h: Hyperparameters) -> list[tor
 
     Muon turns each matrix's momentum into the nearest orthogonal matrix, so that all directions move alike (Jordan et
     al., 2024); its steps are scaled to the size of AdamW's, so that one learning rate fits both (Liu et al., 2025,
-    §2.2). Gains are not decayed.
+    §2.2). Gains are not decayed, frozen weights are left out.
+
+    Raises ValueError if all weights are frozen.
     """
-    matrices = [p for p in model.blocks.parameters() if p.dim() == 2]
-    tables = list({id(p): p for p in (model.embedding.weight, model.head.weight)}.values())
-    gains = [p for p in model.parameters() if p.dim() < 2]
-    if h.optimizer == "adamw":
-        tables, matrices = tables + matrices, []
+    inside = {id(p) for p in model.blocks.parameters() if p.dim() == 2 and h.optimizer == "muon"}
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if not trained:
+        raise ValueError("all weights of the model are frozen: add_lora(model) or model.requires_grad_(True) first")
+    matrices = [p for p in trained if id(p) in inside]
+    tables = [p for p in trained if p.dim() == 2 and id(p) not in inside]
+    gains = [p for p in trained if p.dim() < 2]
     groups = [{"params": tables}, {"params": gains, "weight_decay": 0.0}]
-    fused = model.device.type in ("cpu", "cuda")
-    optimizers = [
-        torch.optim.AdamW(groups, h.learning_rate, betas=(0.9, 0.95), weight_decay=h.weight_decay, fused=fused)
-    ]
+    groups = [group for group in groups if group["params"]]
+    settings = {"lr": h.learning_rate, "weight_decay": h.weight_decay}
+    optimizers: list[torch.optim.Optimizer] = []
+    if groups:
+        fused = model.device.type in ("cpu", "cuda")
+        optimizers.append(torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=fused, **settings))
     if matrices:
         if not hasattr(torch.optim, "Muon"):
             raise ValueError(
                 f"torch {torch.__version__} has no Muon: update to torch 2.9 or later, or use optimizer='adamw'"
             )
-        optimizers.append(
-            torch.optim.Muon(matrices, h.learning_rate, weight_decay=h.weight_decay, adjust_lr_fn="match_rms_adamw")
-        )
+        optimizers.append(torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw", **settings))
     return optimizers
 
 

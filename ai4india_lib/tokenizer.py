@@ -41,6 +41,8 @@ INDIC_SPLIT = "|".join(_SPLIT_RULES)
 SPECIAL_TOKENS = ("<|pad|>", "<|begin|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end_of_turn|>")
 """Their places are their ids: 0 padding, 1 and 2 begin and end of a document, 3 to 5 who speaks, 6 end of a speech."""
 
+TURN_ENDS = ("<|end_of_turn|>", "<end_of_turn>", "<|im_end|>", "<|eot_id|>")
+
 # Between {% generation %} marks stands what the model shall learn to write: the answer and the sign that it is over.
 # "<|" inside a message becomes "< |": no message can end its own turn and speak for someone else.
 CHAT_TEMPLATE = """
@@ -227,6 +229,15 @@ def encode_documents(tokenizer: PreTrainedTokenizerBase, lines: Iterable[str]) -
     """Ids of each line as a whole document: begin token (where it differs from the end token), text, end token."""
     begin = [] if tokenizer.bos_token_id in (None, tokenizer.eos_token_id) else [tokenizer.bos_token_id]
     return [begin + ids + [tokenizer.eos_token_id] for ids in encode_lines(tokenizer, lines)]
+
+
+def stop_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids after which an answer is over: the end of a document, and the end of a turn where the tokenizer has one.
+
+    A turn's end is known by its name: <|end_of_turn|> (ours), <|im_end|> (Qwen), <|eot_id|> (Llama 3).
+    """
+    turn_ends = [i for i, token in tokenizer.added_tokens_decoder.items() if str(token) in TURN_ENDS]
+    return list(dict.fromkeys([tokenizer.eos_token_id, *turn_ends]))
 
 
 def pieces_per_word(tokenizer: PreTrainedTokenizerBase, text: str) -> float:

@@ -27,9 +27,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from .batches import TextLoader, count_text, estimate_tokens
-from .checkpoint import load_weights, replace_folder, save_weights
+from .batches import TextLoader
+from .checkpoint import load_weights, save_weights
 from .device import keep_freed_memory, pick_device, pick_precision
+from .folders import replace_folder
 from .history import History
 from .hyperparameters import Hyperparameters, get_hyperparameters, plan_steps
 from .model import DecoderLanguageModel
@@ -95,7 +96,7 @@ def train(
     progress: bool = True,
     on_evaluation: Callable[[History], None] | None = None,
 ) -> History:
-    """Train `model` in place; at the end it has the weights that were best on the test text.
+    """Train `model` in place; at the end it has the weights that were best on the test text. Frozen weights stay.
 
     Args:
         hyperparameters: as from `get_hyperparameters`, whose "laptop" is the default.
@@ -163,10 +164,9 @@ class _Run:
 
     def plan(self, floor_bits_per_byte: float | None) -> None:
         """Look how long the texts are, and with that set the number of steps."""
-        train, test = self.train_loader.dataset, self.test_loader.dataset
-        tokens = estimate_tokens(train.lines, train.tokenizer)
+        tokens = self.train_loader.dataset.num_tokens()
         steps, per_step, passes = plan_steps(self.h, tokens, self.accelerator.num_processes)
-        bytes_per_token = count_text(test.lines, test.tokenizer).bytes_per_token
+        bytes_per_token = self.test_loader.dataset.bytes_per_token()
         self.history = History(steps, per_step, passes, bytes_per_token, floor_bits_per_byte)
         self.train_loader.rewind()
         if self.folder is not None and self.accelerator.is_main_process:
@@ -192,7 +192,7 @@ class _Run:
                     self.save_checkpoint()
             history.ended = self._why_ended()
             self.save_checkpoint()
-        self.plain_model.load_state_dict(self.best, strict=False)  # a tied table has two names, one here
+        self.plain_model.load_state_dict(self.best, strict=False)  # frozen and tied weights are not there
         history.test_loss, _ = compute_loss_and_perplexity(self.model, self.test_loader, self.accelerator.device)
         history.seconds = time.perf_counter() - started
 
@@ -264,7 +264,8 @@ class _Run:
         history.eval_step.append(history.steps)
         history.eval_loss.append(loss)
         if history.looks_since_best() == 0:
-            self.best = {name: p.detach().cpu().clone() for name, p in self.plain_model.named_parameters()}
+            trained = ((name, p) for name, p in self.plain_model.named_parameters() if p.requires_grad)
+            self.best = {name: p.detach().cpu().clone() for name, p in trained}
         bar.set_postfix_str(f"perplexity {perplexity:.2f}, bits per byte {history.in_bits_per_byte(loss):.3f}")
         if on_evaluation is not None and self.accelerator.is_main_process:
             on_evaluation(history)
@@ -285,7 +286,7 @@ class _Run:
         }
 
         def write(beside: Path) -> None:
-            save_weights(self.plain_model, beside / "model.safetensors")
+            save_weights(self.plain_model, beside / "model.safetensors", only_trained=True)
             save_file(self.best, beside / "best.safetensors")
             save_file(optimizer_tensors(self.optimizers), beside / "optimizers.safetensors")
             (beside / "state.json").write_text(json.dumps(state), encoding="utf-8")
@@ -315,7 +316,7 @@ class _Run:
                 f"the run in {self.folder} had {len(state['positions'])} processes, this one has "
                 f"{self.accelerator.num_processes}: resume it with as many"
             )
-        load_weights(self.plain_model, source / "model.safetensors")
+        load_weights(self.plain_model, source / "model.safetensors", only_trained=True)
         best = load_file(source / "best.safetensors")
         self.best = {name: p.clone() for name, p in best.items()}  # else Windows could not delete the file
         load_optimizer_tensors(self.optimizers, load_file(source / "optimizers.safetensors"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..checkpoint import MODELS
+from ..folders import models_in
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -17,9 +17,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def newest_model() -> str:
     """The model of this folder that was trained last, or the Hindi stories' one."""
-    found = sorted(MODELS.glob("*/config.json"), key=lambda path: path.stat().st_mtime)
+    found = sorted(models_in(), key=lambda path: max(file.stat().st_mtime for file in path.glob("*config.json")))
     if not found:
         raise ValueError(
             "no model in models/ yet: train one with `python -m ai4india_lib train`, or give --model FOLDER"
         )
-    return found[-1].parent.name
+    return found[-1].name
