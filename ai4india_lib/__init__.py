@@ -8,6 +8,7 @@
     batches          lines → packed (inputs, targets) batches
     cache            what a model remembers of the tokens it has read
     model            ids → logits
+    decoding         the model packed for writing: same numbers, fewer and larger operations
     lora             small trainable corrections beside frozen matrices
     folders          where models lie
     hugging_face     our names ↔ those of transformers
@@ -20,6 +21,7 @@
     conversations    messages → ids, and which of them to learn
     finetuning       model + conversations → a model that answers
     sampling         logits → the next token
+    timing           time to the first token, and speed
     generation       prompt → text
     batching         many prompts at once, each with its own settings
     ngrams           counting as a language model: the baseline
@@ -54,6 +56,7 @@ from .conversations import (
     question_messages,
 )
 from .corpus import CorpusError, TextLines, extract, json_lines, read_about, train_and_test_lines
+from .decoding import FastDecoder, fast_decoder
 from .device import pick_device, pick_precision
 from .download import DownloadError, download
 from .evaluation import (
@@ -97,6 +100,7 @@ from .model import (
 from .ngrams import NgramModel
 from .optimizers import learning_rate_at, make_optimizers
 from .sampling import Sampling, choose_rows, filter_logits
+from .timing import Timing
 from .tokenizer import (
     INDIC_SPLIT,
     encode_documents,

@@ -10,16 +10,19 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
+from .decoding import FastDecoder, fast_decoder, is_plain
 from .device import pick_device
 from .model import DecoderLanguageModel, KVCache
 from .sampling import Sampling, choose, choose_rows, filter_logits, random_numbers  # noqa: F401
+from .timing import Timing
 from .tokenizer import encode_prompt
 
 PREFILL_CHUNK = 512  # prompt tokens read in one pass: longer prompts come in several, so that memory stays bounded
+PACK_FROM = 20  # new tokens from which packing the weights (see decoding.py) is earned back
 
 
 def prefill(
-    model: DecoderLanguageModel, cache: KVCache, prompts: list[list[int]], chunk: int = PREFILL_CHUNK
+    model: DecoderLanguageModel | FastDecoder, cache: KVCache, prompts: list[list[int]], chunk: int = PREFILL_CHUNK
 ) -> Tensor:
     """Read whole prompts into the cache, `chunk` tokens a pass, and return the logits after each: (batch, vocab_size).
 
@@ -28,7 +31,7 @@ def prefill(
     lengths = torch.tensor([len(ids) for ids in prompts])
     longest = int(lengths.max())
     padded = torch.tensor([ids + [0] * (longest - len(ids)) for ids in prompts], device=model.device)
-    last = torch.empty(len(prompts), model.config.emb_dim, device=model.device, dtype=model.embedding.weight.dtype)
+    last = torch.empty(len(prompts), model.config.emb_dim, device=model.device, dtype=cache.keys.dtype)
     for start in range(0, longest, chunk):
         part = padded[:, start : start + chunk]  # (batch, time)
         counts = (lengths - start).clamp(0, part.shape[1])
@@ -46,17 +49,26 @@ def generate_steps(
     max_new_tokens: int,
     sampling: Sampling | None = None,
     stop_ids: Iterable[int] = (),
+    int8: bool = False,
+    timing: Timing | None = None,
 ) -> Iterator[list[int | None]]:
     """Write on all prompts together; each step yields one new id per prompt, None for those that have ended.
 
     A text ends after one of `stop_ids` (which is yielded too) or after `max_new_tokens`. Each text draws from its own
     random numbers (of seed + its row), so that it does not depend on the others. Of a prompt longer than the model's
     `context_size` the end is read; when a text outgrows it, its older half is forgotten.
+
+    Many tokens are written by a `FastDecoder` of the model's present weights; with `int8` by one of rounded weights,
+    which is faster and slightly worse. `timing` is filled in as the text grows.
     """
     check_prompts(model, prompts)
     if max_new_tokens < 0:
         raise ValueError(f"cannot write {max_new_tokens} tokens: the number of new tokens must be 0 or more")
     sampling, stop_ids = sampling or Sampling(), set(stop_ids)
+    timing = timing or Timing()
+    timing.start(prompts)
+    packed = int8 or (max_new_tokens >= PACK_FROM and is_plain(model))
+    writer = fast_decoder(model, int8=int8) if packed else model
     context = model.config.context_size
     texts = [list(ids) for ids in prompts]
     generators = [random_numbers(sampling.seed, row) for row in range(len(prompts))]
@@ -70,17 +82,18 @@ def generate_steps(
                 if len(ids) - starts[row] > context:
                     starts[row] = len(ids) - max(context // 2, 1)
             cache = model.new_cache(len(texts), room)
-            logits = prefill(model, cache, [ids[start:] for ids, start in zip(texts, starts, strict=True)])
+            logits = prefill(writer, cache, [ids[start:] for ids, start in zip(texts, starts, strict=True)])
         else:
             newest = torch.tensor([ids[-1:] for ids in texts], device=model.device)  # (batch, 1)
-            logits = model(newest, cache)[:, -1]  # (batch, vocab_size)
-        step: list[int | None] = [None] * len(texts)
+            logits = writer(newest, cache)[:, -1]  # (batch, vocab_size)
         chosen = choose_rows(logits, [sampling] * len(texts), texts, generators)
+        step: list[int | None] = [None] * len(texts)
         for row, (ids, token) in enumerate(zip(texts, chosen, strict=True)):
             ids.append(token)
             if alive[row]:
                 step[row] = token
                 alive[row] = token not in stop_ids
+        timing.step(len(step) - step.count(None))
         yield step
         if not any(alive):
             return
@@ -93,11 +106,12 @@ def generate(
     max_new_tokens: int,
     sampling: Sampling | None = None,
     stop_ids: Iterable[int] = (),
+    **more,
 ) -> list[list[int]]:
-    """The new ids for each prompt; see `generate_steps`."""
+    """The new ids for each prompt; see `generate_steps`, which takes `int8` and `timing` too."""
     written: list[list[int]] = [[] for _ in prompts]
-    steps = generate_steps(model, prompts, max_new_tokens=max_new_tokens, sampling=sampling, stop_ids=stop_ids)
-    for step in steps:
+    settings = {"max_new_tokens": max_new_tokens, "sampling": sampling, "stop_ids": stop_ids, **more}
+    for step in generate_steps(model, prompts, **settings):
         for ids, token in zip(written, step, strict=True):
             if token is not None:
                 ids.append(token)
@@ -105,15 +119,24 @@ def generate(
 
 
 def stream_text(
-    model: DecoderLanguageModel, start_string: str, tokenizer, max_length: int = 200, **sampling
+    model: DecoderLanguageModel,
+    start_string: str,
+    tokenizer,
+    max_length: int = 200,
+    *,
+    int8: bool = False,
+    timing: Timing | None = None,
+    **sampling,
 ) -> Iterator[str]:
     """Write on `start_string` and yield the new text piece by piece, as soon as its bytes make whole characters.
 
-    `max_length` counts new tokens; `sampling` are the fields of `Sampling`. Ends at the tokenizer's end token.
+    `max_length` counts new tokens; `sampling` are the fields of `Sampling`; `int8` and `timing` as in `generate_steps`.
+    Ends at the tokenizer's end token.
     """
     prompt = encode_prompt(tokenizer, start_string)
     stops = {tokenizer.eos_token_id, tokenizer.pad_token_id}
     settings = {"max_new_tokens": max_length, "sampling": Sampling(**sampling), "stop_ids": stops}
+    settings |= {"int8": int8, "timing": timing}
     before, waiting = prompt, []  # ids shown last, which say whether a blank belongs before the next, and not shown yet
     for (token,) in generate_steps(model, [prompt], **settings):
         waiting.append(token)

@@ -106,9 +106,7 @@ def choose_rows(
     Rows with the same settings are worked on together. A row's choice depends on nothing but that row.
     Raises FloatingPointError if a row's logits are not numbers.
     """
-    groups = defaultdict(list)
-    for row, sampling in enumerate(samplings):
-        groups[sampling if sampling.seed is None else replace(sampling, seed=None)].append(row)
+    groups = _rows_by_settings(samplings)
     chosen = torch.empty(len(samplings), dtype=torch.long, device=logits.device)
     for sampling, rows in groups.items():
         part = filter_logits(logits[rows] if len(groups) > 1 else logits, sampling, [used[row] for row in rows])
@@ -117,6 +115,16 @@ def choose_rows(
     if max(ids) == logits.shape[-1]:
         raise FloatingPointError("the model's logits are not numbers: its weights may be damaged, or overflow in fp16")
     return ids
+
+
+def _rows_by_settings(samplings: Sequence[Sampling]) -> dict[Sampling, list[int]]:
+    """Which rows have the same settings; the seed does not count, each row has its generator."""
+    if all(sampling is samplings[0] for sampling in samplings):  # the usual case, without comparing all fields
+        return {samplings[0]: list(range(len(samplings)))}
+    groups = defaultdict(list)
+    for row, sampling in enumerate(samplings):
+        groups[sampling if sampling.seed is None else replace(sampling, seed=None)].append(row)
+    return groups
 
 
 def _draw(logits: Tensor, generators: list[torch.Generator]) -> Tensor:
