@@ -11,7 +11,8 @@ Frames are written as they shall read, capitals included. What stands between br
     {place @}                   a place with its preposition: at the market, on the roof;
     {quality place @}           and with an adjective: at the old market
     {number.less}               a word that the lexicon lists under this feature: three -> two
-    {hobby.ing}  {hobby.past}   a form of a verb and what follows it: fly kites -> flying kites, flew kites
+    {hobby.ing}  {hobby.past}   a form of a verb and what follows it: fly kites -> flying kites, flew kites;
+    {hobby.done}                and its past participle: flown kites
     {he:hero}  {His:hero}       a pronoun, written as for a man: he, him, his, himself -> she, her, her, herself;
                                 it, its for things and animals without gender; they, their in the plural
     {was:fruit*}                a verb, written as after he: was, is, has, looks -> were, are, have, look in the plural
@@ -108,12 +109,15 @@ def is_mass(word: Word) -> bool:
 
 
 def verb_form(phrase: str, form: str, words: dict[str, Word]) -> str:
-    """`past` or `ing` of a verb and what follows it: fly kites -> flew kites. The lexicon knows irregular forms."""
+    """`past`, `done` or `ing` of a verb and what follows it: fly kites -> flew kites, flown kites, flying kites.
+
+    The lexicon knows irregular forms. Raises ValueError for a verb that it does not have.
+    """
     verb, _, rest = phrase.removeprefix("to ").partition(" ")
     if f"to {verb}" not in words:
         raise ValueError(f"{phrase!r} begins with no verb of the lexicon: add 'to {verb}' to verbs.toml")
     listed = words[f"to {verb}"].features
-    said = past(verb, listed.get("past")) if form == "past" else listed.get("ing") or ing(verb)
+    said = listed.get(form) or (ing(verb) if form == "ing" else past(verb, listed.get("past")))
     return f"{said} {rest}".strip()
 
 
@@ -127,7 +131,7 @@ def agree(word: str, gender: str | None, *, many: bool = False) -> str:
     if word.lower() in PLURALS:
         said = PLURALS[word.lower()]
         return said.capitalize() if word[0].isupper() else said
-    if word.endswith("ies"):
+    if word.endswith("ies") and len(word) > 4:  # carries, but not ties
         return word[:-3] + "y"
     return word[:-2] if word.endswith(("ches", "shes", "sses", "xes", "zes")) else word.removesuffix("s")
 
@@ -162,13 +166,13 @@ def fill_noun(tokens: list[str], telling: Telling) -> str:
 
 def drawn_form(name: str, marks: str, word: Word, telling: Telling) -> str:
     """The form of a drawn word that its marks ask for (none, *, 's, *'s, .past, .ing, .feature), noted as shown."""
-    if marks in (".past", ".ing"):
+    if marks in (".past", ".done", ".ing"):
         return telling.show(name, verb_form(word.text, marks[1:], telling.language.words))
     if marks.startswith("."):  # this shows the feature, not the word: another slot must show that
         return word.features[marks[1:]]
     if marks not in ("", "*", "'s", "*'s"):
         raise ValueError(
-            f"the plot {telling.plot.name!r} asks for {name + marks!r}: marks are *, 's, .past, .ing, .feature"
+            f"the plot {telling.plot.name!r} asks for {name + marks!r}: marks are *, 's, .past, .done, .ing, .feature"
         )
     form = telling.show(name, form_of(word, many="*" in marks))
     return possessive(form) if marks.endswith("'s") else form
@@ -195,11 +199,10 @@ def fill_agreement(tokens: list[str], target: str, telling: Telling) -> str:
         if "/" in token:
             said.append(token.split("/")[gender == "f"])
             continue
-        bent = agree(token, gender, many=many)
-        known = token.lower() in PRONOUNS or token.lower() in PLURALS or f"to {agree(token, None, many=True)}"
-        if isinstance(known, str) and known not in telling.language.words:
-            raise ValueError(f"the plot {telling.plot.name!r} bends {token!r}, but the lexicon has no verb {known!r}")
-        said.append(bent)
+        verb = "to " + agree(token, None, many=True)
+        if not (token.lower() in PRONOUNS or token.lower() in PLURALS or verb in telling.language.words):
+            raise ValueError(f"the plot {telling.plot.name!r} bends {token!r}, but the lexicon has no verb {verb!r}")
+        said.append(agree(token, gender, many=many))
     return " ".join(said)
 
 
