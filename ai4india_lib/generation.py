@@ -140,11 +140,11 @@ def stream_text(
     before, waiting = prompt, []  # ids shown last, which say whether a blank belongs before the next, and not shown yet
     for (token,) in generate_steps(model, [prompt], **settings):
         waiting.append(token)
-        piece = _decode_after(tokenizer, before, waiting)
+        piece = decode_after(tokenizer, before, waiting)
         if piece and not piece.endswith("\ufffd"):  # else: some bytes of a character are still to come
             yield piece
             before, waiting = waiting, []
-    if rest := _decode_after(tokenizer, before, waiting).rstrip("\ufffd"):  # cut off within a character: leave it out
+    if rest := decode_after(tokenizer, before, waiting).rstrip("\ufffd"):  # cut off within a character: leave it out
         yield rest
 
 
@@ -167,7 +167,7 @@ def generate_text(
     return start_string + "".join(stream_text(model, start_string, tokenizer, max_length, **sampling))
 
 
-def _decode_after(tokenizer, before: list[int], ids: list[int]) -> str:
+def decode_after(tokenizer, before: list[int], ids: list[int]) -> str:
     """Text of `ids` where it stands after `before`: some tokenizers drop the blank at the start of a text."""
     start = tokenizer.decode(before, skip_special_tokens=True)
     return tokenizer.decode(before + ids, skip_special_tokens=True)[len(start) :]

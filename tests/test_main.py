@@ -7,7 +7,14 @@ import tarfile
 import pytest
 from servers import serve_site  # noqa: F401 (the fixture `site`)
 
-from ai4india_lib import bits_per_byte, load_model, minimal_pair_accuracy, read_pairs, train_and_test_lines
+from ai4india_lib import (
+    bits_per_byte,
+    encode_prompt,
+    load_model,
+    minimal_pair_accuracy,
+    read_pairs,
+    train_and_test_lines,
+)
 from ai4india_lib.__main__ import main
 from ai4india_lib.history import History
 
@@ -193,3 +200,70 @@ def test_help_names_every_hyperparameter(capsys):
     assert ended.value.code == 0
     for option in ("--data", "--name", "--preset", "--learning-rate", "--num-epochs", "--context-size", "--resume"):
         assert option in told
+
+
+PROMPTS = "एक दिन\n\n  मीरा  \nरवि ने चाय\n" * 3
+
+
+@pytest.fixture
+def trained(archive, at_work, capsys):
+    """A folder with a tiny model, and a file of nine prompts on lines 1, 3, 4, 5, 7, 8 …"""
+    assert main(["train", "--data", str(archive), "--name", "mine", *TINY]) == 0
+    (at_work / "prompts.txt").write_text("\ufeff" + PROMPTS, encoding="utf-8")
+    capsys.readouterr()
+    return at_work
+
+
+def test_a_file_of_prompts_gives_each_the_text_it_gets_alone(trained, capsys):
+    settings = ["--max-length", "9", "--device", "cpu", "--temperature", "1.0"]
+    command = ["generate", "--prompts", "prompts.txt", "--slots", "4", *settings, "--seed", "5"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert main([*command, "--output", "texts.jsonl"]) == 0
+    assert "9 texts in texts.jsonl" in capsys.readouterr().err
+    rows = [json.loads(line) for line in (trained / "texts.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(row["line"], row["prompt"]) for row in rows[:4]] == [
+        (1, "एक दिन"), (3, "मीरा"), (4, "रवि ने चाय"), (5, "एक दिन")
+    ]  # fmt: skip
+    assert len(rows) == 9 and all(row["tokens"] <= 9 and row["ended"] in ("stop", "length") for row in rows)
+    assert printed == "".join(f"{row['line']}: {row['prompt']}{row['text']}\n\n" for row in rows)
+    for number, row in enumerate(rows):
+        main(["generate", row["prompt"], *settings, "--seed", str(5 + number)])
+        assert capsys.readouterr().out == row["prompt"] + row["text"] + "\n"
+    assert len({row["text"] for row in rows}) > 3
+    assert not list(trained.glob("*.part"))
+
+
+def test_a_long_prompt_of_a_file_gets_what_room_there_is(trained, capsys):
+    (trained / "long.txt").write_text("मीरा\n" + "चाय " * 50, encoding="utf-8")
+    assert main(["generate", "--prompts", "long.txt", "--max-length", "900", "--device", "cpu", "--output", "o"]) == 0
+    rows = [json.loads(line) for line in (trained / "o").read_text(encoding="utf-8").splitlines()]
+    model, tokenizer = load_model("mine", "cpu")
+    for row in rows:
+        room = model.config.context_size - len(encode_prompt(tokenizer, row["prompt"]))
+        assert row["tokens"] == room if row["ended"] == "length" else row["tokens"] <= room
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        (["--prompts", "nowhere.txt"], "nowhere.txt"),
+        (["--prompts", "empty.txt"], "empty.txt has no prompts: write one a line"),
+        (["--prompts", "latin.txt"], "latin.txt is not text in UTF-8"),
+        (["--prompts", "long.txt"], "line 2 has"),
+        (["--prompts", "prompts.txt", "एक"], "choose one"),
+        (["--prompts", "prompts.txt", "--slots", "0"], "slots=0"),
+        (["--prompts", "prompts.txt", "--max-length", "-1"], "--max-length -1"),
+        (["--prompts", "prompts.txt", "--temperature", "-1"], "temperature=-1"),
+        (["एक", "--output", "texts.jsonl"], "--output goes with --prompts"),
+    ],
+)
+def test_mistakes_with_a_file_of_prompts(trained, capsys, options, wanted):
+    (trained / "empty.txt").write_text("\n \n", encoding="utf-8")
+    (trained / "latin.txt").write_bytes("caf\u00e9".encode("latin-1"))
+    (trained / "long.txt").write_text("मीरा\n" + "चाय " * 3000, encoding="utf-8")
+    output = [] if "--output" in options else ["--output", "o.jsonl"]
+    assert main(["generate", *options, *output, "--device", "cpu"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and wanted in told and "Traceback" not in told
+    assert not list(trained.glob("*.jsonl*"))

@@ -1,8 +1,12 @@
-"""python -m ai4india_lib generate: let a model write on a prompt."""
+"""python -m ai4india_lib generate: let a model write on a prompt, or on each line of a file."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 from ..checkpoint import load_model
 from . import add_model_options, newest_model
@@ -11,10 +15,15 @@ from . import add_model_options, newest_model
 def add_to(commands) -> None:
     """Add this command to the sub-commands of an argument parser."""
     generate = commands.add_parser(
-        "generate", help="let a model write on a prompt", description="Write on a prompt, up to the model's end token."
+        "generate",
+        help="let a model write on a prompt",
+        description="Write on a prompt, or on each line of a file, up to the model's end token.",
     )
     generate.set_defaults(run=run)
-    generate.add_argument("prompt", nargs="?", default="एक दिन", help="the beginning of the text (%(default)s)")
+    generate.add_argument("prompt", nargs="?", help="the beginning of the text (एक दिन)")
+    generate.add_argument("--prompts", metavar="FILE", help="a file with one prompt a line: all are written together")
+    generate.add_argument("--output", metavar="FILE", help="with --prompts: write the texts there, as JSON lines")
+    generate.add_argument("--slots", type=int, default=16, help="with --prompts: how many at a time (%(default)s)")
     add_model_options(generate)
     generate.add_argument("--max-length", type=int, default=200, help="at most so many new tokens (%(default)s)")
     generate.add_argument("--count", type=int, default=1, help="how many texts (%(default)s)")
@@ -31,16 +40,82 @@ def add_to(commands) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write on a prompt, showing the text as it comes."""
+    """Write on a prompt, showing the text as it comes; or on the prompts of a file."""
     from ..generation import stream_text
 
+    if options.output and not options.prompts:
+        raise ValueError("--output goes with --prompts FILE; a single text is shown, and > keeps it")
+    if options.prompts and options.prompt:
+        raise ValueError(f"both a prompt ({options.prompt}) and --prompts {options.prompts} were given: choose one")
+    prompts = read_prompts(Path(options.prompts)) if options.prompts else []
     model, tokenizer = load_model(options.model or newest_model(), options.device)
     names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
     sampling = {name: value for name in names if (value := getattr(options, name)) is not None}
+    if options.prompts:
+        return show(write_together(model, tokenizer, prompts, options, sampling), options.output)
+    prompt = "एक दिन" if options.prompt is None else options.prompt
     for number in range(options.count):
         if number and "seed" in sampling:
             sampling["seed"] += 1
-        print(options.prompt, end="", flush=True)
-        for piece in stream_text(model, options.prompt, tokenizer, options.max_length, **sampling):
+        print(prompt, end="", flush=True)
+        for piece in stream_text(model, prompt, tokenizer, options.max_length, **sampling):
             print(piece, end="", flush=True)
         print("\n" if options.count > 1 else "")
+
+
+def read_prompts(path: Path) -> list[tuple[int, str]]:
+    """The prompts of a file with the numbers of their lines; empty lines are passed over."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not text in UTF-8: save it as UTF-8") from None
+    prompts = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    if not prompts:
+        raise ValueError(f"{path} has no prompts: write one a line")
+    return prompts
+
+
+def write_together(
+    model, tokenizer, prompts: list[tuple[int, str]], options: argparse.Namespace, sampling: dict
+) -> Iterator[dict]:
+    """Each prompt's line, its text and why it ended, in the order of the file, as soon as it and those before have
+    ended. With a seed, text number n draws with seed + n."""
+    from ..batching import DynamicBatcher
+    from ..generation import decode_after
+    from ..sampling import Sampling
+    from ..tokenizer import encode_prompt
+
+    if options.max_length < 0:
+        raise ValueError(f"--max-length {options.max_length} must be 0 or more")
+    asked = [(line, text, encode_prompt(tokenizer, text)) for line, text in prompts for _ in range(options.count)]
+    longest, context = 0, model.config.context_size
+    for line, _, ids in asked:
+        if len(ids) >= context:
+            raise ValueError(f"line {line} has {len(ids)} tokens, the model reads {context}: shorten the prompt")
+        longest = max(longest, min(len(ids) + options.max_length, context))
+    batcher = DynamicBatcher(model, slots=options.slots, max_length=longest, queue_size=len(asked))
+    stops, requests = {tokenizer.eos_token_id, tokenizer.pad_token_id}, []
+    for number, (_, _, ids) in enumerate(asked):
+        own = {**sampling, "seed": sampling["seed"] + number} if "seed" in sampling else sampling
+        new_tokens = min(options.max_length, longest - len(ids))
+        requests.append(batcher.submit(ids, max_new_tokens=new_tokens, sampling=Sampling(**own), stop_ids=stops))
+    for (line, text, ids), request in zip(asked, requests, strict=True):
+        written = decode_after(tokenizer, ids, list(request)).rstrip("\ufffd")
+        yield {"line": line, "prompt": text, "text": written, "tokens": len(request.tokens), "ended": request.ended}
+
+
+def show(texts: Iterator[dict], output: str | None) -> None:
+    """Print texts below each other, or write them as JSON lines: beside the file first, so that none is cut short."""
+    if output is None:
+        for text in texts:
+            print(f"{text['line']}: {text['prompt']}{text['text']}\n", flush=True)
+        return
+    path = Path(output)
+    beside = path.with_name(path.name + ".part")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            count = sum(file.write(json.dumps(text, ensure_ascii=False) + "\n") > 0 for text in texts)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    print(f"{count} texts in {path}", file=sys.stderr)
