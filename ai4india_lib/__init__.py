@@ -28,6 +28,9 @@
     evaluation       bits per byte, minimal pairs, questions about stories, calibration
     comparison       how sure a figure is, and whether one model is better than another
     memorisation     does a text stand in the training text, word for word?
+    preferences      of two texts the better one: DPO
+    rewards          what a model writes for a task, marked by a program
+    reinforcement    marked texts: the better ones become likelier: GRPO
     checks           feedback for the exercises of the lessons
     plots            the course's pictures
 
@@ -99,6 +102,30 @@ from .model import (
 )
 from .ngrams import NgramModel
 from .optimizers import learning_rate_at, make_optimizers
+from .preferences import (
+    PREFERENCE_TUNING,
+    Preference,
+    PreferenceHistory,
+    completion_batch,
+    completion_log_probabilities,
+    dpo_loss,
+    encode_preferences,
+    score_preferences,
+    sequence_log_probabilities,
+    tune_on_preferences,
+)
+from .reinforcement import (
+    REINFORCEMENT,
+    Group,
+    RewardHistory,
+    frozen_copy,
+    group_advantages,
+    grpo_loss,
+    kl_estimate,
+    kl_to_reference,
+    tune_on_rewards,
+)
+from .rewards import Attempt, Reward, Task, answer_reward, mark, mention_reward, write_attempts
 from .sampling import Sampling, choose_rows, filter_logits
 from .timing import Timing
 from .tokenizer import (

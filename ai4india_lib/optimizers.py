@@ -53,6 +53,22 @@ def make_optimizers(model: DecoderLanguageModel, h: Hyperparameters) -> list[tor
     return optimizers
 
 
+def optimizer_step(
+    model: DecoderLanguageModel, optimizers: list[torch.optim.Optimizer], rate: float, clip_norm: float
+) -> float:
+    """Follow the gradients with all optimizers at learning rate `rate`, then clear them.
+
+    Gradients longer than `clip_norm` are shortened to it. Returns how long they were.
+    """
+    length = torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], clip_norm)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+        optimizer.zero_grad()
+    return length.item()
+
+
 def optimizer_tensors(optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
     """The optimizers' memories of each parameter, as "optimizer.parameter.name": safetensors keeps a flat dict."""
     return {
