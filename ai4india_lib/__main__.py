@@ -1,19 +1,20 @@
-"""The command line: python -m ai4india_lib train | generate | evaluate. Each command is a module in `commands/`."""
+"""The command line, python -m ai4india_lib COMMAND. Each command is a module in `commands/`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from .commands import evaluate, generate, train
+from .commands import benchmark, evaluate, generate, train
 
-COMMANDS = (train, generate, evaluate)
+COMMANDS = (train, generate, evaluate, benchmark)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status: 0, or 1 after telling what was wrong."""
     parser = argparse.ArgumentParser(
-        prog="python -m ai4india_lib", description="Train a small language model, let it write, measure it."
+        prog="python -m ai4india_lib",
+        description="Train a small language model, let it write, measure it and its speed.",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in COMMANDS:

@@ -1,0 +1,197 @@
+"""Speed, measured fairly: each contestant and its peer in turns within one run, and the ratio of their medians.
+
+A row of the table is a function `(repeats) -> list[Result]`, kept in `ROWS` under its name: a new row is one function
+and one line there. All write greedily, so that ours and theirs can be held against each other token by token.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from .checkpoint import load_model
+from .corpus import train_and_test_lines
+from .decoding import FEW, FastDecoder
+from .generation import Sampling, generate
+from .hugging_face import hugging_face_name
+from .model import DecoderLanguageModel
+from .tokenizer import encode_documents
+
+SHAPES = {"S": (128, 4, 4), "M": (256, 6, 8)}  # emb_dim, num_blocks, num_heads
+VOCABULARY, PROMPT, NEW = 4096, 32, 200  # tokens
+GREEDY = Sampling(temperature=0)
+
+
+@dataclass
+class Result:
+    """One row of the table. Speeds are new tokens per second, all texts together."""
+
+    name: str
+    ours: float
+    peer: str  # what it is held against
+    theirs: float
+    target: float | None = None  # the ratio we want
+    same: bool | None = None  # did both write the same tokens?
+    note: str = ""
+
+    @property
+    def ratio(self) -> float:
+        return self.ours / self.theirs
+
+
+def in_turns(contestants: dict[str, Callable[[], object]], repeats: int) -> tuple[dict[str, float], dict[str, object]]:
+    """Median seconds of each contestant, and what it returned last. One round before to warm up."""
+    seconds, last = {name: [] for name in contestants}, {}
+    for turn in range(repeats + 1):
+        for name, run in contestants.items():
+            start = time.perf_counter()
+            last[name] = run()
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(taken) for name, taken in seconds.items()}, last
+
+
+def make_pair(shape: str, *, context: int = 256):
+    """A random model of `SHAPES`, and the same weights as a model of `transformers`."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    emb_dim, num_blocks, num_heads = SHAPES[shape]
+    torch.manual_seed(0)
+    model = DecoderLanguageModel(VOCABULARY, emb_dim, num_heads, num_blocks, None, context_size=context).eval()
+    config = transformers.Qwen3Config(
+        vocab_size=VOCABULARY,
+        hidden_size=emb_dim,
+        intermediate_size=model.config.mlp_dim,
+        num_hidden_layers=num_blocks,
+        num_attention_heads=num_heads,
+        num_key_value_heads=num_heads,
+        head_dim=model.config.head_dim,
+        max_position_embeddings=context,
+        rms_norm_eps=model.config.norm_eps,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    theirs = transformers.Qwen3ForCausalLM(config).eval()
+    theirs.load_state_dict({hugging_face_name(name): p for name, p in model.named_parameters()}, strict=False)
+    return model, theirs
+
+
+def random_prompts(batch: int, length: int = PROMPT) -> list[list[int]]:
+    return torch.randint(1, VOCABULARY, (batch, length), generator=torch.Generator().manual_seed(1)).tolist()
+
+
+@torch.inference_mode()
+def write_with_transformers(theirs, prompts: list[list[int]], count: int, cache: str | None) -> list[list[int]]:
+    """Greedily, `count` tokens on prompts of one length; `cache` None is the growing one, "static" the fixed one."""
+    ids = torch.tensor(prompts)
+    settings = {"max_new_tokens": count, "min_new_tokens": count, "do_sample": False, "cache_implementation": cache}
+    return theirs.generate(ids, attention_mask=torch.ones_like(ids), **settings)[:, ids.shape[1] :].tolist()
+
+
+@torch.inference_mode()
+def write_without_cache(model: DecoderLanguageModel, prompts: list[list[int]], count: int) -> list[list[int]]:
+    """Greedily, reading the whole text anew for each token."""
+    ids = torch.tensor(prompts)  # (batch, time)
+    for _ in range(count):
+        ids = torch.cat((ids, model.head(model.hidden(ids)[:, -1:]).argmax(-1)), dim=1)
+    return ids[:, -count:].tolist()
+
+
+def weight_bytes(decoder: FastDecoder) -> int:
+    """What is read of the weights for one step."""
+    matrices = [m for b in decoder.blocks for m in (b.qkv, b.output, b.gate_up, b.down)] + [decoder.output]
+    return sum(m.weight.numel() * m.weight.element_size() for m in matrices)
+
+
+def reading_speed(size: int) -> float:
+    """Bytes per second with which this machine sums up `size` bytes that it has just had: the caches help, as they do
+    when the same weights are read step after step."""
+    numbers = torch.ones(size // 4)
+    seconds, _ = in_turns({"sum": numbers.sum}, 30)
+    return size / seconds["sum"]
+
+
+def against_transformers(shape: str, batch: int, target: float, repeats: int, *, int8: bool = False) -> list[Result]:
+    """Plain decoding, against the faster of the two caches of `transformers`."""
+    model, theirs = make_pair(shape)
+    prompts = random_prompts(batch)
+    seconds, wrote = in_turns(
+        {
+            "ours": lambda: generate(model, prompts, max_new_tokens=NEW, sampling=GREEDY, int8=int8),
+            "growing": lambda: write_with_transformers(theirs, prompts, NEW, None),
+            "static": lambda: write_with_transformers(theirs, prompts, NEW, "static"),
+        },
+        repeats,
+    )
+    best = min("growing", "static", key=seconds.get)
+    size = weight_bytes(FastDecoder(model, int8=int8))
+    limit = reading_speed(size) / size * batch
+    note = f"reads {size / 1e6:.1f} MB a step; that alone would allow {limit:,.0f} tokens/s"
+    if int8:
+        note += f"; {int8_loss()}"
+    name = f"{shape}, {batch} at once" + (", int8" if int8 else "")
+    ours, peer = batch * NEW / seconds["ours"], batch * NEW / seconds[best]
+    same = None if int8 else wrote["ours"] == wrote["growing"]
+    return [Result(name, ours, f"transformers, {best} cache", peer, target, same, note)]
+
+
+def against_no_cache(repeats: int) -> list[Result]:
+    """Writing until the text has 256 tokens, against reading the whole text for each."""
+    model, _ = make_pair("S")
+    prompts, count = random_prompts(1), 256 - PROMPT
+    seconds, wrote = in_turns(
+        {
+            "ours": lambda: generate(model, prompts, max_new_tokens=count, sampling=GREEDY),
+            "naive": lambda: write_without_cache(model, prompts, count),
+        },
+        repeats,
+    )
+    same = wrote["ours"] == wrote["naive"]
+    return [Result("S, up to 256 tokens", count / seconds["ours"], "no cache", count / seconds["naive"], 5, same)]
+
+
+def int8_loss(name: str = "kahani-hi", documents: int = 60) -> str:
+    """What rounding to int8 costs a trained model, in bits per byte of its first test texts."""
+    model, tokenizer = load_model(name, "cpu")
+    texts = list(train_and_test_lines(f"data/{name}.tar.gz")[1])[:documents]
+    exact, rounded = (decoded_bits_per_byte(FastDecoder(model, int8=int8), tokenizer, texts) for int8 in (False, True))
+    return f"{name}: {exact:.4f} bits per byte, with int8 {rounded:.4f}"
+
+
+@torch.inference_mode()
+def decoded_bits_per_byte(decoder: FastDecoder, tokenizer, texts: Iterable[str]) -> float:
+    """Surprise per byte of UTF-8, end tokens included, when a text is read as writing reads it: few tokens a step."""
+    bits, size = 0.0, 0
+    for text, ids in zip(texts, encode_documents(tokenizer, texts), strict=True):
+        ids = torch.tensor([ids[: decoder.config.context_size]])  # (1, time)
+        cache = decoder.new_cache(1, ids.shape[1])
+        logits = torch.cat([decoder(part, cache) for part in ids[:, :-1].split(FEW, dim=1)], dim=1)[0]
+        bits += float(_surprise(logits, ids[0, 1:]))
+        size += len(text.encode())
+    return bits / size
+
+
+def _surprise(logits: Tensor, targets: Tensor) -> Tensor:
+    """Bits of all targets (time,) together."""
+    return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum") / torch.log(torch.tensor(2.0))
+
+
+ROWS: dict[str, Callable[[int], list[Result]]] = {
+    "s1": partial(against_transformers, "S", 1, 3.0),
+    "s8": partial(against_transformers, "S", 8, 3.0),
+    "s32": partial(against_transformers, "S", 32, 2.0),
+    "m1": partial(against_transformers, "M", 1, 2.5),
+    "m8": partial(against_transformers, "M", 8, 1.7),
+    "m32": partial(against_transformers, "M", 32, 1.5),
+    "int8": partial(against_transformers, "M", 1, 4.0, int8=True),
+    "no-cache": against_no_cache,
+}
