@@ -10,8 +10,8 @@ from .commands import benchmark, evaluate, generate, train
 COMMANDS = (train, generate, evaluate, benchmark)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, or 1 after telling what was wrong."""
+def make_parser() -> argparse.ArgumentParser:
+    """What reads the command line: `make_parser().parse_args(["train"])` gives the options of a command."""
     parser = argparse.ArgumentParser(
         prog="python -m ai4india_lib",
         description="Train a small language model, let it write, measure it and its speed.",
@@ -19,7 +19,12 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add_to(commands)
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit status: 0, or 1 after telling what was wrong."""
+    options = make_parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")  # a Windows console may have another encoding

@@ -107,8 +107,7 @@ def plot_scores(
     if line is not None:
         axes.axvline(line, color=GREEN, ls="--", lw=1.2, label=line_label)
     axes.set_yticks(range(len(kinds)), [kind.replace("_", " ") for kind in kinds])
-    axes.invert_yaxis()
-    axes.set(title=title)
+    axes.set(title=title, ylim=(len(kinds) - 0.45, -0.55))
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return axes
 

@@ -8,8 +8,9 @@ import torch
 
 mpl.use("Agg")
 
+from ai4india_lib.comparison import Interval
 from ai4india_lib.history import History
-from ai4india_lib.plots import plot_attention, plot_history, plt, save_figure, use_indic_fonts
+from ai4india_lib.plots import plot_attention, plot_history, plot_scores, plt, save_figure, use_indic_fonts
 
 
 @pytest.fixture(autouse=True)
@@ -70,3 +71,18 @@ def test_save_figure_leaves_one_file_and_no_open_figure(tmp_path):
     path = save_figure(plot_history(history()), tmp_path / "p.png")
     assert [p.name for p in tmp_path.iterdir()] == ["p.png"] and path.stat().st_size > 5000
     assert not plt.get_fignums()
+
+
+def test_scores_are_bars_with_their_intervals():
+    scores = {"one": {"verb": Interval(0.9, 0.8, 0.95), "ne_marker": Interval(0.5, 0.4, 0.6)},
+              "two": {"ne_marker": Interval(0.7, 0.6, 0.8)}}  # fmt: skip
+    axes = plot_scores(scores, line=0.5, line_label="chance")
+    assert [bar.get_width() for bar in axes.patches] == [0.9, 0.5, 0.7]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["verb", "ne marker"]
+    (first, *_), second = axes.collections[0].get_segments(), axes.collections[1].get_segments()
+    assert [x for x, _ in first] == pytest.approx([0.8, 0.95]) and [x for x, _ in second[0]] == pytest.approx(
+        [0.6, 0.8]
+    )
+    places = [bar.get_y() + bar.get_height() / 2 for bar in axes.patches]
+    assert places[0] < 0.5 < places[1] < places[2] < 1.5  # the two models' bars of one kind lie together
+    assert {"one", "two", "chance"} == {text.get_text() for text in axes.get_legend().get_texts()}

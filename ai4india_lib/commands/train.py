@@ -41,6 +41,12 @@ def add_to(commands) -> None:
         )
 
 
+def hyperparameters_of(options: argparse.Namespace) -> Hyperparameters:
+    """The preset, with the fields changed that the command line names."""
+    changes = {f.name: value for f in fields(Hyperparameters) if (value := getattr(options, f.name)) is not None}
+    return get_hyperparameters(options.preset, **changes)
+
+
 def run(options: argparse.Namespace) -> None:
     """Text archive → tokenizer → model → models/NAME with a plot and the history."""
     from ..batches import download_and_prepare_data
@@ -49,8 +55,7 @@ def run(options: argparse.Namespace) -> None:
     from ..tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
     from ..training import make_model, train
 
-    changes = {f.name: value for f in fields(Hyperparameters) if (value := getattr(options, f.name)) is not None}
-    h = get_hyperparameters(options.preset, **changes)
+    h = hyperparameters_of(options)
     name = options.name or _name_of(options.data)
     folder = model_folder(name)
     run_folder = folder / "training"
