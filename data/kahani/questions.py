@@ -36,7 +36,7 @@ from .frames import FrameError, OneOf, Part, Slot, parse_line
 
 ENTRY = re.compile(r"(?P<kind>[a-z_]+)\s*=\s*(?P<answer>.+)")
 YES_NO, UNTOLD, REQUEST = "yes_no", "untold", "request"
-MOST_WORDS = 3  # in an answer
+MOST_WORDS = 3  # in an answer, where the language does not say `most_words = 4`
 SEED = 4001
 
 
@@ -62,6 +62,7 @@ class QuestionBook:
     yes: str
     no: str
     untold: str
+    most_words: int
     entries: dict[str, list[Entry]]
 
 
@@ -88,6 +89,10 @@ class Asking(Telling):
     def fill(self, parts: tuple[Part, ...], choose: Callable[[int], int]) -> str:
         """The text of a line. `choose(n)` picks one of n parts in round brackets. Raises NotTold."""
         return self.language.grammar.finish(self._joined(parts, choose))
+
+    def words(self, parts: tuple[Part, ...], choose: Callable[[int], int]) -> str:
+        """The same, but as the words stand inside a sentence: an answer has no capital of its own."""
+        return " ".join(self._joined(parts, choose).split())
 
     def _joined(self, parts: tuple[Part, ...], choose: Callable[[int], int]) -> str:
         said = []
@@ -138,14 +143,15 @@ def read_questions(language: Language) -> QuestionBook:
             words[match["kind"]] = match["answer"]
     if missing := {"yes", "no", "untold"} - set(words):
         raise FrameError(f"{path.name}: the words for {' and '.join(sorted(missing))} are missing at the top")
-    return QuestionBook(words["yes"], words["no"], words["untold"], entries)
+    most = int(words.get("most_words", MOST_WORDS))
+    return QuestionBook(words["yes"], words["no"], words["untold"], most, entries)
 
 
 def stands_in(words: str, text: str) -> bool:
     """Whether these words stand in the text as whole words. (Regex \\b would see a word end before ा and ि.)"""
     return any(
-        _is_edge(text[found.start() - 1 : found.start()]) and _is_edge(text[found.end() : found.end() + 1])
-        for found in re.finditer(re.escape(words), text)
+        _is_edge(text[max(found.start() - 1, 0) : found.start()]) and _is_edge(text[found.end() : found.end() + 1])
+        for found in re.finditer(re.escape(words), text, re.IGNORECASE)
     )
 
 
@@ -193,13 +199,13 @@ class Asker:
                 question = asking.fill(asked, self.pick)
                 things = asking.used - {entry.answer}
             else:
-                answer = asking.fill(parse_line(entry.answer, entry.form), self.pick)
+                answer = asking.words(parse_line(entry.answer, entry.form), self.pick)
                 asking = Asking(telling)
                 question, things = asking.fill(asked, self.pick), asking.used
         except NotTold:
             return None
         told = entry.kind == YES_NO or (stands_in(answer, text) and not stands_in(answer, question))
-        if not told or len(answer.split()) > MOST_WORDS or shares_a_word(things, telling):
+        if not told or len(answer.split()) > self.book.most_words or shares_a_word(things, telling):
             return None
         if entry.kind == YES_NO:
             self.due[entry.form] = answer == self.book.no
