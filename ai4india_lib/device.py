@@ -34,13 +34,15 @@ def pick_device(name: str | torch.device | None = None) -> torch.device:
 def pick_precision(device: torch.device) -> str:
     """Mixed precision that pays on `device`, by accelerate's names: "bf16", "fp16" or "no" (all in float32).
 
-    bf16 where the hardware multiplies it fast (Ampere GPUs and later, CPUs with AMX), fp16 on older GPUs such as
+    bf16 where the hardware multiplies it fast (Ampere GPUs and later, CPUs with AMX or
+    AVX512-BF16), fp16 on older GPUs such as
     Colab's T4.
     """
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
-    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    return "bf16" if device.type == "cpu" and has_amx() else "no"
+    tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # older versions of torch lack them
+    fast = device.type == "cpu" and any(getattr(torch.cpu, test, lambda: False)() for test in tests)
+    return "bf16" if fast else "no"
 
 
 def keep_freed_memory() -> bool:

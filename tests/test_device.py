@@ -48,15 +48,17 @@ def test_precision_on_cuda(monkeypatch, capability, precision):
     assert pick_precision(torch.device("cuda")) == precision
 
 
-@pytest.mark.parametrize("amx, precision", [(True, "bf16"), (False, "no")])
-def test_precision_on_cpu(monkeypatch, amx, precision):
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+@pytest.mark.parametrize("amx, avx512, precision", [(1, 1, "bf16"), (1, 0, "bf16"), (0, 1, "bf16"), (0, 0, "no")])
+def test_precision_on_cpu(monkeypatch, amx, avx512, precision):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: bool(amx), raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bool(avx512), raising=False)
     assert pick_precision(torch.device("cpu")) == precision
     assert pick_precision(torch.device("mps")) == "no"
 
 
 def test_precision_where_torch_cannot_tell(monkeypatch):
-    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported", raising=False)
+    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.delattr(torch.cpu, name, raising=False)
     assert pick_precision(torch.device("cpu")) == "no"
 
 
