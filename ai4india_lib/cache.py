@@ -35,11 +35,15 @@ class KVCache:
 
         Raises ValueError if they do not fit.
         """
+        self.check_room(time)
+        steps = torch.arange(time, device=self.lengths.device)
+        return self.lengths[:, None] + steps if self.ragged else self.longest + steps
+
+    def check_room(self, time: int) -> None:
+        """Raises ValueError if `time` more tokens a row do not fit."""
         if self.longest + time > self.max_length:
             told = f"the cache holds {self.max_length} tokens a row, {self.longest} are used, {time} more do not fit"
             raise ValueError(f"{told}: make it with max_length={self.longest + time} or more, or roll it back")
-        steps = torch.arange(time, device=self.lengths.device)
-        return self.lengths[:, None] + steps if self.ragged else self.longest + steps
 
     def update(self, block: int, keys: Tensor, values: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Store the new tokens' keys and values (batch, kv_heads, time, head_dim) and return all there are so far."""

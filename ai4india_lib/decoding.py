@@ -25,21 +25,34 @@ from torch.nn import functional as F
 from .cache import KVCache
 from .model import DecoderBlock, DecoderConfig, DecoderLanguageModel, rope
 
+SOME, LARGE = 4, 150_000  # rows and numbers in a matrix from which another order of the weights is faster
 FEW = 16  # up to so many new tokens a row, attention is written out; from there on the fused kernel is faster
 
 
 class Matrix:
-    """A weight matrix (in, out), stored so that a product with few rows reads it in order."""
+    """A weight matrix (in, out), stored so that a product with few rows reads it in order.
+
+    For a large one and some rows, oneDNN's own order is the fastest (on a CPU; made at the first such product).
+    """
 
     def __init__(self, weight: Tensor):
         self.weight = weight.contiguous()
+        on_cpu = weight.device.type == "cpu" and weight.dtype == torch.float32
+        self.has_kernel = on_cpu and weight.numel() >= LARGE and torch.backends.mkldnn.is_available()
+        self.reordered = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        return torch.mm(x, self.weight)  # (rows, in) -> (rows, out)
+        if len(x) < SOME or not self.has_kernel:
+            return torch.mm(x, self.weight)  # (rows, in) -> (rows, out)
+        if self.reordered is None:
+            self.reordered = torch.ops.mkldnn._reorder_linear_weight(self.weight.t().contiguous(), len(x))
+        return torch.ops.mkldnn._linear_pointwise(x, self.reordered, None, "none", [], "")
 
     def add_to(self, stream: Tensor, x: Tensor) -> Tensor:
         """stream += x @ weight, in place."""
-        return stream.addmm_(x, self.weight)
+        if len(x) < SOME or not self.has_kernel:
+            return stream.addmm_(x, self.weight)
+        return stream.add_(self(x))
 
 
 class Int8Matrix:
@@ -91,7 +104,9 @@ class FastDecoder:
         self.blocks = [PackedBlock(block, config, kind) for block in model.blocks]
         self.stream_floor = torch.tensor(math.sqrt(config.emb_dim * config.norm_eps), device=self.device)
         self.output = kind(_with_gain(model.head, model.norm.gain))
-        self.angles = torch.cat((self.cos, self.cos, self.sin, -self.sin), dim=1)  # (context_size, 2 · head_dim)
+        self.angles = torch.cat((self.cos, self.cos, self.sin, -self.sin), dim=1).to(
+            self.dtype
+        )  # (context_size, 2 · head_dim)
         size, half = config.head_dim, config.head_dim // 2
         one, two = torch.arange(half, device=self.device), torch.arange(half, size, device=self.device)
         # where a turn's cosines and sines stand in a matrix (head_dim, head_dim) that is multiplied from the right
@@ -152,11 +167,11 @@ class PackedBlock:
         """(rows, heads, head_dim) scaled and turned, and twice (rows, kv_heads, head_dim)."""
         both = self.num_heads + self.num_kv_heads
         parts = self.qkv(x).view(len(x), both + self.num_kv_heads, self.head_dim)
-        qk, v = parts[:, :both], parts[:, both:]
+        qk, v = parts.split((both, self.num_kv_heads), dim=1)
         if self.gains is not None:
             qk = (_direction(qk, self.head_floor) * self.gains).to(qk.dtype)
-        qk = step.turn(qk)
-        return qk[:, : self.num_heads], qk[:, self.num_heads :], v
+        q, k = step.turn(qk).split((self.num_heads, self.num_kv_heads), dim=1)
+        return q, k, v
 
     def gated(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up(x).chunk(2, dim=1)  # each (rows, mlp_dim)
@@ -175,19 +190,19 @@ class _Step:
             told = f"{self.seen} tokens are more than context_size={config.context_size}"
             raise ValueError(f"{told}: cut the text into shorter pieces, or train a model with a larger context_size")
         self.cache, self.config = cache, config
-        self.positions = cache.positions(self.time)  # (time,), or (batch, time) where rows differ
-        self.mask = self._mask(decoder)
+        cache.check_room(self.time)
+        self.simple = self.time == 1 and not cache.ragged  # one new token a row, and all at the same position
+        self.positions = None if self.simple else cache.positions(self.time)  # (time,), or (batch, time) if ragged
+        self.mask = None if self.simple else self._mask(decoder)
         self.keys = cache.keys[:, :, :, : self.seen].flatten(1, 2).unbind(0)  # each (batch · kv_heads, seen, head_dim)
         self.values = cache.values[:, :, :, : self.seen].flatten(1, 2).unbind(0)
-        if not cache.ragged:
-            new = slice(cache.longest, self.seen)
-            self.new_keys, self.new_values = (c[:, :, :, new].unbind(0) for c in (cache.keys, cache.values))
+        if self.simple:  # where the new ones go: each (batch, kv_heads, head_dim)
+            self.new_keys = cache.keys.select(3, cache.longest).unbind(0)
+            self.new_values = cache.values.select(3, cache.longest).unbind(0)
         self._prepare_turn(decoder)
 
-    def _mask(self, decoder: FastDecoder) -> Tensor | None:
-        """0 where a query (row) may look at a key (column), else −inf: (batch or 1, 1, time, seen). None: all seen."""
-        if self.time == 1 and not self.cache.ragged:
-            return None
+    def _mask(self, decoder: FastDecoder) -> Tensor:
+        """0 where a query (row) may look at a key (column), else −inf: (batch or 1, 1, time, seen)."""
         allowed = torch.arange(self.seen, device=decoder.device) <= self.positions[..., None]
         hidden = torch.zeros(allowed.shape, dtype=decoder.dtype, device=decoder.device)
         return hidden.masked_fill_(~allowed, -torch.inf).view(-1, 1, self.time, self.seen)
@@ -196,10 +211,12 @@ class _Step:
         """Few tokens: a matrix for each position, (1 or rows, head_dim, head_dim). Many: their angles."""
         self.matrices, size = None, self.config.head_dim
         if self.time == 1:
-            at = slice(self.seen - 1, self.seen) if not self.cache.ragged else self.positions.flatten()
+            at = slice(self.seen - 1, self.seen) if self.simple else self.positions.flatten()
             angles = decoder.angles[at]  # (1 or rows, 2 · head_dim)
             flat = angles.new_zeros(len(angles), size * size).index_copy_(1, decoder.places, angles)
-            self.matrices = flat.view(-1, size, size).to(decoder.dtype)
+            self.matrices = flat.view(-1, size, size)
+            if self.simple:
+                self.matrices = self.matrices[0]
         else:
             self.cos, self.sin = (table[self.positions].to(decoder.dtype) for table in (decoder.cos, decoder.sin))
             if self.cache.ragged:
@@ -210,19 +227,19 @@ class _Step:
         if self.matrices is None:
             turned = rope(x.unflatten(0, (self.batch, self.time)).transpose(1, 2), self.cos, self.sin)
             return turned.transpose(1, 2).flatten(0, 1)
-        if len(self.matrices) == 1:  # one position for all rows
-            return torch.matmul(x, self.matrices[0])
+        if self.simple:
+            return torch.mm(x.reshape(-1, x.shape[-1]), self.matrices).view(x.shape)
         return torch.bmm(x, self.matrices)
 
     def attend(self, block: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Store the new keys and values of a block, then let each query gather: (rows, heads · head_dim)."""
         batch, time, kv_heads, size = self.batch, self.time, self.config.num_kv_heads, self.config.head_dim
-        k, v = (x.view(batch, time, kv_heads, size).transpose(1, 2) for x in (k, v))  # (batch, kv_heads, time, ...)
-        if self.cache.ragged:
-            self.cache.update(block, k, v, self.positions)
-        else:
+        if self.simple:
             self.new_keys[block].copy_(k)
             self.new_values[block].copy_(v)
+        else:
+            k, v = (x.reshape(batch, time, kv_heads, size).transpose(1, 2) for x in (k, v))
+            self.cache.update(block, k, v, self.positions)  # (batch, kv_heads, time, head_dim)
         if time > FEW:
             return self._attend_to_many(block, q)
         if time == 1:

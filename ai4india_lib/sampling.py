@@ -107,14 +107,23 @@ def choose_rows(
     Raises FloatingPointError if a row's logits are not numbers.
     """
     groups = _rows_by_settings(samplings)
-    chosen = torch.empty(len(samplings), dtype=torch.long, device=logits.device)
-    for sampling, rows in groups.items():
-        part = filter_logits(logits[rows] if len(groups) > 1 else logits, sampling, [used[row] for row in rows])
-        chosen[rows] = part.argmax(-1) if sampling.temperature == 0 else _draw(part, [generators[row] for row in rows])
-    ids = chosen.tolist()
+    if len(groups) == 1:
+        ids = _choose(logits, samplings[0], used, generators).tolist()
+    else:
+        chosen = torch.empty(len(samplings), dtype=torch.long, device=logits.device)
+        for sampling, rows in groups.items():
+            own = ([texts[row] for row in rows] for texts in (used, generators))
+            chosen[rows] = _choose(logits[rows], sampling, *own)
+        ids = chosen.tolist()
     if max(ids) == logits.shape[-1]:
         raise FloatingPointError("the model's logits are not numbers: its weights may be damaged, or overflow in fp16")
     return ids
+
+
+def _choose(logits: Tensor, sampling: Sampling, used: Sequence, generators: Sequence[torch.Generator]) -> Tensor:
+    """For rows of the same settings: logits (rows, vocab_size) -> ids (rows,)."""
+    logits = filter_logits(logits, sampling, used)
+    return logits.argmax(-1) if sampling.temperature == 0 else _draw(logits, generators)
 
 
 def _rows_by_settings(samplings: Sequence[Sampling]) -> dict[Sampling, list[int]]:
@@ -127,7 +136,7 @@ def _rows_by_settings(samplings: Sequence[Sampling]) -> dict[Sampling, list[int]
     return groups
 
 
-def _draw(logits: Tensor, generators: list[torch.Generator]) -> Tensor:
+def _draw(logits: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     """One id per row, (rows,), with the probabilities softmax(logits): where a random height meets their running sum.
 
     Needs one random number per text, where `torch.multinomial` takes one for each token of the vocabulary.
