@@ -6,19 +6,22 @@ and one line there. All write greedily, so that ours and theirs can be held agai
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from .batching import DynamicBatcher
 from .checkpoint import load_model
 from .corpus import train_and_test_lines
 from .decoding import FEW, FastDecoder
-from .generation import Sampling, generate
+from .generation import Sampling, generate, generate_steps
 from .hugging_face import hugging_face_name
 from .model import DecoderLanguageModel
 from .tokenizer import encode_documents
@@ -185,6 +188,102 @@ def _surprise(logits: Tensor, targets: Tensor) -> Tensor:
     return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum") / torch.log(torch.tensor(2.0))
 
 
+def mixed_requests(count: int = 64) -> list[tuple[list[int], int]]:
+    """Prompts of 8 to 128 tokens, and how many tokens to write on each, 16 to 200: the same ones each time."""
+    draw = random.Random(0)
+    lengths = [(draw.randint(8, 128), draw.randint(16, 200)) for _ in range(count)]
+    return [([draw.randrange(1, VOCABULARY) for _ in range(length)], new) for length, new in lengths]
+
+
+class Served(NamedTuple):
+    """What became of requests that all came at the same moment."""
+
+    texts: list[list[int]]
+    latencies: list[float]  # seconds until each text was complete
+
+    def percentile(self, share: float) -> float:
+        return sorted(self.latencies)[int(share * (len(self.latencies) - 1))]
+
+
+def serve_continuously(model: DecoderLanguageModel, requests, slots: int) -> Served:
+    """By `DynamicBatcher`."""
+    start, ends = time.perf_counter(), {}
+    room = max(len(ids) + new for ids, new in requests)
+    batcher = DynamicBatcher(model, slots=slots, max_length=room)
+    asked = [batcher.submit(ids, max_new_tokens=new, sampling=GREEDY) for ids, new in requests]
+    while not batcher.idle:
+        ends |= {request: time.perf_counter() - start for request, _ in batcher.step() if request.done}
+    return Served([request.tokens for request in asked], [ends[request] for request in asked])
+
+
+def serve_in_groups(model: DecoderLanguageModel, requests, slots: int) -> Served:
+    """Padded groups; a text's latency ends with its own last token, not with the group's."""
+    start, texts, latencies = time.perf_counter(), [], []
+    for first in range(0, len(requests), slots):
+        prompts, counts = zip(*requests[first : first + slots], strict=True)
+        group = [[] for _ in prompts]
+        for step in generate_steps(model, list(prompts), max_new_tokens=max(counts), sampling=GREEDY):
+            for ids, token, count in zip(group, step, counts, strict=True):
+                if len(ids) < count:
+                    ids.append(token)
+                    latencies += [time.perf_counter() - start] if len(ids) == count else []
+        texts += group
+    return Served(texts, latencies)
+
+
+@torch.inference_mode()
+def serve_in_groups_of_transformers(theirs, requests, slots: int) -> Served:
+    """Padded at the left, as `transformers` wants it; a group's texts come all together."""
+    start, texts, latencies = time.perf_counter(), [], []
+    for first in range(0, len(requests), slots):
+        prompts, counts = zip(*requests[first : first + slots], strict=True)
+        wide, count = max(map(len, prompts)), max(counts)
+        ids = torch.tensor([[0] * (wide - len(prompt)) + prompt for prompt in prompts])  # (batch, wide)
+        mask = torch.tensor([[0] * (wide - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        settings = {"max_new_tokens": count, "min_new_tokens": count, "do_sample": False}
+        written = theirs.generate(ids, attention_mask=mask, **settings)[:, wide:].tolist()
+        texts += [row[:own] for row, own in zip(written, counts, strict=True)]
+        latencies += [time.perf_counter() - start] * len(prompts)
+    return Served(texts, latencies)
+
+
+def serve_continuously_with_transformers(theirs, requests) -> Served:
+    """What `generate_batch` does, but for one thing: each request has its own number of new tokens."""
+    from transformers import GenerationConfig
+
+    start, done = time.perf_counter(), {}
+    config = GenerationConfig(do_sample=False, max_new_tokens=200, eos_token_id=-1, pad_token_id=0)
+    with theirs.continuous_batching_context_manager(generation_config=config, block=True, timeout=5) as manager:
+        names = [manager.add_request(ids, max_new_tokens=new, eos_token_id=-1) for ids, new in requests]
+        while len(done) < len(names):
+            result = manager.get_result(timeout=1)
+            if result is not None and result.is_finished():
+                done[result.request_id] = (result.generated_tokens, time.perf_counter() - start)
+    return Served(*map(list, zip(*(done[name] for name in names), strict=True)))
+
+
+def continuous_batching(shape: str, repeats: int, *, slots: int = 16) -> list[Result]:
+    """64 mixed requests, all at once: `DynamicBatcher` against padded groups, ours and theirs, and `generate_batch`."""
+    (model, theirs), requests = make_pair(shape, context=512), mixed_requests()
+    seconds, served = in_turns(
+        {
+            "ours": lambda: serve_continuously(model, requests, slots),
+            "padded": lambda: serve_in_groups(model, requests, slots),
+            "transformers, padded": lambda: serve_in_groups_of_transformers(theirs, requests, slots),
+            "transformers, generate_batch": lambda: serve_continuously_with_transformers(theirs, requests),
+        },
+        repeats,
+    )
+    tokens, rows = sum(new for _, new in requests), []
+    for peer, target in (("padded", 1.5), ("transformers, padded", 2.5), ("transformers, generate_batch", 8.0)):
+        note = f"95% of the texts within {served['ours'].percentile(0.95):.2f} s, {peer}: "
+        note += f"{served[peer].percentile(0.95):.2f} s"
+        same = served["ours"].texts == served[peer].texts
+        name = f"{shape}, 64 mixed requests, {slots} rows"
+        rows.append(Result(name, tokens / seconds["ours"], peer, tokens / seconds[peer], target, same, note))
+    return rows
+
+
 ROWS: dict[str, Callable[[int], list[Result]]] = {
     "s1": partial(against_transformers, "S", 1, 3.0),
     "s8": partial(against_transformers, "S", 8, 3.0),
@@ -194,4 +293,6 @@ ROWS: dict[str, Callable[[int], list[Result]]] = {
     "m32": partial(against_transformers, "M", 32, 1.5),
     "int8": partial(against_transformers, "M", 1, 4.0, int8=True),
     "no-cache": against_no_cache,
+    "batching-s": partial(continuous_batching, "S"),
+    "batching-m": partial(continuous_batching, "M"),
 }

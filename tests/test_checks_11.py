@@ -83,7 +83,8 @@ def by_the_clock(arrivals, needs, seats):
         for reader in [reader for reader, end in sitting.items() if end == now]:
             ends[reader] = sitting.pop(reader)
         while waiting and arrivals[waiting[0]] <= now and len(sitting) < seats:
-            sitting[waiting.pop(0)] = now + needs[len(needs) - len(waiting) - 1]
+            reader = waiting.pop(0)
+            sitting[reader] = now + needs[reader]
         now += 1
     return ends
 
