@@ -85,7 +85,7 @@ from .evaluation import (
     token_log_probabilities,
 )
 from .finetuning import finetune, training_memory
-from .generation import generate, generate_steps, generate_text, prefill, stream_text
+from .generation import generate, generate_steps, generate_text, prefill, stream_reply, stream_text
 from .history import History
 from .hyperparameters import Hyperparameters, get_hyperparameters
 from .loader import TextLoader
@@ -137,6 +137,7 @@ from .tokenizer import (
     load_tokenizer,
     pieces_per_word,
     save_tokenizer,
+    stop_ids,
     train_tokenizer,
 )
 from .training import compute_loss_and_perplexity, make_model, next_token_loss, train

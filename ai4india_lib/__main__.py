@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 
-from .commands import benchmark, evaluate, generate, train
+from .commands import benchmark, chat, evaluate, finetune, generate, train
 
-COMMANDS = (train, generate, evaluate, benchmark)
+COMMANDS = (train, finetune, generate, chat, evaluate, benchmark)
 
 
 def make_parser() -> argparse.ArgumentParser:
     """What reads the command line: `make_parser().parse_args(["train"])` gives the options of a command."""
     parser = argparse.ArgumentParser(
         prog="python -m ai4india_lib",
-        description="Train a small language model, let it write, measure it and its speed.",
+        description="Train a small language model, let it write and answer, measure it and its speed.",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in COMMANDS:

@@ -15,7 +15,7 @@ from .device import pick_device
 from .model import DecoderLanguageModel, KVCache
 from .sampling import Sampling, choose, choose_rows, filter_logits, random_numbers  # noqa: F401
 from .timing import Timing
-from .tokenizer import encode_prompt
+from .tokenizer import encode_prompt, stop_ids
 
 PREFILL_CHUNK = 512  # prompt tokens read in one pass: longer prompts come in several, so that memory stays bounded
 PACK_FROM = 20  # new tokens from which packing the weights (see decoding.py) is earned back
@@ -133,10 +133,27 @@ def stream_text(
     `max_length` counts new tokens; `sampling` are the fields of `Sampling`; `int8` and `timing` as in `generate_steps`.
     Ends at the tokenizer's end token.
     """
-    prompt = encode_prompt(tokenizer, start_string)
     stops = {tokenizer.eos_token_id, tokenizer.pad_token_id}
     settings = {"max_new_tokens": max_length, "sampling": Sampling(**sampling), "stop_ids": stops}
-    settings |= {"int8": int8, "timing": timing}
+    prompt = encode_prompt(tokenizer, start_string)
+    yield from _pieces(model, prompt, tokenizer, {**settings, "int8": int8, "timing": timing})
+
+
+def stream_reply(
+    model: DecoderLanguageModel, messages: list[dict], tokenizer, max_length: int = 200, **sampling
+) -> Iterator[str]:
+    """Answer a conversation as the assistant, and yield the answer piece by piece; else as `stream_text`.
+
+    `messages` are `{"role": …, "content": …}`, the last one the user's. Ends at the end of a turn or of a document.
+    """
+    prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    stops = {*stop_ids(tokenizer), tokenizer.pad_token_id}
+    settings = {"max_new_tokens": max_length, "sampling": Sampling(**sampling), "stop_ids": stops}
+    yield from _pieces(model, prompt, tokenizer, settings)
+
+
+def _pieces(model: DecoderLanguageModel, prompt: list[int], tokenizer, settings: dict) -> Iterator[str]:
+    """New text after `prompt`, as soon as its bytes make whole characters; `settings` are those of `generate_steps`."""
     before, waiting = prompt, []  # ids shown last, which say whether a blank belongs before the next, and not shown yet
     for (token,) in generate_steps(model, [prompt], **settings):
         waiting.append(token)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..checkpoint import load_model
-from . import add_model_options, newest_model
+from . import add_model_options, add_sampling_options, chosen_sampling, newest_model
 
 
 def add_to(commands) -> None:
@@ -27,16 +27,7 @@ def add_to(commands) -> None:
     add_model_options(generate)
     generate.add_argument("--max-length", type=int, default=200, help="at most so many new tokens (%(default)s)")
     generate.add_argument("--count", type=int, default=1, help="how many texts (%(default)s)")
-    generate.add_argument(
-        "--temperature", type=float, help="0: always the likeliest token; 1: as the model thinks (0.8)"
-    )
-    generate.add_argument("--top-k", type=int, help="draw only from the K likeliest tokens")
-    generate.add_argument(
-        "--top-p", type=float, help="draw only from the fewest tokens that have probability P together"
-    )
-    generate.add_argument("--min-p", type=float, help="only from tokens at least P times as likely as the likeliest")
-    generate.add_argument("--repetition-penalty", type=float, help="above 1: repeat less")
-    generate.add_argument("--seed", type=int, help="same seed, same text")
+    add_sampling_options(generate, temperature=0.8)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -49,8 +40,7 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"both a prompt ({options.prompt}) and --prompts {options.prompts} were given: choose one")
     prompts = read_prompts(Path(options.prompts)) if options.prompts else []
     model, tokenizer = load_model(options.model or newest_model(), options.device)
-    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
-    sampling = {name: value for name in names if (value := getattr(options, name)) is not None}
+    sampling = chosen_sampling(options)
     if options.prompts:
         return show(write_together(model, tokenizer, prompts, options, sampling), options.output)
     prompt = "एक दिन" if options.prompt is None else options.prompt

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import shutil
-from dataclasses import fields
 from pathlib import Path
 
 from ..checkpoint import model_folder, save_model
-from ..hyperparameters import PRESETS, Hyperparameters, get_hyperparameters
+from ..hyperparameters import PRESETS
+from . import add_hyperparameter_options, hyperparameters_of, make_way
 
 HINDI_STORIES = Path("data/kahani-hi.tar.gz")
 
@@ -34,17 +33,7 @@ def add_to(commands) -> None:
     train.add_argument("--device", help="cpu, cuda, mps … (default: the best there is)")
     train.add_argument("--overwrite", action="store_true", help="replace models/NAME if it exists")
     train.add_argument("--resume", action="store_true", help="go on with the interrupted run in models/NAME")
-    changes = train.add_argument_group("hyperparameters", "change single fields of the preset")
-    for f in fields(Hyperparameters):
-        changes.add_argument(
-            f"--{f.name.replace('_', '-')}", type=_READ_AS[f.type], metavar=f.name.upper(), help=f.name
-        )
-
-
-def hyperparameters_of(options: argparse.Namespace) -> Hyperparameters:
-    """The preset, with the fields changed that the command line names."""
-    changes = {f.name: value for f in fields(Hyperparameters) if (value := getattr(options, f.name)) is not None}
-    return get_hyperparameters(options.preset, **changes)
+    add_hyperparameter_options(train)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -59,13 +48,7 @@ def run(options: argparse.Namespace) -> None:
     name = options.name or _name_of(options.data)
     folder = model_folder(name)
     run_folder = folder / "training"
-    if folder.exists() and any(folder.iterdir()) and not (options.overwrite or options.resume):
-        raise ValueError(
-            f"{folder} is there already: --resume goes on with an interrupted run, --overwrite starts anew in its "
-            "place, --name takes another folder"
-        )
-    if options.overwrite and not options.resume:
-        shutil.rmtree(run_folder, ignore_errors=True)
+    make_way(folder, options)
 
     if options.resume and (run_folder / "tokenizer_config.json").is_file():
         tokenizer = load_tokenizer(run_folder)
@@ -97,19 +80,6 @@ def run(options: argparse.Namespace) -> None:
     picture = save_figure(plot_history(history), folder / "perplexity.png")
     print(f"saved to {folder}, with {picture.name} and history.json")
     print(f'now try: python -m ai4india_lib generate --model {name} "{_first_words(test_loader)}"')
-
-
-def _whole_or_none(text: str) -> int | None:
-    return None if text.lower() == "none" else int(text)
-
-
-def _yes_or_no(text: str) -> bool:
-    if text.lower() not in ("true", "false", "yes", "no", "1", "0"):
-        raise ValueError(text)
-    return text.lower() in ("true", "yes", "1")
-
-
-_READ_AS = {"int": int, "float": float, "str": str, "bool": _yes_or_no, "int | None": _whole_or_none}
 
 
 def _name_of(source: str) -> str:
