@@ -17,6 +17,7 @@
     hyperparameters  the settings of a run
     history          what happened in a run
     optimizers       learning rate over time, AdamW, Muon
+    loss             how surprised a model is
     training         batches + model → trained model + history
     conversations    messages → ids, and which of them to learn
     finetuning       model + conversations → a model that answers
@@ -90,6 +91,7 @@ from .history import History
 from .hyperparameters import Hyperparameters, get_hyperparameters
 from .loader import TextLoader
 from .lora import LORA_TARGETS, add_lora, has_lora, merge_lora
+from .loss import compute_loss_and_perplexity, next_token_loss
 from .memorisation import TrainingText
 from .model import (
     MLP,
@@ -140,6 +142,6 @@ from .tokenizer import (
     stop_ids,
     train_tokenizer,
 )
-from .training import compute_loss_and_perplexity, make_model, next_token_loss, train
+from .training import make_model, train
 
 __version__ = "0.1.0"

@@ -251,16 +251,22 @@ class DecoderLanguageModel(nn.Module):
         """An empty cache that fits this model's shape, device and dtype."""
         return KVCache(self.config, batch_size, max_length, device=self.device, dtype=self.embedding.weight.dtype)
 
-    def forward(self, ids: Tensor, cache: KVCache | None = None, *, lengths: Tensor | None = None) -> Tensor:
+    def forward(
+        self, ids: Tensor, cache: KVCache | None = None, *, lengths: Tensor | None = None, where: Tensor | None = None
+    ) -> Tensor:
         """Logits of the next token at each position: (batch, time) ids -> (batch, time, vocab_size).
 
         With a `cache`, `ids` are the tokens that follow those already read, and the cache takes them up. `lengths`
         (batch,) is for rows of different lengths, padded at their right end: how many of the `time` tokens of each row
         count. Logits behind a row's end mean nothing.
 
+        With `where` (batch, time), True at some positions, only theirs are computed: (positions, vocab_size). Much is
+        saved where little is to be learned, since the vocabulary is the widest matrix of a small model.
+
         Raises ValueError for more tokens than `context_size` or than the cache has room for.
         """
-        return self.head(self.hidden(ids, cache, lengths=lengths))
+        hidden = self.hidden(ids, cache, lengths=lengths)
+        return self.head(hidden if where is None else hidden[where])
 
     def hidden(self, ids: Tensor, cache: KVCache | None = None, *, lengths: Tensor | None = None) -> Tensor:
         """What `forward` computes before the vocabulary comes in: (batch, time, emb_dim), normalised."""

@@ -12,10 +12,9 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -23,8 +22,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, gather_object
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from .batches import TextLoader
@@ -33,6 +31,7 @@ from .device import keep_freed_memory, pick_device, pick_precision
 from .folders import replace_folder
 from .history import History
 from .hyperparameters import Hyperparameters, get_hyperparameters, plan_steps
+from .loss import compute_loss_and_perplexity, next_token_loss
 from .model import DecoderLanguageModel
 from .optimizers import learning_rate_at, load_optimizer_tensors, make_optimizers, optimizer_tensors
 
@@ -46,41 +45,6 @@ def make_model(hyperparameters: Hyperparameters, tokenizer) -> DecoderLanguageMo
             len(tokenizer), h.emb_dim, h.num_heads, h.num_blocks, tokenizer.pad_token_id,
             num_kv_heads=h.num_kv_heads, context_size=h.context_size, qk_norm=h.qk_norm,
         )  # fmt: skip
-
-
-def next_token_loss(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
-    """Cross-entropy in nats of logits (batch, time, vocab_size); targets (batch, time), −100 where to leave one out."""
-    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction=reduction, ignore_index=-100)
-
-
-@torch.no_grad()
-def compute_loss_and_perplexity(
-    model: nn.Module,
-    loader: Iterable[tuple[Tensor, Tensor]],
-    device: str | torch.device | None = None,
-    *,
-    max_batches: int | None = None,
-) -> tuple[float, float]:
-    """Mean loss per token, in nats, over a loader's batches, and its exponential, the perplexity.
-
-    Targets of −100 are left out. With several processes each reads its own part, and all get the mean of the whole.
-    Raises ValueError if the loader gives nothing.
-    """
-    device = torch.device(device) if device is not None else next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    total = torch.zeros(2, dtype=torch.float64, device="cpu" if device.type == "mps" else device)  # loss, tokens
-    for inputs, targets in islice(loader, max_batches):
-        targets = targets.to(device)
-        loss = next_token_loss(model(inputs.to(device)), targets, reduction="sum")
-        total += torch.stack([loss.to(total), (targets != -100).sum().to(total)])
-    model.train(was_training)
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(total)
-    if not total[1]:
-        raise ValueError("the loader gave no tokens: is the text shorter than two tokens, or every target -100?")
-    loss = float(total[0] / total[1])
-    return loss, math.exp(min(loss, 700.0))
 
 
 def train(
@@ -222,7 +186,11 @@ class _Run:
         for _ in range(self.h.accumulation_steps):
             inputs, targets = (x.to(self.accelerator.device) for x in next(batches))  # (batch, time) each
             with self.accelerator.accumulate(self.model):
-                loss = next_token_loss(self.model(inputs), targets)
+                learned = targets != -100
+                if learned.all():
+                    loss = next_token_loss(self.model(inputs), targets)
+                else:
+                    loss = next_token_loss(self.model(inputs, where=learned), targets[learned])
                 self.accelerator.backward(loss)
                 if self.accelerator.sync_gradients:
                     self.accelerator.clip_grad_norm_(self.model.parameters(), self.h.clip_norm)

@@ -386,3 +386,16 @@ def test_cache_stays_small(make_model):
     """Grouped heads are stored once, not once per query head."""
     cache = make_model(num_kv_heads=1).new_cache(3, 40)
     assert cache.keys.shape == cache.values.shape == (2, 3, 1, 40, 8)
+
+
+def test_logits_where_they_are_wanted(make_model):
+    """`where` computes some positions only, and the same numbers there; gradients too."""
+    model, ids = make_model(), torch.randint(384, (3, 10))
+    where = torch.rand(3, 10) < 0.3
+    torch.testing.assert_close(model(ids, where=where), model(ids)[where])
+    model(ids)[where].square().sum().backward()
+    expected = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    model(ids, where=where).square().sum().backward()
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(p.grad, expected[name], rtol=1e-3, atol=1e-3)
