@@ -34,9 +34,8 @@ def pick_device(name: str | torch.device | None = None) -> torch.device:
 def pick_precision(device: torch.device) -> str:
     """Mixed precision that pays on `device`, by accelerate's names: "bf16", "fp16" or "no" (all in float32).
 
-    bf16 where the hardware multiplies it fast (Ampere GPUs and later, CPUs with AMX or
-    AVX512-BF16), fp16 on older GPUs such as
-    Colab's T4.
+    bf16 where the hardware multiplies it fast (Ampere GPUs and later, CPUs with AMX or AVX512-BF16), fp16 on older
+    GPUs such as Colab's T4.
     """
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
