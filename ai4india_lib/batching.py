@@ -162,7 +162,7 @@ class DynamicBatcher:
             if max_new_tokens == 0:
                 request.ended = "length"
             elif len(self._queue) >= self.queue_size + self.slots - self.running:
-                told = f"{len(self._queue)} requests wait already, and the queue holds {self.queue_size}"
+                told = f"all {self.slots} slots and the {self.queue_size} places of the queue are taken"
                 raise QueueFull(f"{told}: try again when some have ended, or make the batcher with a larger queue_size")
             else:
                 self._queue.append(request)

@@ -168,7 +168,7 @@ def test_refusals(make_model):
     with pytest.raises(ValueError, match="cannot write -1 tokens"):
         batcher.submit([1], max_new_tokens=-1)
     accepted = [batcher.submit([1] * 15, max_new_tokens=5) for _ in range(3)]
-    with pytest.raises(QueueFull, match="the queue holds 2"):
+    with pytest.raises(QueueFull, match="all 1 slots and the 2 places of the queue are taken: try again"):
         batcher.submit([1], max_new_tokens=1)
     accepted[2].cancel()  # leaves the queue at once
     accepted.append(batcher.submit([1], max_new_tokens=1))
