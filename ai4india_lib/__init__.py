@@ -19,6 +19,7 @@
     optimizers       learning rate over time, AdamW, Muon
     loss             how surprised a model is
     training         batches + model → trained model + history
+    untrained        tokens that no text held, and places for them
     conversations    messages → ids, and which of them to learn
     finetuning       model + conversations → a model that answers
     sampling         logits → the next token
@@ -143,5 +144,6 @@ from .tokenizer import (
     train_tokenizer,
 )
 from .training import make_model, train
+from .untrained import give_places, untrained_tokens
 
 __version__ = "0.1.0"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from .conversations import ConversationDataset, encode_examples
+from .conversations import ConversationDataset, Examples, encode_examples
 from .corpus import json_lines, train_and_test_lines
 from .history import History
 from .hyperparameters import Hyperparameters, get_hyperparameters
@@ -22,6 +22,7 @@ from .loader import TextLoader
 from .lora import LORA_TARGETS, add_lora, has_lora
 from .model import DecoderConfig, DecoderLanguageModel
 from .training import train
+from .untrained import give_places, untrained_tokens
 
 HELD_OUT = 20  # where there is no test part, each so-manieth conversation becomes one
 
@@ -69,12 +70,26 @@ def finetune(
     parts = conversation_loaders(
         tokenizer, data, h, replay=replay, replay_share=replay_share, tell=print if progress else None
     )
+    _check_places(model, tokenizer, parts[0].dataset.examples, adapters)
     if lora_rank is not None:
         add_lora(model, lora_rank, lora_alpha, lora_targets, seed=h.seed)
     elif not adapters and model.embedding.weight.dtype != torch.float32:
         model.float()  # small steps would be lost in half precision
     more = {"folder": folder, "resume": resume, "device": device, "on_evaluation": on_evaluation}
     return train(model, *parts, h, progress=progress, **more)
+
+
+def _check_places(model: DecoderLanguageModel, tokenizer, examples: Examples, adapters: bool) -> None:
+    """See that the signs of the chat can be told apart; where all weights train, give them places (see `untrained`)."""
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    lost = untrained_tokens(model, sorted(special & {i for ids in examples.ids for i in ids}))
+    if lost and adapters:
+        signs = ", ".join(tokenizer.convert_ids_to_tokens(lost))
+        raise ValueError(
+            f"the model never saw {signs}: they have no places of their own, and an adapter cannot give them any. "
+            f"Do it once: give_places(model, {lost}), save the model, and train the adapter on that"
+        )
+    give_places(model, lost)
 
 
 def conversation_loaders(

@@ -149,7 +149,12 @@ def stream_reply(
     prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     stops = {*stop_ids(tokenizer), tokenizer.pad_token_id}
     settings = {"max_new_tokens": max_length, "sampling": Sampling(**sampling), "stop_ids": stops}
-    yield from _pieces(model, prompt, tokenizer, settings)
+    begun = False  # an answer begins with a blank, which belongs to the template
+    for piece in _pieces(model, prompt, tokenizer, settings):
+        shown = piece if begun else piece.lstrip()
+        begun = begun or bool(shown)
+        if shown:
+            yield shown
 
 
 def _pieces(model: DecoderLanguageModel, prompt: list[int], tokenizer, settings: dict) -> Iterator[str]:

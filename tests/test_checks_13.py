@@ -25,7 +25,7 @@ def test_a_stub_is_not_done_yet(capsys, name):
     assert verdict is False and "not done yet" in printed
 
 
-def render(messages, *, begin="<|begin|>", end="<|end_of_turn|>", safe=True, role=True, ask=None, glue=""):
+def render(messages, *, begin="<|begin|>", end="<|end_of_turn|>", safe=True, role=True, ask=None, glue=" "):
     text = begin
     for m in messages:
         content = m["content"].replace("<|", "< |") if safe else m["content"]
@@ -43,7 +43,7 @@ def render(messages, *, begin="<|begin|>", end="<|end_of_turn|>", safe=True, rol
         ({"role": False}, "Who speaks"),
         ({"ask": False}, "The user spoke last"),
         ({"ask": True}, "has spoken already"),
-        ({"glue": " "}, "blanks or line ends"),
+        ({"glue": ""}, "one blank"),
     ],
 )
 def test_render(capsys, changes, words):

@@ -70,7 +70,7 @@ def test_mask_is_that_of_transformers_and_covers_what_the_assistant_says(tokeniz
     assert ids == marked["input_ids"] and learn == marked["assistant_masks"]
     answers = [m["content"].replace("<|", "< |") for m in messages if m["role"] == "assistant"]
     assert tokenizer.decode([i for i, one in zip(ids, learn, strict=True) if one]) == "".join(
-        f"{answer}<|end_of_turn|>" for answer in answers
+        f" {answer}<|end_of_turn|>" for answer in answers
     )
     before = [tokenizer.decode(ids[at - 1]) for at in range(1, len(ids)) if learn[at] and not learn[at - 1]]
     assert before == ["<|assistant|>"] * len(answers), "the sign that the assistant speaks is given, not learned"

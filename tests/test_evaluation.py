@@ -166,7 +166,7 @@ def test_questions_are_read_one_by_one(questions, tmp_path):
 def test_a_question_is_the_users_turn_or_the_beginning_of_a_text(tokenizer, questions):
     asked = "मीरा पटना में रहती है। मीरा कहाँ रहती है?"
     chat = tokenizer.decode(question_prompt(tokenizer, questions[0], chat=True))
-    assert chat == f"<|begin|><|user|>{asked}<|end_of_turn|><|assistant|>"
+    assert chat == f"<|begin|><|user|> {asked}<|end_of_turn|><|assistant|>"
     assert tokenizer.decode(question_prompt(tokenizer, questions[0], chat=False)) == f"<|begin|>{asked}"
 
 

@@ -25,12 +25,14 @@ from ai4india_lib import (
     finetune,
     generate_text,
     get_hyperparameters,
+    give_places,
     has_lora,
     load_model,
     merge_lora,
     save_model,
     stream_reply,
     training_memory,
+    untrained_tokens,
 )
 from ai4india_lib.__main__ import main
 from ai4india_lib.commands.chat import fit_messages
@@ -341,3 +343,30 @@ def test_reply_stops_at_the_end_of_a_turn_and_generate_text_writes_on(make_model
     text = "".join(stream_reply(model, [{"role": "user", "content": "क"}], tokenizer, 30, seed=3))
     assert "<|" not in text
     assert generate_text(model, "क", tokenizer, "cpu", 3, seed=1).startswith("क")
+
+
+# Tokens that no text held
+
+
+def test_chat_signs_get_places_of_their_own(make_model, tokenizer):
+    """After a training on plain text all unused tokens lie at one place: an adapter could not tell them apart."""
+    model = make_model(spread=0.05)
+    with torch.no_grad():
+        model.embedding.weight[3:7] = model.embedding.weight[300]
+    assert untrained_tokens(model, range(8)) == [3, 4, 5, 6]
+    with pytest.raises(ValueError, match=r"never saw <\|user\|>, .*give_places\(model, \[4, 5, 6\]\)"):
+        finetune(model, tokenizer, TALKS, settings(), lora_rank=4, **QUIET)
+    assert not has_lora(model)
+    before = weights(model)
+    give_places(model, [4, 5, 6])
+    changed = (model.embedding.weight != before["embedding.weight"]).any(1).nonzero().flatten().tolist()
+    assert changed == [4, 5, 6] and untrained_tokens(model, range(8)) == [3]
+    again = make_model(spread=0.05)
+    again.load_state_dict(before, strict=False)
+    assert torch.equal(give_places(again, [4, 5, 6]).embedding.weight, model.embedding.weight), "always the same places"
+    finetune(model, tokenizer, TALKS, settings(max_steps=2), lora_rank=4, **QUIET)
+
+
+def test_shipped_storyteller_can_take_an_adapter():
+    model, _ = load_model("models/kahani-hi", "cpu")
+    assert untrained_tokens(model, range(1, 7)) == []

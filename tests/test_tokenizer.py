@@ -276,8 +276,11 @@ def test_chat_template_marks_what_the_assistant_says_and_its_end(tokenizer):
     out = tokenizer.apply_chat_template(CHAT, return_dict=True, return_assistant_tokens_mask=True)
     ids, mask = out["input_ids"], out["assistant_masks"]
     learned = [i for i, marked in zip(ids, mask, strict=True) if marked]
-    assert tokenizer.decode(learned) == "मेज़ पर है।<|end_of_turn|><|end_of_turn|>"
+    assert tokenizer.decode(learned) == " मेज़ पर है।<|end_of_turn|> <|end_of_turn|>"
     assert [i for i in ids if i < 7] == [1, 3, 6, 4, 6, 5, 6, 4, 6, 5, 6]
+    assert "<|user|> धन्यवाद<|end_of_turn|>" in tokenizer.decode(ids), (
+        "a first word is the token that it is within a text"
+    )
     prompt = tokenizer.apply_chat_template(CHAT[:2], add_generation_prompt=True, return_dict=True)["input_ids"]
     assert ids[: len(prompt)] == prompt and prompt[-1] == 5
 

@@ -43,6 +43,7 @@ def run(options: argparse.Namespace) -> None:
     from ..plots import plot_history, save_figure, use_indic_fonts
     from ..tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
     from ..training import make_model, train
+    from ..untrained import give_places, untrained_tokens
 
     h = hyperparameters_of(options)
     name = options.name or _name_of(options.data)
@@ -74,6 +75,8 @@ def run(options: argparse.Namespace) -> None:
         device=options.device,
         floor_bits_per_byte=read_about(options.data).get("test_floor_bits_per_byte"),
     )
+    special = [i for i, token in tokenizer.added_tokens_decoder.items() if token.special]
+    give_places(model, untrained_tokens(model, special))  # to the signs of a chat, for a later fine-tuning
     save_model(model, tokenizer, name)
     history.save(folder / "history.json")
     use_indic_fonts()
