@@ -245,6 +245,16 @@ def test_with_lora_only_the_adapter_is_tuned_and_the_reference_shares_the_rest(m
     assert all(torch.equal(p, before[name]) for name, p in reference.named_parameters())
 
 
+def test_a_model_that_has_written_can_be_copied(make_model, tokenizer):
+    """The packed decoder holds tensors that torch cannot copy."""
+    model = make_model()
+    write_attempts(model, tokenizer, TASKS, max_new_tokens=40, seed=1)
+    other = frozen_copy(model)
+    assert torch.equal(other(torch.tensor([[1, 9]])), model(torch.tensor([[1, 9]])))
+    model.requires_grad_(False)
+    assert frozen_copy(model).embedding.weight is model.embedding.weight
+
+
 def test_a_text_that_would_outgrow_the_context_is_told(make_model, tokenizer):
     with pytest.raises(ValueError, match=r"2 tokens and max_new_tokens=64 do not fit .* try max_new_tokens=63"):
         tune_on_rewards(make_model(), tokenizer, TASKS, share_of_small_ids, QUICK)
