@@ -34,6 +34,7 @@
     rewards          what a model writes for a task, marked by a program
     reinforcement    marked texts: the better ones become likelier: GRPO
     benchmarking     how fast text is written
+    speculative      several tokens per pass of a model, same distribution
     checks           feedback for the exercises of the lessons
     plots            the course's pictures
 
@@ -131,6 +132,14 @@ from .reinforcement import (
 )
 from .rewards import Attempt, Reward, Task, answer_reward, mark, mention_reward, write_attempts
 from .sampling import Sampling, choose_rows, filter_logits
+from .speculative import (
+    ModelDraft,
+    NgramDraft,
+    Speculation,
+    accept,
+    speculative_generate,
+    speculative_steps,
+)
 from .timing import Timing
 from .tokenizer import (
     INDIC_SPLIT,

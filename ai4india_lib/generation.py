@@ -159,8 +159,14 @@ def stream_reply(
 
 def _pieces(model: DecoderLanguageModel, prompt: list[int], tokenizer, settings: dict) -> Iterator[str]:
     """New text after `prompt`, as soon as its bytes make whole characters; `settings` are those of `generate_steps`."""
+    steps = generate_steps(model, [prompt], **settings)
+    yield from whole_characters(tokenizer, prompt, (token for (token,) in steps))
+
+
+def whole_characters(tokenizer, prompt: list[int], tokens: Iterable[int]) -> Iterator[str]:
+    """The text of `tokens`, which follow `prompt`, in pieces, each as soon as its bytes make whole characters."""
     before, waiting = prompt, []  # ids shown last, which say whether a blank belongs before the next, and not shown yet
-    for (token,) in generate_steps(model, [prompt], **settings):
+    for token in tokens:
         waiting.append(token)
         piece = decode_after(tokenizer, before, waiting)
         if piece and not piece.endswith("\ufffd"):  # else: some bytes of a character are still to come

@@ -108,22 +108,18 @@ def choose_rows(
     """
     groups = _rows_by_settings(samplings)
     if len(groups) == 1:
-        ids = _choose(logits, samplings[0], used, generators).tolist()
-    else:
-        chosen = torch.empty(len(samplings), dtype=torch.long, device=logits.device)
-        for sampling, rows in groups.items():
-            own = ([texts[row] for row in rows] for texts in (used, generators))
-            chosen[rows] = _choose(logits[rows], sampling, *own)
-        ids = chosen.tolist()
-    if max(ids) == logits.shape[-1]:
-        raise FloatingPointError("the model's logits are not numbers: its weights may be damaged, or overflow in fp16")
-    return ids
+        return _checked(_choose(logits, samplings[0], used, generators), logits.shape[-1])
+    chosen = torch.empty(len(samplings), dtype=torch.long, device=logits.device)
+    for sampling, rows in groups.items():
+        own = ([texts[row] for row in rows] for texts in (used, generators))
+        chosen[rows] = _choose(logits[rows], sampling, *own)
+    return _checked(chosen, logits.shape[-1])
 
 
 def _choose(logits: Tensor, sampling: Sampling, used: Sequence, generators: Sequence[torch.Generator]) -> Tensor:
     """For rows of the same settings: logits (rows, vocab_size) -> ids (rows,)."""
     logits = filter_logits(logits, sampling, used)
-    return logits.argmax(-1) if sampling.temperature == 0 else _draw(logits, generators)
+    return logits.argmax(-1) if sampling.temperature == 0 else _draw(logits.softmax(-1), generators)
 
 
 def _rows_by_settings(samplings: Sequence[Sampling]) -> dict[Sampling, list[int]]:
@@ -136,15 +132,28 @@ def _rows_by_settings(samplings: Sequence[Sampling]) -> dict[Sampling, list[int]
     return groups
 
 
-def _draw(logits: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-    """One id per row, (rows,), with the probabilities softmax(logits): where a random height meets their running sum.
+def _draw(weights: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    """One id per row, (rows,), each as likely as its share of the row's weights: where a random height meets their sum.
 
     Needs one random number per text, where `torch.multinomial` takes one for each token of the vocabulary.
+    Where the weights are not numbers the id is vocab_size.
     """
-    wide = torch.float32 if logits.device.type == "mps" else torch.float64  # long sums of small numbers
+    wide = torch.float32 if weights.device.type == "mps" else torch.float64  # long sums of small numbers
     heights = torch.cat([torch.rand(1, generator=generator) for generator in generators])[:, None]  # (rows, 1) below 1
-    total = logits.softmax(-1).to(wide).cumsum(-1)  # (rows, vocab_size)
+    total = weights.to(wide).cumsum(-1)  # (rows, vocab_size)
     return torch.searchsorted(total, heights.to(total) * total[:, -1:], right=True).flatten()
+
+
+def draw(weights: Tensor, generator: torch.Generator) -> int:
+    """An id drawn with probabilities that are proportional to weights (vocab_size,), which need not sum to 1."""
+    return _checked(_draw(weights[None], [generator]), len(weights))[0]
+
+
+def _checked(chosen: Tensor, vocab_size: int) -> list[int]:
+    ids = chosen.tolist()
+    if max(ids) == vocab_size:
+        raise FloatingPointError("the model's logits are not numbers: its weights may be damaged, or overflow in fp16")
+    return ids
 
 
 def random_numbers(seed: int | None, row: int = 0) -> torch.Generator:

@@ -25,6 +25,12 @@ def add_to(commands) -> None:
     generate.add_argument("--output", metavar="FILE", help="with --prompts: write the texts there, as JSON lines")
     generate.add_argument("--slots", type=int, default=16, help="with --prompts: how many at a time (%(default)s)")
     add_model_options(generate)
+    generate.add_argument(
+        "--draft",
+        metavar="NAME_OR_FOLDER",
+        help="a small model of the same vocabulary that proposes tokens for the model to check, or: ngram, for "
+        "proposals from the text so far; faster, and the text is as good",
+    )
     generate.add_argument("--max-length", type=int, default=200, help="at most so many new tokens (%(default)s)")
     generate.add_argument("--count", type=int, default=1, help="how many texts (%(default)s)")
     add_sampling_options(generate, temperature=0.8)
@@ -38,8 +44,13 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError("--output goes with --prompts FILE; a single text is shown, and > keeps it")
     if options.prompts and options.prompt:
         raise ValueError(f"both a prompt ({options.prompt}) and --prompts {options.prompts} were given: choose one")
+    if options.prompts and options.draft:
+        raise ValueError(
+            "--draft speeds up single texts; with --prompts many are written at once: leave one of them out"
+        )
     prompts = read_prompts(Path(options.prompts)) if options.prompts else []
     model, tokenizer = load_model(options.model or newest_model(), options.device)
+    stream = with_draft(options.draft, model) if options.draft else stream_text
     sampling = chosen_sampling(options)
     if options.prompts:
         return show(write_together(model, tokenizer, prompts, options, sampling), options.output)
@@ -48,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
         if number and "seed" in sampling:
             sampling["seed"] += 1
         print(prompt, end="", flush=True)
-        for piece in stream_text(model, prompt, tokenizer, options.max_length, **sampling):
+        for piece in stream(model, prompt, tokenizer, options.max_length, **sampling):
             print(piece, end="", flush=True)
         print("\n" if options.count > 1 else "")
 
@@ -109,3 +120,24 @@ def show(texts: Iterator[dict], output: str | None) -> None:
     finally:
         beside.unlink(missing_ok=True)
     print(f"{count} texts in {path}", file=sys.stderr)
+
+
+def with_draft(name: str, model):
+    """What `stream_text` does, with tokens proposed by the draft of this name; ends in a line on how that went."""
+    from ..generation import whole_characters
+    from ..sampling import Sampling
+    from ..speculative import NgramDraft, Speculation, speculative_steps
+    from ..tokenizer import encode_prompt
+
+    draft = NgramDraft() if name == "ngram" else load_model(name, model.device)[0]
+
+    def stream(model, start_string, tokenizer, max_length, **sampling):
+        prompt, done = encode_prompt(tokenizer, start_string), Speculation()
+        stops = {tokenizer.eos_token_id, tokenizer.pad_token_id}
+        rounds = speculative_steps(
+            model, prompt, draft, max_new_tokens=max_length, sampling=Sampling(**sampling), stop_ids=stops
+        )
+        yield from whole_characters(tokenizer, prompt, (token for r in rounds for token in done.add(r).tokens))
+        yield f"\n({done})"
+
+    return stream
