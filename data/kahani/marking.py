@@ -6,7 +6,7 @@ plot. `reader.py` asks of a whole story whether it can be told, this module how 
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from .engine import Language, Telling, Word
 from .frames import OneOf, Part, Slot
@@ -86,7 +86,7 @@ class _Reading(Telling):
         self.position += len(words)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _stem(word: str) -> str:
     """The part of a word that all its forms share: without the last two signs of its first part."""
     first = squeeze(word.split()[0].split("-")[0])
