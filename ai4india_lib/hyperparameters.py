@@ -66,10 +66,11 @@ PRESETS = {
         max_steps=2000, learning_rate=2e-3,
     ),
     "finetune": Hyperparameters(  # a trained model on conversations: about three minutes on two cores
-        num_epochs=2, max_steps=600, learning_rate=3e-3, warmup_fraction=0.05, eval_batches=None,
+        batch_size=8, num_epochs=2, max_steps=900, learning_rate=3e-3, warmup_fraction=0.05, decay_fraction=0.6,
     ),
     "finetune-lora": Hyperparameters(  # the same for adapters
-        num_epochs=2, max_steps=600, learning_rate=6e-3, warmup_fraction=0.05, weight_decay=0.0, eval_batches=None,
+        batch_size=8, num_epochs=2, max_steps=900, learning_rate=6e-3, warmup_fraction=0.05, decay_fraction=0.6,
+        weight_decay=0.0,
     ),
     "tiny": Hyperparameters(  # seconds: for tests
         vocab_size=512, emb_dim=32, num_heads=2, num_blocks=2, num_kv_heads=1, context_size=64, batch_size=8,
