@@ -25,6 +25,10 @@ def add_to(commands) -> None:
     generate.add_argument("--output", metavar="FILE", help="with --prompts: write the texts there, as JSON lines")
     generate.add_argument("--slots", type=int, default=16, help="with --prompts: how many at a time (%(default)s)")
     add_model_options(generate)
+    generate.add_argument("--int8", action="store_true", help="weights in a quarter of the bytes, a little less exact")
+    generate.add_argument(
+        "--timing", action="store_true", help="tell the time to the first token, and tokens/s after it"
+    )
     generate.add_argument(
         "--draft",
         metavar="NAME_OR_FOLDER",
@@ -39,6 +43,7 @@ def add_to(commands) -> None:
 def run(options: argparse.Namespace) -> None:
     """Write on a prompt, showing the text as it comes; or on the prompts of a file."""
     from ..generation import stream_text
+    from ..timing import Timing
 
     if options.output and not options.prompts:
         raise ValueError("--output goes with --prompts FILE; a single text is shown, and > keeps it")
@@ -48,6 +53,8 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(
             "--draft speeds up single texts; with --prompts many are written at once: leave one of them out"
         )
+    if (options.int8 or options.timing) and (options.prompts or options.draft):
+        raise ValueError("--int8 and --timing are for single texts: leave out --prompts and --draft")
     prompts = read_prompts(Path(options.prompts)) if options.prompts else []
     model, tokenizer = load_model(options.model or newest_model(), options.device)
     stream = with_draft(options.draft, model) if options.draft else stream_text
@@ -59,9 +66,14 @@ def run(options: argparse.Namespace) -> None:
         if number and "seed" in sampling:
             sampling["seed"] += 1
         print(prompt, end="", flush=True)
-        for piece in stream(model, prompt, tokenizer, options.max_length, **sampling):
+        timing = Timing()
+        more = {} if options.draft else {"int8": options.int8, "timing": timing}
+        for piece in stream(model, prompt, tokenizer, options.max_length, **more, **sampling):
             print(piece, end="", flush=True)
         print("\n" if options.count > 1 else "")
+        if options.timing:
+            first, speed = timing.first_token_seconds, timing.tokens_per_second
+            print(f"first token after {1000 * first:.0f} ms, then {speed:.0f} tokens/s", file=sys.stderr)
 
 
 def read_prompts(path: Path) -> list[tuple[int, str]]:
