@@ -89,6 +89,7 @@ def make_pair(shape: str, *, context: int = 256):
 
 
 def random_prompts(batch: int, length: int = PROMPT) -> list[list[int]]:
+    """`batch` prompts of `length` random ids each, always the same ones."""
     return torch.randint(1, VOCABULARY, (batch, length), generator=torch.Generator().manual_seed(1)).tolist()
 
 

@@ -69,4 +69,5 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def write_json(path: Path, content: dict) -> None:
+    """Write `content` to `path`, indented, in UTF-8."""
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -97,6 +97,7 @@ def merge_lora(model: DecoderLanguageModel) -> DecoderLanguageModel:
 
 
 def has_lora(model: nn.Module) -> bool:
+    """Whether any linear layer of `model` has an adapter beside it that is not merged yet."""
     return any(isinstance(module, LoRALinear) for module in model.modules())
 
 

@@ -146,7 +146,7 @@ def check_look_up(answer: object) -> str:
                          "look at all places but the last?")  # fmt: skip
         first = next(s for s in range(len(text)) if text[s : s + size] == text[-size:])
         if got == text[first + size : first + size + k]:
-            raise NotYet(f"{told} That followed the *first* match. What came last guesses better: from which end do you "
+            raise NotYet(f"{told} That followed the *first* match. The latest guesses better: from which end do you "
                          "search?")  # fmt: skip
         raise NotYet(f"{told} Find the latest earlier place of the last {size} tokens, and copy what follows it.")
     return "No weights, no training: on code, tables and summaries such drafts are often accepted."
