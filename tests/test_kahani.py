@@ -206,6 +206,27 @@ def test_ne_stands_only_with_verbs_that_take_it(hindi):
     assert not wrong
 
 
+def test_no_word_of_a_verb_is_a_name_of_the_plot(hindi):
+    """{डर गया:नायक} in a plot that calls its fear डर would say "साँप गया": only a noun before का may be such a name."""
+    mistaken = []
+    for plot, block in all_blocks(hindi):
+        for slot in slots_of(block.lines):
+            words = slot.text.partition(":")[0].split() if ":" in slot.text else []
+            for word, following in itertools.pairwise([*words, ""]):
+                if len(words) > 1 and word in plot.sources and following != "का":
+                    mistaken.append(f"{block.lines.what}: {{{slot.text}}}")
+    assert not mistaken
+
+
+def slots_of(part):
+    """All gaps in a part of a frame."""
+    if isinstance(part, Slot):
+        yield part
+    elif not isinstance(part, str):
+        for inner in getattr(part, "options", part if isinstance(part, tuple) else ()):
+            yield from slots_of(inner)
+
+
 def test_agreement_in_the_hindi_text(hindi):
     """Looked at from outside: name + participle, and genitive + noun, in three thousand finished stories."""
     gender = {word.text: word.features["gender"] for word in hindi.tagged("बच्चा")}

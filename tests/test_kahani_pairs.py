@@ -207,8 +207,9 @@ class Hindi:
             assert words[position + 1] in POSTPOSITIONS
             return any((n, case) == ("s", "o") for _, n, case in self.readings[words[position]])
         if phenomenon == "number_noun":
-            assert any(word in self.numbers for word in words[:position])
-            return any((n, case) == ("p", "d") for _, n, case in self.readings[words[position]])
+            one = any(word in ("एक", "एक-एक") for word in words[:position])
+            assert one != any(word in self.numbers for word in words[:position])
+            return any((n, case) == ("s" if one else "p", "d") for _, n, case in self.readings[words[position]])
         if phenomenon == "hai_hain":
             return words[position] == ("हैं" if self.subject(words, position)[1] == "p" else "है")
         return {"honorific": self.honorific_verb, "ne": self.has_ne}[phenomenon](words, position)
