@@ -19,7 +19,7 @@
     optimizers       learning rate over time, AdamW, Muon
     loss             how surprised a model is
     training         batches + model → trained model + history
-    untrained        tokens that no text held, and places for them
+    untrained        first weights that copy; tokens that no text held
     conversations    messages → ids, and which of them to learn
     finetuning       model + conversations → a model that answers
     sampling         logits → the next token
@@ -153,6 +153,6 @@ from .tokenizer import (
     train_tokenizer,
 )
 from .training import make_model, train
-from .untrained import give_places, untrained_tokens
+from .untrained import begin_by_copying, give_places, untrained_tokens
 
 __version__ = "0.1.0"

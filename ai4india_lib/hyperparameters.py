@@ -22,7 +22,7 @@ class Hyperparameters:
     batch_size: int = 16  # blocks of context_size tokens in one pass through the model
     accumulation_steps: int = 1  # passes whose gradients are added up for one step
     num_epochs: float = 6.0  # read the text at most so many times,
-    max_steps: int | None = 850  # and take at most so many steps; None: only num_epochs counts
+    max_steps: int | None = 600  # and take at most so many steps; None: only num_epochs counts
     optimizer: str = "muon"  # for the matrices inside the blocks (Jordan et al., 2024), or "adamw" for everything
     learning_rate: float = 8e-3  # the highest; see `learning_rate_at`
     warmup_fraction: float = 0.02  # of all steps: rise to the highest rate

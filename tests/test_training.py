@@ -99,6 +99,25 @@ def test_next_token_loss():
     torch.testing.assert_close(next_token_loss(logits, targets, "sum"), 5 * expected)
 
 
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_a_new_models_attention_begins_as_a_copier(kv_heads):
+    """Each head asks for what its own group's key shows, and writes back what its own group's value took away."""
+    model = make_model(settings(emb_dim=64, num_heads=4, num_kv_heads=kv_heads), TOKENIZER)
+    for block in model.blocks:
+        attention = block.attention
+        queries = attention.query.weight.view(4, 16, 64)
+        keys, values = (matrix.weight.view(kv_heads, 16, 64) for matrix in (attention.key, attention.value))
+        outputs = attention.output.weight.T.reshape(4, 16, 64)  # what each head writes, one row for each of its numbers
+        for head in range(4):
+            group = head // (4 // kv_heads)
+            for other in range(kv_heads):
+                alike = F.cosine_similarity(queries[head].flatten(), keys[other].flatten(), dim=0)
+                undone = F.cosine_similarity(outputs[head].flatten(), values[other].flatten(), dim=0)
+                assert (alike > 0.85 and undone > 0.999) if other == group else max(alike.abs(), undone.abs()) < 0.15
+        assert attention.output.weight.std().item() == pytest.approx(0.08, rel=0.01)
+        assert not torch.equal(queries[0], queries[1])  # heads of a group differ
+
+
 def test_make_model_is_drawn_with_its_seed_and_leaves_the_generator_alone():
     torch.manual_seed(5)
     expected = torch.rand(3)
