@@ -59,7 +59,7 @@ class Hyperparameters:
 
 
 PRESETS = {
-    "laptop": Hyperparameters(),  # about three minutes on two cores
+    "laptop": Hyperparameters(),  # less than four minutes on two cores
     "quick": Hyperparameters(emb_dim=128, num_blocks=2, max_steps=200, eval_every=40, eval_batches=4),  # a minute
     "colab": Hyperparameters(  # some minutes on a T4
         vocab_size=4096, emb_dim=384, num_heads=6, num_blocks=8, num_kv_heads=2, context_size=512, batch_size=32,

@@ -18,7 +18,7 @@ def add_to(commands) -> None:
         "train",
         help="train a model on a text archive",
         description="Train a model and save it to models/NAME, with a perplexity plot and the history of the run. "
-        "Without options: three minutes on two cores, on the course's Hindi stories.",
+        "Without options: four minutes on two cores, on the course's Hindi stories.",
     )
     train.set_defaults(run=run)
     train.add_argument(
