@@ -40,7 +40,7 @@ from .untrained import begin_by_copying
 def make_model(hyperparameters: Hyperparameters, tokenizer) -> DecoderLanguageModel:
     """An untrained model for this tokenizer, its first weights drawn with the seed of `hyperparameters`.
 
-    Its attention begins as a copier (see `untrained.begin_by_copying`), which saves a third of the training.
+    Its attention begins as a copier (see `untrained.begin_by_copying`), so that it learns sooner to look back.
     """
     h = hyperparameters
     with torch.random.fork_rng(devices=[]):
