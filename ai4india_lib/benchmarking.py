@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -24,6 +25,7 @@ from .decoding import FEW, FastDecoder
 from .generation import Sampling, generate, generate_steps
 from .hugging_face import hugging_face_name
 from .model import DecoderLanguageModel
+from .speculative import NgramDraft, Speculation, speculative_generate
 from .tokenizer import encode_documents
 
 SHAPES = {"S": (128, 4, 4), "M": (256, 6, 8)}  # emb_dim, num_blocks, num_heads
@@ -289,6 +291,35 @@ def continuous_batching(shape: str, repeats: int, *, slots: int = 16) -> list[Re
     return rows
 
 
+def speculation(
+    kind: str, sampling: Sampling, target: float | None, repeats: int, *, texts: int = 6, new: int = 80
+) -> list[Result]:
+    """`kahani-hi-large` with proposals to check, against the same model alone, `new` tokens on each of some stories.
+
+    "model": kahani-hi-draft proposes, on the first 12 tokens of a story. "ngram": `NgramDraft`, on text that repeats: a
+    story, and its first half once more.
+    """
+    model, tokenizer = load_model("kahani-hi-large", "cpu")
+    stories = encode_documents(tokenizer, islice(train_and_test_lines("data/kahani-hi.tar.gz")[1], texts))
+    if kind == "model":
+        draft, prompts = load_model("kahani-hi-draft", "cpu")[0], [ids[:12] for ids in stories]
+    else:
+        draft, prompts = NgramDraft(), [(ids + ids[: len(ids) // 2])[-176:] for ids in stories]
+    settings, count = {"max_new_tokens": new, "sampling": sampling}, new * texts
+    seconds, wrote = in_turns(
+        {
+            "draft": lambda: [speculative_generate(model, prompt, draft, **settings) for prompt in prompts],
+            "alone": lambda: [generate(model, [prompt], **settings)[0] for prompt in prompts],
+        },
+        repeats,
+    )
+    rounds = [r for done in wrote["draft"] for r in done.rounds]
+    same = [done.ids for done in wrote["draft"]] == wrote["alone"] if sampling.temperature == 0 else None
+    note = str(Speculation([token for r in rounds for token in r.tokens], rounds))
+    name = f"kahani-hi-large, {kind} proposes, temperature {sampling.temperature:g}"
+    return [Result(name, count / seconds["draft"], "alone", count / seconds["alone"], target, same, note)]
+
+
 ROWS: dict[str, Callable[[int], list[Result]]] = {
     "s1": partial(against_transformers, "S", 1, 3.0),
     "s8": partial(against_transformers, "S", 8, 3.0),
@@ -298,6 +329,9 @@ ROWS: dict[str, Callable[[int], list[Result]]] = {
     "m32": partial(against_transformers, "M", 32, 1.5),
     "int8": partial(against_transformers, "M", 1, 4.0, int8=True),
     "no-cache": against_no_cache,
+    "draft": partial(speculation, "model", GREEDY, 1.6),
+    "draft-0.8": partial(speculation, "model", Sampling(temperature=0.8, seed=1), 1.6),
+    "ngram": partial(speculation, "ngram", GREEDY, 1.3),
     "batching-s": partial(continuous_batching, "S"),
     "batching-m": partial(continuous_batching, "M"),
 }

@@ -20,7 +20,8 @@ from .generation import PACK_FROM, check_prompts, prefill
 from .model import DecoderLanguageModel
 from .sampling import Sampling, draw, filter_logits, random_numbers
 
-LONGEST_DRAFT = 16  # an adapting k stays below this
+LONGEST_DRAFT = 16  # an adapting k goes no higher
+CHECKING = 0.05  # what one more token adds to a pass of the model, about (lesson 12 measures it)
 
 
 @dataclass(frozen=True)
@@ -116,10 +117,6 @@ class TextReader:
 class ModelDraft:
     """A smaller model with the same vocabulary proposes what it would write itself, under the same `Sampling`."""
 
-    cost = (
-        0.25  # of one proposal, in passes of the model that checks: a guess for choosing k, wrong ones cost only time
-    )
-
     def __init__(self, model: DecoderLanguageModel):
         self.model = model
 
@@ -133,6 +130,7 @@ class ModelDraft:
             )
         if self.model.device != model.device:
             raise ValueError(f"the draft is on {self.model.device}, the model on {model.device}: put both on one")
+        self.cost = self.model.num_parameters() / model.num_parameters()  # every weight is read once a token
         self.reader, self.sampling, self.generator = TextReader(self.model, len(prompt), longest), sampling, generator
 
     def propose(self, text: list[int], k: int) -> tuple[list[int], Tensor | None]:
@@ -155,7 +153,7 @@ class NgramDraft:
     are looked up too where the text itself has no match: what followed most often there.
     """
 
-    cost = 0.02
+    cost = 0.0
 
     def __init__(self, longest: int = 4, *, shortest: int = 2, texts: Iterable[list[int]] = ()):
         if not 1 <= shortest <= longest:
@@ -198,7 +196,8 @@ class DraftLength:
     """How many tokens to ask for: the k that writes most per cost, as far as the acceptance so far can tell.
 
     With acceptance a, a round of k proposals writes (1 − a^(k+1)) / (1 − a) tokens on average (Leviathan et al., 2023,
-    eq. 1) and costs 1 + k · cost passes of the model. Recent rounds count most: stories have easy and hard stretches.
+    eq. 1) and costs 1 + k · (cost + CHECKING) passes of the model. Recent rounds count most: stories have easy and hard
+    stretches. `cost` is that of a proposal; if the guess is wrong, that costs time and changes no text's distribution.
     """
 
     memory = 0.9  # weight that is left of a round in the next
@@ -214,7 +213,7 @@ class DraftLength:
 
         def written_per_cost(k: int) -> float:
             written = k + 1 if a == 1 else (1 - a ** (k + 1)) / (1 - a)
-            return written / (1 + k * self.cost)
+            return written / (1 + k * (self.cost + CHECKING))
 
         return max(range(1, LONGEST_DRAFT + 1), key=written_per_cost)
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import tarfile
 
 import pytest
@@ -65,6 +66,37 @@ def test_train_saves_model_plot_and_history_and_generate_writes_on(archive, at_w
     main(["generate", "एक दिन", "--count", "3", "--max-length", "4", "--temperature", "0", "--device", "cpu"])
     texts = [text for text in capsys.readouterr().out.split("\n\n") if text]
     assert len(texts) == 3 and len(set(texts)) == 1
+
+
+GREEDY = ["--model", "kahani-hi", "--max-length", "40", "--temperature", "0", "--device", "cpu"]
+
+
+@pytest.mark.parametrize("draft", ["kahani-hi-draft", "ngram"])
+def test_a_draft_changes_no_greedy_text(draft, capsys):
+    command = ["generate", "एक दिन", *GREEDY]
+    assert main(command) == 0
+    alone = capsys.readouterr().out.strip()
+    assert main([*command, "--draft", draft]) == 0
+    text, told = capsys.readouterr().out.strip().split("\n")
+    assert text == alone
+    assert re.fullmatch(r"\(\d+ of \d+ proposals accepted \(\d+%\), \d\.\d\d tokens per pass of the model\)", told)
+
+
+def test_timing_and_int8_are_told_beside_the_text(capsys):
+    command = ["generate", "एक दिन", *GREEDY]
+    assert main(command) == 0
+    exact = capsys.readouterr().out
+    assert main([*command, "--timing"]) == 0
+    timed = capsys.readouterr()
+    assert timed.out == exact  # the figures go to the other stream
+    first, speed = re.fullmatch(r"first token after (\d+) ms, then (\d+) tokens/s\n", timed.err).groups()
+    assert int(first) > 0 and int(speed) > 0
+    assert main([*command, "--int8"]) == 0
+    assert capsys.readouterr().out.startswith("एक दिन")
+    for together in (["--prompts", "many.txt"], ["--draft", "ngram"]):
+        wrong = command[:1] + command[2:] if together[0] == "--prompts" else command
+        assert main([*wrong, *together, "--int8"]) == 1
+        assert "for single texts" in capsys.readouterr().err
 
 
 def test_an_existing_folder_is_not_overwritten_unless_asked(archive, at_work, capsys):

@@ -45,6 +45,19 @@ def test_badge_leads_to_this_lesson_of_the_repository_named_in_the_setup_cell(pa
     assert wanted in cells_of(path)[0]["text"]
 
 
+@by_name(BUILDING_LESSONS)
+def test_exercises_lead_to_their_solutions(path):
+    exercises = prose_of(path).split("## Exercises", 1)[1]
+    assert f"(solutions/{path.name})" in exercises
+
+
+@by_name(LESSONS)
+def test_formulas_hold_no_indian_letters(path):
+    """MathJax sets each sign alone: vowel signs and conjuncts fall apart."""
+    formulas = re.findall(r"\$\$.+?\$\$|\$[^$\n]+\$", re.sub(r"`[^`]*`", "", prose_of(path)), re.DOTALL)
+    assert not [formula for formula in formulas if re.search(r"[\u0900-\u0dff]", formula)]
+
+
 @by_name(LESSONS)
 def test_lesson_has_its_bones(path):
     first = cells_of(path)[0]["text"]

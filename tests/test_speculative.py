@@ -293,7 +293,7 @@ def test_k_follows_the_acceptance():
     assert DraftLength(cost=0.2, fixed=7).next() == 7
     best, a = DraftLength(cost=0.1), 0.8
     best.accepted, best.seen = a, 1.0
-    gain = {k: (1 - a ** (k + 1)) / (1 - a) / (1 + 0.1 * k) for k in range(1, 17)}
+    gain = {k: (1 - a ** (k + 1)) / (1 - a) / (1 + (0.1 + speculative.CHECKING) * k) for k in range(1, 17)}
     assert best.next() == max(gain, key=gain.get)
 
 
