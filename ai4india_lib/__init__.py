@@ -33,8 +33,9 @@
     preferences      of two texts the better one: DPO
     rewards          what a model writes for a task, marked by a program
     reinforcement    marked texts: the better ones become likelier: GRPO
-    benchmarking     how fast text is written
     speculative      several tokens per pass of a model, same distribution
+    profiling        where time goes
+    benchmarking     how fast text is written
     checks           feedback for the exercises of the lessons
     plots            the course's pictures
 

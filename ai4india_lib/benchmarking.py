@@ -7,7 +7,6 @@ and one line there. All write greedily, so that ours and theirs can be held agai
 from __future__ import annotations
 
 import random
-import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from .decoding import FEW, FastDecoder
 from .generation import Sampling, generate, generate_steps
 from .hugging_face import hugging_face_name
 from .model import DecoderLanguageModel
+from .profiling import in_turns, reading_speed, weight_bytes, where_time_goes
 from .speculative import NgramDraft, Speculation, speculative_generate
 from .tokenizer import encode_documents
 
@@ -48,18 +48,6 @@ class Result:
     @property
     def ratio(self) -> float:
         return self.ours / self.theirs
-
-
-def in_turns(contestants: dict[str, Callable[[], object]], repeats: int) -> tuple[dict[str, float], dict[str, object]]:
-    """Median seconds of each contestant, and what it returned last. One round before to warm up."""
-    seconds, last = {name: [] for name in contestants}, {}
-    for turn in range(repeats + 1):
-        for name, run in contestants.items():
-            start = time.perf_counter()
-            last[name] = run()
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(taken) for name, taken in seconds.items()}, last
 
 
 def make_pair(shape: str, *, context: int = 256):
@@ -112,20 +100,6 @@ def write_without_cache(model: DecoderLanguageModel, prompts: list[list[int]], c
     return ids[:, -count:].tolist()
 
 
-def weight_bytes(decoder: FastDecoder) -> int:
-    """What is read of the weights for one step."""
-    matrices = [m for b in decoder.blocks for m in (b.qkv, b.output, b.gate_up, b.down)] + [decoder.output]
-    return sum(m.weight.numel() * m.weight.element_size() for m in matrices)
-
-
-def reading_speed(size: int) -> float:
-    """Bytes per second with which this machine sums up `size` bytes that it has just had: the caches help, as they do
-    when the same weights are read step after step."""
-    numbers = torch.ones(size // 4)
-    seconds, _ = in_turns({"sum": numbers.sum}, 30)
-    return size / seconds["sum"]
-
-
 def against_transformers(shape: str, batch: int, target: float, repeats: int, *, int8: bool = False) -> list[Result]:
     """Plain decoding, against the faster of the two caches of `transformers`."""
     model, theirs = make_pair(shape)
@@ -142,6 +116,7 @@ def against_transformers(shape: str, batch: int, target: float, repeats: int, *,
     size = weight_bytes(FastDecoder(model, int8=int8))
     limit = reading_speed(size) / size * batch
     note = f"reads {size / 1e6:.1f} MB a step; that alone would allow {limit:,.0f} tokens/s"
+    note += "; " + where_time_goes(lambda: generate(model, prompts, max_new_tokens=NEW, sampling=GREEDY, int8=int8))
     if int8:
         note += f"; {int8_loss()}"
     name = f"{shape}, {batch} at once" + (", int8" if int8 else "")

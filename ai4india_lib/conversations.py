@@ -107,6 +107,11 @@ class Examples:
     left_out: int = 0  # did not fit even so
     bytes: int = 0  # of UTF-8 in all that is to be learned
 
+    def __add__(self, other: Examples) -> Examples:
+        return Examples(
+            *(mine + theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True))
+        )
+
     def in_words(self) -> str:
         learned = sum(map(sum, self.learn))
         told = f"{len(self.ids):,} examples, {sum(map(len, self.ids)):,} tokens, {learned:,} of them to be learned"
@@ -190,7 +195,9 @@ class ConversationDataset(IterableDataset):
     That costs less than packing several into a row, where each may look only at its own part: attention with such a
     mask is slower than the plain triangle.
 
-    Each `epoch` has another order, unless `shuffle` is False. Examples are dealt out over `world_size` processes.
+    The first `first` examples, easy ones, come before all others in the first pass and not in later ones (a curriculum:
+    Bengio et al., 2009). Each `epoch` has another order, unless `shuffle` is False. Examples are dealt out over
+    `world_size` processes.
     Made for `TextLoader`; there are no workers to share it out to, since it is in memory.
     """
 
@@ -203,14 +210,17 @@ class ConversationDataset(IterableDataset):
         context_size: int,
         batch_size: int = 1,
         *,
+        first: int = 0,
         shuffle: bool = True,
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
     ):
+        if not 0 <= first <= len(examples.ids):
+            raise ValueError(f"first={first}: there are {len(examples.ids)} examples, so many can come first at most")
         if not 0 <= rank < world_size:
             raise ValueError(f"rank={rank} is not one of world_size={world_size} processes (0 to {world_size - 1})")
-        self.examples, self.pad_id = examples, pad_id
+        self.examples, self.pad_id, self.first = examples, pad_id, first
         self.context_size, self.batch_size = context_size, batch_size
         self.shuffle, self.seed, self.rank, self.world_size = shuffle, seed, rank, world_size
         self.epoch = 0
@@ -241,11 +251,15 @@ class ConversationDataset(IterableDataset):
     def batches(self, epoch: int) -> list[list[int]]:
         """This process's part of a pass: the numbers of the examples in each batch."""
         draw = random.Random(f"{self.seed}-{epoch if self.shuffle else 0}")
-        order = list(range(len(self.examples.ids)))
+        batches = self._batches_of(list(range(self.first)), draw) if epoch == 0 and self.first else []
+        return batches + self._batches_of(list(range(self.first, len(self.examples.ids))), draw)
+
+    def _batches_of(self, order: list[int], draw: random.Random) -> list[list[int]]:
+        """This process's part of some examples, in batches, mixed."""
         draw.shuffle(order)
         order = order[self.rank :: self.world_size]
         room = self.batch_size * self.context_size
-        mean = max(1, sum(map(len, self.examples.ids)) // len(self.examples.ids))
+        mean = max(1, sum(len(self.examples.ids[i]) for i in order) // max(len(order), 1))
         size = max(1, GROUP * room // mean)  # examples in a group
         batches: list[list[int]] = []
         for start in range(0, len(order), size):

@@ -204,10 +204,13 @@ def read_about(source: str | Path, *, folder: str | Path = DOWNLOADS) -> dict:
     return _survey(source, Path(folder))[2]
 
 
-def json_lines(source: str | Path, name: str = "train.jsonl", *, folder: str | Path = DOWNLOADS) -> Iterator[dict]:
+def json_lines(
+    source: str | Path, name: str = "train.jsonl", *, folder: str | Path = DOWNLOADS, optional: bool = False
+) -> Iterator[dict]:
     """The objects of a JSON Lines text (one `{…}` per line, UTF-8), one after the other.
 
-    `source` is the `.jsonl` file itself, or a folder, a tar archive or the URL of one that holds `name` once.
+    `source` is the `.jsonl` file itself, or a folder, a tar archive or the URL of one that holds `name` once; with
+    `optional` it may also lack it, and then there are none.
     Raises CorpusError, with the number of the line, for what is not a JSON object.
     """
     path = _local(source, Path(folder))
@@ -219,6 +222,8 @@ def json_lines(source: str | Path, name: str = "train.jsonl", *, folder: str | P
         with _open_tar(path) as tar:
             texts = [TextLines(path, m.name) for m in tar if m.isfile() and PurePosixPath(m.name).name == name]
             _check_end(tar)
+    if optional and not texts:
+        return
     if len(texts) != 1:
         raise CorpusError(f"{path} must hold one {name}. What it has: {', '.join(map(str, texts)) or 'none'}")
     for number, line in enumerate(texts[0], 1):

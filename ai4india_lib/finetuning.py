@@ -37,7 +37,7 @@ def finetune(
     lora_alpha: float | None = None,
     lora_targets: Iterable[str] = LORA_TARGETS,
     replay: str | Path | Iterable[str] | None = None,
-    replay_share: float = 0.1,
+    replay_share: float = 0.55,
     folder: str | Path | None = None,
     resume: bool = False,
     device: str | torch.device | None = None,
@@ -49,13 +49,14 @@ def finetune(
     Args:
         data: a `.jsonl` file, an archive, folder or URL with `train.jsonl` and `test.jsonl`, a list of such, or a list
             of conversations (dicts); the lines are explained in `conversations`. Where there is no test part, every
-            20th conversation is held out as one: the weights kept are those that are best on it.
+            20th conversation is held out as one: the weights kept are those that are best on it. An archive or folder
+            may hold `first.jsonl` too: easy conversations, which are learned before all others.
         hyperparameters: default is the preset "finetune", or "finetune-lora" with adapters. Of its fields for the
             model's shape only `context_size` counts: the longest conversation, at most the model's own.
         lora_rank: train adapters of this rank (see `lora.add_lora`) and leave the model's own weights alone; None: all
             weights train. A model that has adapters already goes on with those.
         replay: plain text to be learned too, as for `train`: an archive or lines. `replay_share` is its share of the
-            examples, at most one pass over it.
+            examples, those that come first left aside; at most one pass over it.
         folder, resume, device, progress, on_evaluation: as in `training.train`.
 
     Returns the history; its bits per byte are those of the assistant's words. After it adapters are still separate:
@@ -98,11 +99,11 @@ def conversation_loaders(
     h: Hyperparameters,
     *,
     replay: str | Path | Iterable[str] | None = None,
-    replay_share: float = 0.1,
+    replay_share: float = 0.55,
     tell: Callable[[str], None] | None = None,
 ) -> tuple[TextLoader, TextLoader]:
     """Loaders of what `finetune` trains and tests on; `tell` is given a line about each part."""
-    lines, test_lines = read_conversations(data)
+    first, (lines, test_lines) = easy_conversations(data), read_conversations(data)
     if replay is not None:
         texts = train_and_test_lines(replay)[0] if isinstance(replay, (str, Path)) else replay
         wanted = round(len(lines) * replay_share / (1 - replay_share))
@@ -111,12 +112,23 @@ def conversation_loaders(
     pad = tokenizer.pad_token_id or 0
     loaders = []
     for part, name in ((lines, "training"), (test_lines, "test")):
-        examples = encode_examples(part, tokenizer, h.context_size, source=f"{name} data")
+        examples, easy = encode_examples(part, tokenizer, h.context_size, source=f"{name} data"), Examples()
+        if name == "training" and first:
+            easy = encode_examples(first, tokenizer, h.context_size, source="first data")
         if tell is not None:
-            tell(f"{name} data: {examples.in_words()}")
-        settings = {"shuffle": name == "training", "seed": h.seed, **process}
-        loaders.append(TextLoader(ConversationDataset(examples, pad, h.context_size, h.batch_size, **settings)))
+            told = [f"first of all: {easy.in_words()}"] if easy.ids else []
+            tell("\n".join([*told, f"{name} data: {examples.in_words()}"]))
+        settings = {"first": len(easy.ids), "shuffle": name == "training", "seed": h.seed, **process}
+        dataset = ConversationDataset(easy + examples, pad, h.context_size, h.batch_size, **settings)
+        loaders.append(TextLoader(dataset))
     return loaders[0], loaders[1]
+
+
+def easy_conversations(data: str | Path | list) -> list[dict]:
+    """The lines of `first.jsonl`, where an archive or folder of `data` has one; see `finetune`."""
+    sources = data if isinstance(data, list) else [data]
+    places = [s for s in sources if not isinstance(s, dict) and not str(s).lower().endswith((".jsonl", ".jsonl.gz"))]
+    return [line for source in places for line in json_lines(source, "first.jsonl", optional=True)]
 
 
 def read_conversations(data: str | Path | list) -> tuple[list[dict], list[dict]]:

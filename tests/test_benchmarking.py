@@ -4,8 +4,9 @@ import time
 from itertools import islice
 
 import pytest
+import torch
 
-from ai4india_lib import __main__, benchmarking, bits_per_byte, load_model, train_and_test_lines
+from ai4india_lib import __main__, benchmarking, bits_per_byte, load_model, profiling, train_and_test_lines
 from ai4india_lib.decoding import FastDecoder
 
 
@@ -47,7 +48,7 @@ def test_turns_take_the_median_and_leave_the_first_round_out():
         time.sleep(next(naps))
         return len(order)
 
-    seconds, last = benchmarking.in_turns({"a": lambda: nap("a"), "b": lambda: nap("b")}, 3)
+    seconds, last = profiling.in_turns({"a": lambda: nap("a"), "b": lambda: nap("b")}, 3)
     assert order == ["a", "b"] * 4 and last == {"a": 7, "b": 8}
     assert 0.02 <= seconds["a"] < 0.03 and seconds["b"] < 0.005  # of 0.01, 0.03 and 0.02
 
@@ -78,8 +79,8 @@ def test_int8_is_told_with_its_loss(tiny):
 def test_bytes_read_are_those_of_all_matrices(pair):
     model, _ = pair
     matrices = sum(p.numel() for p in model.blocks.parameters() if p.dim() == 2) + model.embedding.weight.numel()
-    assert benchmarking.weight_bytes(FastDecoder(model)) == 4 * matrices
-    assert benchmarking.weight_bytes(FastDecoder(model, int8=True)) == matrices
+    assert profiling.weight_bytes(FastDecoder(model)) == 4 * matrices
+    assert profiling.weight_bytes(FastDecoder(model, int8=True)) == matrices
 
 
 def test_bits_per_byte_as_decoded_are_those_of_evaluation():
@@ -88,6 +89,20 @@ def test_bits_per_byte_as_decoded_are_those_of_evaluation():
     decoded = benchmarking.decoded_bits_per_byte(FastDecoder(model), tokenizer, lines)
     size = sum(len(line.encode()) for line in lines)  # evaluation counts the newline as a byte, too
     assert decoded * size / (size + len(lines)) == pytest.approx(bits_per_byte(model, tokenizer, lines), rel=1e-4)
+
+
+def test_the_profile_tells_products_from_the_rest():
+    a = torch.randn(600, 600)
+
+    def share(run):
+        return [int(part.split("%")[0].split()[-1]) for part in profiling.where_time_goes(run).split(",")]
+
+    products, _, _ = share(lambda: [a @ a for _ in range(40)])
+    assert products > 60
+    _, others, _ = share(lambda: [a.sin() for _ in range(200)])
+    assert others > 60
+    _, _, between = share(lambda: time.sleep(0.2))
+    assert between > 90
 
 
 @pytest.mark.parametrize("kind", ["model", "ngram"])

@@ -241,6 +241,27 @@ def test_each_epoch_has_another_order_and_processes_share_the_rows(examples):
         ConversationDataset(examples, 0, 60, 4, rank=2, world_size=2)
 
 
+def test_easy_ones_come_first_and_only_in_the_first_pass(examples):
+    def rows(dataset, epoch):
+        return [set(batch) for batch in dataset.batches(epoch)]
+
+    easy, whole = set(range(20)), set(range(len(examples.ids)))
+    for rank in range(2):
+        dataset = ConversationDataset(examples, 0, 64, batch_size=4, first=20, rank=rank, world_size=2)
+        batches = rows(dataset, 0)
+        until = sum(bool(batch & easy) for batch in batches)
+        assert 0 < until < len(batches)
+        assert set().union(*batches[:until]) <= easy  # no other is mixed in
+        assert not set().union(*batches[until:]) & easy
+        assert not set().union(*rows(dataset, 1)) & easy
+    both = [ConversationDataset(examples, 0, 64, batch_size=4, first=20, rank=r, world_size=2) for r in range(2)]
+    assert sorted(i for dataset in both for batch in dataset.batches(0) for i in batch) == sorted(whole)
+    all_easy = ConversationDataset(examples, 0, 64, batch_size=4, first=len(whole))
+    assert sorted(i for batch in all_easy.batches(0) for i in batch) == sorted(whole)
+    with pytest.raises(ValueError, match="so many can come first at most"):
+        ConversationDataset(examples, 0, 64, first=len(whole) + 1)
+
+
 def test_goes_on_where_it_stopped(examples):
     whole = TextLoader(ConversationDataset(examples, 0, 60, 4))
     expected = [batch for _ in range(2) for batch in whole]

@@ -140,6 +140,26 @@ def test_replay_mixes_in_its_share(make_model, tokenizer):
         finetune(make_model(), tokenizer, TALKS, settings(), replay=texts, replay_share=1, **QUIET)
 
 
+def test_easy_conversations_of_an_archive_are_learned_first_and_without_replay(tokenizer, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name, part in (("train", TALKS[:30]), ("test", TALKS[30:40]), ("first", TALKS[40:])):
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in part)
+        (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    told = []
+    loaders = conversation_loaders(
+        tokenizer, folder, settings(), replay=["एक कहानी।"] * 100, replay_share=0.5, tell=told.append
+    )
+    train_data, test_data = (loader.dataset for loader in loaders)
+    assert train_data.first == 8 and test_data.first == 0
+    assert len(train_data.examples.ids) == 8 + 30 + 30 and len(test_data.examples.ids) == 10
+    assert train_data.examples.ids[0] == encode_conversation(tokenizer, TALKS[40]["messages"])[0]
+    assert told[0].startswith("first of all: 8 examples") and "training data: 60 examples" in told[0]
+    (folder / "first.jsonl").write_text("oops\n", encoding="utf-8")
+    with pytest.raises(CorpusError, match=r"first\.jsonl, line 1, is not JSON"):
+        conversation_loaders(tokenizer, folder, settings())
+
+
 def test_trains_adapters_further(make_model, tokenizer):
     model = add_lora(make_model(spread=0.05), 4)
     before = weights(model)

@@ -57,7 +57,7 @@ def language(request):
 @pytest.fixture(scope="module")
 def questions(language):
     files = unpacked(DATA / f"kahani-questions-{language.code}.tar.gz")
-    return {part: lines_of(files[f"{part}.jsonl"]) for part in ("train", "test")} | {
+    return {part: lines_of(files[f"{part}.jsonl"]) for part in ("train", "test", "first")} | {
         "about": json.loads(files["about.json"])
     }
 
@@ -92,7 +92,7 @@ def test_answers_stand_in_the_story(language, questions):
     """Each answer is one to three words of its own story, or yes or no; the question does not give it away."""
     book = read_questions(language)
     for item in itertools.chain(questions["train"], questions["test"]):
-        assert 4 <= len(item["questions"]) <= 6
+        assert 4 <= len(item["questions"]) <= 7
         for one in item["questions"]:
             assert unicodedata.is_normalized("NFC", one["question"] + one["answer"])
             assert one["question"].endswith("?")
@@ -105,9 +105,23 @@ def test_answers_stand_in_the_story(language, questions):
                 assert len(one["answer"].split()) <= book.most_words <= 4
 
 
+def test_excerpts_answer_their_questions_alone(questions):
+    """Sentences of new stories, to be learned first: no quotation is cut, and the answers stand in them."""
+    assert len(questions["first"]) >= 5000
+    whole = "\n".join(item["story"] for part in ("train", "test") for item in questions[part])
+    words = [len(words_of(item["story"])) for item in questions["first"]]
+    assert max(words) <= 60 and sum(words) / len(words) < 25
+    assert sum(item["story"] in whole for item in questions["first"]) < 0.3 * len(questions["first"])
+    for item in questions["first"]:
+        assert item["questions"] and item["story"].count("“") == item["story"].count("”")
+        for one in item["questions"]:
+            assert one["kind"] != "yes_no" and holds(item["story"], one["answer"])
+            assert not holds(one["question"], one["answer"])
+
+
 def test_no_question_has_two_answers(questions):
     """The same question about the same story never has two answers, in whatever way it is asked."""
-    for item in itertools.chain(questions["train"], questions["test"]):
+    for item in itertools.chain(questions["train"], questions["test"], questions["first"]):
         answers = collections.defaultdict(set)
         for one in item["questions"]:
             answers[one["question"]].add(one["answer"])

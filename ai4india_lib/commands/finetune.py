@@ -36,7 +36,7 @@ def add_to(commands) -> None:
     finetune.add_argument("--lora-alpha", type=float, metavar="ALPHA", help="how strongly it counts (twice the rank)")
     finetune.add_argument("--name", help="save to models/NAME (default: the model's name with -chat-mine behind it)")
     finetune.add_argument("--replay", metavar="SOURCE", help="text of the first training to mix in, as for `train`")
-    finetune.add_argument("--replay-share", type=float, default=0.1, help="its share of the examples (%(default)s)")
+    finetune.add_argument("--replay-share", type=float, default=0.55, help="its share of the examples (%(default)s)")
     finetune.add_argument("--preset", choices=PRESETS, help="hyperparameters (default: finetune, or finetune-lora)")
     finetune.add_argument("--overwrite", action="store_true", help="replace models/NAME if it exists")
     finetune.add_argument("--resume", action="store_true", help="go on with the interrupted run in models/NAME")

@@ -36,6 +36,9 @@ from .frames import FrameError, OneOf, Part, Slot, parse_line
 
 ENTRY = re.compile(r"(?P<kind>[a-z_]+)\s*=\s*(?P<answer>.+)")
 YES_NO, UNTOLD, REQUEST = "yes_no", "untold", "request"
+SENTENCE = re.compile(r"(?:“[^”]*”|[^।!?.“])+[।!?.]*")  # what is said inside is not cut
+MOST_EXCERPTS = 3  # of a story
+MORE = 2  # questions about a training story than about a test story
 MOST_WORDS = 3  # in an answer, where the language does not say `most_words = 4`
 SEED = 4001
 
@@ -148,11 +151,12 @@ def read_questions(language: Language) -> QuestionBook:
 
 
 def stands_in(words: str, text: str) -> bool:
-    """Whether these words stand in the text as whole words. (Regex \\b would see a word end before ा and ि.)"""
-    return any(
-        _is_edge(text[max(found.start() - 1, 0) : found.start()]) and _is_edge(text[found.end() : found.end() + 1])
-        for found in re.finditer(re.escape(words), text, re.IGNORECASE)
-    )
+    r"""Whether these words stand in the text as whole words. (Regex \b would see a word end before ा and ि.)"""
+    words, text, start = words.lower(), text.lower(), -1
+    while (start := text.find(words, start + 1)) >= 0:
+        if _is_edge(text[max(start - 1, 0) : start]) and _is_edge(text[start + len(words) :][:1]):
+            return True
+    return False
 
 
 def _is_edge(sign: str) -> bool:
@@ -188,6 +192,11 @@ class Asker:
 
     def ask(self, entry: Entry, telling: Telling, text: str) -> dict[str, str] | None:
         """One question with the keys kind, question, answer, form; or None where the story does not tell the answer."""
+        asked = self._ask(entry, telling, text)
+        return asked and asked[0]
+
+    def _ask(self, entry: Entry, telling: Telling, text: str) -> tuple[dict[str, str], set[str]] | None:
+        """The same, with the names of the story whose words one must have read to answer."""
         asking = Asking(telling)
         try:
             if not all(any(stands_in(way, text) for way in asking.ways(line)) for line in entry.told):
@@ -209,7 +218,25 @@ class Asker:
             return None
         if entry.kind == YES_NO:
             self.due[entry.form] = answer == self.book.no
-        return {"kind": entry.kind, "question": question, "answer": answer, "form": entry.form}
+        return {"kind": entry.kind, "question": question, "answer": answer, "form": entry.form}, things
+
+    def excerpts(self, telling: Telling, text: str) -> list[dict]:
+        """Up to `MOST_EXCERPTS` sentences of a story, each with all that can be asked about it alone: the answer stands
+        in it, and each word of the story that the question speaks of. No yes or no: first comes finding a word."""
+        entries = [entry for entry in self.shuffled(self.entries(telling)) if entry.kind != YES_NO]
+        asked = [self._ask(entry, telling, text) for entry in entries]
+        sentences, found = [sentence.strip() for sentence in SENTENCE.findall(text)], {}
+        for _ in range(MOST_EXCERPTS):
+            piece = sentences[self.pick(len(sentences))]
+            questions = [one for one, needed in filter(None, asked) if self._answers(piece, one, needed, telling)]
+            if questions:
+                found[piece] = {"story": piece, "questions": questions}
+        return list(found.values())
+
+    def _answers(self, piece: str, question: dict[str, str], needed: set[str], telling: Telling) -> bool:
+        if not stands_in(question["answer"], piece):
+            return False
+        return all(any(stands_in(form, piece) for form in telling.shown.get(name, ())) for name in needed)
 
     def _yes_or_no(self, entry: Entry, telling: Telling) -> tuple[str, dict[str, Word]]:
         """Yes with the story's own word, or no with another from the same source; in turns for each form."""
@@ -247,20 +274,35 @@ def shares_a_word(names: set[str], telling: Telling) -> bool:
 
 
 def make_questions(
-    language: Language, *, stories: int = 7_500, test_stories: int = 500, seed: int = SEED, most: int = 5
+    language: Language,
+    *,
+    stories: int = 7_500,
+    test_stories: int = 500,
+    first_stories: int = 5_000,
+    seed: int = SEED,
+    most: int = 5,
 ) -> dict[str, list[dict]]:
-    """New stories with questions: {"train": [{"story", "questions"}], "test": [...]}. Test stories are told first.
+    """New stories with questions: {"train": [{"story", "questions"}], "test": [...], "first": [...]}, told in the order
+    test, train, first. The last are excerpts, to be learned before the others: of stories of their own.
 
     Raises ValueError if a story comes twice.
     """
-    asker = Asker(language, random.Random(seed))
+    asker, second = (Asker(language, random.Random(seed + n)) for n in (0, 1))
     parts: dict[str, list[dict]] = {}
     for part, count in (("test", test_stories), ("train", stories)):
         parts[part] = []
         for _ in range(count):
             telling, text = asker.tell()
-            parts[part].append({"story": text, "questions": asker.questions(telling, text, most)})
-    texts = [item["story"] for items in parts.values() for item in items]
+            questions = asker.questions(telling, text, most)
+            if part == "train":
+                forms = {one["form"] for one in questions}
+                others = second.questions(telling, text, 2 * most)
+                questions += [one for one in others if one["form"] not in forms][:MORE]
+            parts[part].append({"story": text, "questions": questions})
+    parts["first"] = []
+    for _ in range(first_stories):
+        parts["first"] += asker.excerpts(*asker.tell())
+    texts = [item["story"] for part in ("train", "test") for item in parts[part]]
     if len(set(texts)) < len(texts):
         raise ValueError(f"{len(texts) - len(set(texts))} stories came twice with seed {seed}: take another seed")
     return parts
@@ -271,7 +313,7 @@ def question_files(language: Language, **counts: int) -> dict[str, bytes]:
     parts = make_questions(language, **counts)
     about: dict[str, object] = {"language": language.code, "seed": counts.get("seed", SEED)}
     for part, items in parts.items():
-        about[f"{part}_stories"] = len(items)
+        about[f"{part}_stories" if part != "first" else "first_pieces"] = len(items)
         about[f"{part}_questions"] = dict(
             sorted(Counter(q["kind"] for item in items for q in item["questions"]).items())
         )
