@@ -108,14 +108,15 @@ def test_answers_stand_in_the_story(language, questions):
 def test_excerpts_answer_their_questions_alone(questions):
     """Sentences of new stories, to be learned first: no quotation is cut, and the answers stand in them."""
     assert len(questions["first"]) >= 5000
-    whole = "\n".join(item["story"] for part in ("train", "test") for item in questions[part])
+    some = "\n".join(item["story"] for item in questions["test"])
     words = [len(words_of(item["story"])) for item in questions["first"]]
     assert max(words) <= 60 and sum(words) / len(words) < 25
-    assert sum(item["story"] in whole for item in questions["first"]) < 0.3 * len(questions["first"])
+    assert sum(item["story"] in some for item in questions["first"]) < 0.1 * len(questions["first"])
     for item in questions["first"]:
         assert item["questions"] and item["story"].count("“") == item["story"].count("”")
         for one in item["questions"]:
-            assert one["kind"] != "yes_no" and holds(item["story"], one["answer"])
+            assert one["kind"] != "yes_no"
+            assert any(holds(text, one["answer"]) for text in (item["story"], item["story"].replace("'s", "")))
             assert not holds(one["question"], one["answer"])
 
 
@@ -248,7 +249,7 @@ def test_command_line_makes_questions(language, tmp_path, capsys):
     path = tmp_path / "questions.tar.gz"
     options = ["--language", language.code, "--make", "questions", "--stories", "20", "--test-stories", "5"]
     assert main([*options, "--output", str(path)]) == 0
-    assert "100 questions" in capsys.readouterr().out
+    assert "140 questions" in capsys.readouterr().out
     assert len(lines_of(unpacked(path)["train.jsonl"])) == 20
     assert [file.name for file in tmp_path.iterdir()] == ["questions.tar.gz"]
 

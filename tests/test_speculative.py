@@ -270,7 +270,7 @@ def test_a_model_as_its_own_draft_is_always_right(make_model):
     done = speculative_generate(model, PROMPT, model, max_new_tokens=33, sampling=GREEDY, k=3)
     assert done.acceptance == 1 and len(done.rounds) == 9 and done.acceptance_by_position() == [1, 1, 1]
     asked = [r.k for r in speculative_generate(model, PROMPT, model, max_new_tokens=50, sampling=GREEDY).rounds]
-    assert asked[-1] > asked[0]  # it pays to ask for more
+    assert set(asked) == {1}  # a draft as dear as the model never pays
 
 
 def test_summary_by_hand():

@@ -229,7 +229,8 @@ class Asker:
         for _ in range(MOST_EXCERPTS):
             piece = sentences[self.pick(len(sentences))]
             questions = [one for one, needed in filter(None, asked) if self._answers(piece, one, needed, telling)]
-            if questions:
+            texts = Counter(one["question"] for one in questions)
+            if questions := [one for one in questions if texts[one["question"]] == 1]:  # two would have two answers
                 found[piece] = {"story": piece, "questions": questions}
         return list(found.values())
 
@@ -278,12 +279,13 @@ def make_questions(
     *,
     stories: int = 7_500,
     test_stories: int = 500,
-    first_stories: int = 5_000,
+    first_stories: int | None = None,
     seed: int = SEED,
     most: int = 5,
 ) -> dict[str, list[dict]]:
     """New stories with questions: {"train": [{"story", "questions"}], "test": [...], "first": [...]}, told in the order
-    test, train, first. The last are excerpts, to be learned before the others: of stories of their own.
+    test, train, first. The last are excerpts, to be learned before the others: of stories of their own (default: two
+    for each three of `stories`).
 
     Raises ValueError if a story comes twice.
     """
@@ -295,12 +297,12 @@ def make_questions(
             telling, text = asker.tell()
             questions = asker.questions(telling, text, most)
             if part == "train":
-                forms = {one["form"] for one in questions}
+                known = {one[key] for one in questions for key in ("form", "question")}
                 others = second.questions(telling, text, 2 * most)
-                questions += [one for one in others if one["form"] not in forms][:MORE]
+                questions += [one for one in others if not known & {one["form"], one["question"]}][:MORE]
             parts[part].append({"story": text, "questions": questions})
     parts["first"] = []
-    for _ in range(first_stories):
+    for _ in range(2 * stories // 3 if first_stories is None else first_stories):
         parts["first"] += asker.excerpts(*asker.tell())
     texts = [item["story"] for part in ("train", "test") for item in parts[part]]
     if len(set(texts)) < len(texts):
