@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 # Tried in this order at each position. Every character falls in one of the last five, so nothing is lost.
 #   1  English 's 't 'll … (with ' or ’), unless more letters follow: "'they" keeps its word
@@ -136,6 +136,8 @@ def load_tokenizer(name_or_folder: str | os.PathLike) -> PreTrainedTokenizerBase
     Raises FileNotFoundError (nothing there), ValueError (files that cannot be read, or no end token), or
     OSError (the hub cannot be reached, or does not have it).
     """
+    from transformers import AutoTokenizer  # here, since it takes a third of a second
+
     folder, name = Path(name_or_folder).expanduser(), str(name_or_folder)
     if folder.is_file():
         raise FileNotFoundError(f"{folder} is a file: give the folder that holds it, {folder.parent}")

@@ -126,14 +126,14 @@ def p_value(statistic, freedom):
 
 def draw_chains(model, draft, sampling, chains, length=1000):
     """Counts (last token, next token) over texts of 1000 tokens, and the share of proposals that was accepted."""
-    counts, accepted, proposed = torch.zeros(VOCAB, VOCAB), 0, 0
+    counts, accepted, proposed = torch.zeros(VOCAB * VOCAB), 0, 0
     for seed in range(chains):
         settings = {"max_new_tokens": length, "sampling": replace(sampling, seed=seed)}
         done = speculative_generate(model, [1], draft, **settings)
         accepted, proposed = accepted + done.accepted, proposed + done.proposed
-        for pair in itertools.pairwise([1, *done.ids]):
-            counts[pair] += 1
-    return counts, accepted / proposed
+        text = torch.tensor([1, *done.ids])
+        counts += torch.bincount(text[:-1] * VOCAB + text[1:], minlength=VOCAB * VOCAB)
+    return counts.view(VOCAB, VOCAB), accepted / proposed
 
 
 def p_value_of_transitions(counts, table, sampling):

@@ -24,6 +24,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 NAME = r"(?P<name>[^()=]+?)\s*(?:\((?P<fact>\w+)\))?"
@@ -104,6 +105,7 @@ class Plot:
                     self.sources[other] = replace(partner, different_from=(*partner.different_from, name))
 
 
+@cache
 def parse_line(line: str, what: str) -> tuple[Part, ...]:
     """Turns one line of a frame file into its parts. `what` names the line in the record of choices."""
     tokens = list(TOKEN.finditer(line))
