@@ -1,7 +1,8 @@
 """Speed, measured fairly: each contestant and its peer in turns within one run, and the ratio of their medians.
 
 A row of the table is a function `(repeats) -> list[Result]`, kept in `ROWS` under its name: a new row is one function
-and one line there. All write greedily, so that ours and theirs can be held against each other token by token.
+and one line there. All but one (speculation at temperature 0.8) write greedily, so that ours and theirs can be held
+against each other token by token.
 """
 
 from __future__ import annotations

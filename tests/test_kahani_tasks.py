@@ -91,6 +91,7 @@ def test_question_stories_are_new(questions, stories):
 def test_answers_stand_in_the_story(language, questions):
     """Each answer is one to three words of its own story, or yes or no; the question does not give it away."""
     book = read_questions(language)
+    assert max(len(item["questions"]) for item in questions["test"]) == 5
     for item in itertools.chain(questions["train"], questions["test"]):
         assert 4 <= len(item["questions"]) <= 7
         for one in item["questions"]:

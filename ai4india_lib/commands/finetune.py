@@ -30,7 +30,8 @@ def add_to(commands) -> None:
         nargs="+",
         required=True,
         metavar="SOURCE",
-        help="conversations: .jsonl, or an archive, folder or URL with train.jsonl and test.jsonl; several are joined",
+        help="conversations: .jsonl, or an archive, folder or URL with train.jsonl and test.jsonl (and first.jsonl, if "
+        "there are easy ones to learn first); several are joined",
     )
     finetune.add_argument("--lora", type=int, metavar="RANK", help="train an adapter of this rank, not the model")
     finetune.add_argument("--lora-alpha", type=float, metavar="ALPHA", help="how strongly it counts (twice the rank)")

@@ -154,7 +154,8 @@ def stands_in(words: str, text: str) -> bool:
     r"""Whether these words stand in the text as whole words. (Regex \b would see a word end before ा and ि.)"""
     words, text, start = words.lower(), text.lower(), -1
     while (start := text.find(words, start + 1)) >= 0:
-        if _is_edge(text[max(start - 1, 0) : start]) and _is_edge(text[start + len(words) :][:1]):
+        end = start + len(words)
+        if _is_edge(text[max(start - 1, 0) : start]) and _is_edge(text[end : end + 1]):
             return True
     return False
 
@@ -285,7 +286,7 @@ def make_questions(
 ) -> dict[str, list[dict]]:
     """New stories with questions: {"train": [{"story", "questions"}], "test": [...], "first": [...]}, told in the order
     test, train, first. The last are excerpts, to be learned before the others: of stories of their own (default: two
-    for each three of `stories`).
+    for each three of `stories`). A test story has at most `most` questions, a training story up to `MORE` besides.
 
     Raises ValueError if a story comes twice.
     """
