@@ -158,7 +158,7 @@ def tune_on_rewards(
     run_group = group or Group()
     _check_room(model, tasks, run_group)
     model.to(pick_device(device))
-    reference = frozen_copy(model) if reference is None else reference.to(model.device).eval().requires_grad_(False)
+    reference = frozen_copy(model) if reference is None else reference.to(model.device).eval()
     run = _Run(model, reference, h, run_group)
     keep_freed_memory()
     order = shuffled_forever(len(tasks), h.seed)
