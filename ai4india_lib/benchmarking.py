@@ -31,6 +31,7 @@ from .tokenizer import encode_documents
 
 SHAPES = {"S": (128, 4, 4), "M": (256, 6, 8)}  # emb_dim, num_blocks, num_heads
 VOCABULARY, PROMPT, NEW = 4096, 32, 200  # tokens
+STORED = 2000  # stories in which n-gram proposals are looked up
 GREEDY = Sampling(temperature=0)
 
 
@@ -273,14 +274,16 @@ def speculation(
     """`kahani-hi-large` with proposals to check, against the same model alone, `new` tokens on each of some stories.
 
     "model": kahani-hi-draft proposes, on the first 12 tokens of a story. "ngram": `NgramDraft`, on text that repeats: a
-    story, and its first half once more.
+    story, and its first half once more. "stored ngram": the same, which also looks up in `STORED` training stories.
     """
     model, tokenizer = load_model("kahani-hi-large", "cpu")
-    stories = encode_documents(tokenizer, islice(train_and_test_lines("data/kahani-hi.tar.gz")[1], texts))
+    train_text, test_text = train_and_test_lines("data/kahani-hi.tar.gz")
+    stories = encode_documents(tokenizer, islice(test_text, texts))
     if kind == "model":
         draft, prompts = load_model("kahani-hi-draft", "cpu")[0], [ids[:12] for ids in stories]
     else:
-        draft, prompts = NgramDraft(), [(ids + ids[: len(ids) // 2])[-176:] for ids in stories]
+        stored = encode_documents(tokenizer, islice(train_text, STORED)) if kind == "stored ngram" else ()
+        draft, prompts = NgramDraft(texts=stored), [(ids + ids[: len(ids) // 2])[-176:] for ids in stories]
     settings, count = {"max_new_tokens": new, "sampling": sampling}, new * texts
     seconds, wrote = in_turns(
         {
@@ -307,7 +310,8 @@ ROWS: dict[str, Callable[[int], list[Result]]] = {
     "no-cache": against_no_cache,
     "draft": partial(speculation, "model", GREEDY, 1.6),
     "draft-0.8": partial(speculation, "model", Sampling(temperature=0.8, seed=1), 1.6),
-    "ngram": partial(speculation, "ngram", GREEDY, 1.3),
+    "ngram": partial(speculation, "ngram", GREEDY, None),
+    "stored-ngram": partial(speculation, "stored ngram", GREEDY, 1.3),
     "batching-s": partial(continuous_batching, "S"),
     "batching-m": partial(continuous_batching, "M"),
 }

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from .cache import KVCache
 from .model import DecoderBlock, DecoderConfig, DecoderLanguageModel, rope
 
-SOME, LARGE = 4, 150_000  # rows and numbers in a matrix from which another order of the weights is faster
+SOME, LARGE = 2, 150_000  # rows and numbers in a matrix from which another order of the weights is faster
 FEW = 16  # up to so many new tokens a row, attention is written out; from there on the fused kernel is faster
 
 
@@ -196,10 +196,16 @@ class _Step:
         self.mask = None if self.simple else self._mask(decoder)
         self.keys = cache.keys[:, :, :, : self.seen].flatten(1, 2).unbind(0)  # each (batch · kv_heads, seen, head_dim)
         self.values = cache.values[:, :, :, : self.seen].flatten(1, 2).unbind(0)
-        if self.simple:  # where the new ones go: each (batch, kv_heads, head_dim)
-            self.new_keys = cache.keys.select(3, cache.longest).unbind(0)
-            self.new_values = cache.values.select(3, cache.longest).unbind(0)
+        self.few = self.batch == 1 and self.time <= FEW  # of one text: such as proposals to be checked
+        if self.simple or self.few:  # where the new ones go: each (rows, kv_heads, head_dim)
+            self.new_keys, self.new_values = (self._places(x).unbind(0) for x in (cache.keys, cache.values))
         self._prepare_turn(decoder)
+
+    def _places(self, stored: Tensor) -> Tensor:
+        """A view of where the new tokens' keys or values go: (blocks, rows, kv_heads, head_dim)."""
+        if self.simple:
+            return stored.select(3, self.cache.longest)
+        return stored[:, 0, :, self.cache.longest : self.seen].transpose(1, 2)
 
     def _mask(self, decoder: FastDecoder) -> Tensor:
         """0 where a query (row) may look at a key (column), else −inf: (batch or 1, 1, time, seen)."""
@@ -210,8 +216,9 @@ class _Step:
     def _prepare_turn(self, decoder: FastDecoder) -> None:
         """Few tokens: a matrix for each position, (1 or rows, head_dim, head_dim). Many: their angles."""
         self.matrices, size = None, self.config.head_dim
-        if self.time == 1:
-            at = slice(self.seen - 1, self.seen) if self.simple else self.positions.flatten()
+        if self.time == 1 or self.few:
+            ragged = self.cache.ragged
+            at = self.positions.flatten() if ragged else slice(self.cache.longest, self.seen)
             angles = decoder.angles[at]  # (1 or rows, 2 · head_dim)
             flat = angles.new_zeros(len(angles), size * size).index_copy_(1, decoder.places, angles)
             self.matrices = flat.view(-1, size, size)
@@ -234,7 +241,7 @@ class _Step:
     def attend(self, block: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Store the new keys and values of a block, then let each query gather: (rows, heads · head_dim)."""
         batch, time, kv_heads, size = self.batch, self.time, self.config.num_kv_heads, self.config.head_dim
-        if self.simple:
+        if self.simple or self.few:
             self.new_keys[block].copy_(k)
             self.new_values[block].copy_(v)
         else:

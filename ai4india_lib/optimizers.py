@@ -6,7 +6,10 @@ import torch
 from torch import Tensor
 
 from .hyperparameters import Hyperparameters
+from .lora import lora_modules
 from .model import DecoderLanguageModel
+
+A_RATE = 0.2  # of the learning rate, for the A of an adapter
 
 
 def learning_rate_at(step: int, total_steps: int, h: Hyperparameters) -> float:
@@ -26,7 +29,8 @@ def make_optimizers(model: DecoderLanguageModel, h: Hyperparameters) -> list[tor
 
     Muon turns each matrix's momentum into the nearest orthogonal matrix, so that all directions move alike (Jordan et
     al., 2024); its steps are scaled to the size of AdamW's, so that one learning rate fits both (Liu et al., 2025,
-    §2.2). Gains are not decayed, frozen weights are left out.
+    §2.2). Gains are not decayed, frozen weights are left out. Of an adapter's two matrices A learns more slowly than B,
+    `A_RATE` times as fast: it only chooses what B, which began at zero, looks at (LoRA+; Hayou et al., 2024).
 
     Raises ValueError if all weights are frozen.
     """
@@ -37,8 +41,8 @@ def make_optimizers(model: DecoderLanguageModel, h: Hyperparameters) -> list[tor
     matrices = [p for p in trained if id(p) in inside]
     tables = [p for p in trained if p.dim() == 2 and id(p) not in inside]
     gains = [p for p in trained if p.dim() < 2]
-    groups = [{"params": tables}, {"params": gains, "weight_decay": 0.0}]
-    groups = [group for group in groups if group["params"]]
+    slow = {id(module.lora_A.weight) for module in lora_modules(model).values()}
+    groups = [*_groups(tables, slow), *_groups(gains, slow, weight_decay=0.0)]
     settings = {"lr": h.learning_rate, "weight_decay": h.weight_decay}
     optimizers: list[torch.optim.Optimizer] = []
     if groups:
@@ -49,8 +53,21 @@ def make_optimizers(model: DecoderLanguageModel, h: Hyperparameters) -> list[tor
             raise ValueError(
                 f"torch {torch.__version__} has no Muon: update to torch 2.9 or later, or use optimizer='adamw'"
             )
-        optimizers.append(torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw", **settings))
+        optimizers.append(torch.optim.Muon(_groups(matrices, slow), adjust_lr_fn="match_rms_adamw", **settings))
     return optimizers
+
+
+def _groups(weights: list[Tensor], slow: set[int], **settings) -> list[dict]:
+    """Parameter groups for an optimizer: the weights, and apart from them those that learn more slowly."""
+    parts = {1.0: [p for p in weights if id(p) not in slow], A_RATE: [p for p in weights if id(p) in slow]}
+    return [{"params": part, "share_of_rate": share, **settings} for share, part in parts.items() if part]
+
+
+def set_learning_rate(optimizers: list[torch.optim.Optimizer], rate: float) -> None:
+    """Let the next step of all optimizers be of this rate, and of a share of it where `make_optimizers` set one."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group.get("share_of_rate", 1.0)
 
 
 def optimizer_step(
@@ -61,9 +78,8 @@ def optimizer_step(
     Gradients longer than `clip_norm` are shortened to it. Returns how long they were.
     """
     length = torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], clip_norm)
+    set_learning_rate(optimizers, rate)
     for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = rate
         optimizer.step()
         optimizer.zero_grad()
     return length.item()

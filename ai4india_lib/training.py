@@ -33,7 +33,13 @@ from .history import History
 from .hyperparameters import Hyperparameters, get_hyperparameters, plan_steps
 from .loss import compute_loss_and_perplexity, next_token_loss
 from .model import DecoderLanguageModel
-from .optimizers import learning_rate_at, load_optimizer_tensors, make_optimizers, optimizer_tensors
+from .optimizers import (
+    learning_rate_at,
+    load_optimizer_tensors,
+    make_optimizers,
+    optimizer_tensors,
+    set_learning_rate,
+)
 from .untrained import begin_by_copying
 
 
@@ -184,9 +190,7 @@ class _Run:
     def _step(self, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
         """One step of the optimizers, over `accumulation_steps` batches."""
         rate = learning_rate_at(self.history.steps, self.history.total_steps, self.h)
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+        set_learning_rate(self.optimizers, rate)
         losses = []
         for _ in range(self.h.accumulation_steps):
             inputs, targets = (x.to(self.accelerator.device) for x in next(batches))  # (batch, time) each

@@ -112,7 +112,7 @@ def test_the_profile_tells_products_from_the_rest():
     assert between > 90
 
 
-@pytest.mark.parametrize("kind", ["model", "ngram"])
+@pytest.mark.parametrize("kind", ["model", "ngram", "stored ngram"])
 def test_speculation_writes_what_the_model_writes_alone(kind):
     (result,) = benchmarking.speculation(kind, benchmarking.GREEDY, 1.6, 1, texts=2, new=20)
     assert result.same and "proposals accepted" in result.note

@@ -6,9 +6,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from ai4india_lib import DecoderLanguageModel, get_hyperparameters, learning_rate_at, make_optimizers
+from ai4india_lib import DecoderLanguageModel, add_lora, get_hyperparameters, learning_rate_at, make_optimizers
 from ai4india_lib.hyperparameters import PRESETS, plan_steps
-from ai4india_lib.optimizers import load_optimizer_tensors, optimizer_tensors
+from ai4india_lib.optimizers import load_optimizer_tensors, optimizer_tensors, set_learning_rate
 
 # The rate over time
 
@@ -64,6 +64,17 @@ def test_each_parameter_has_one_optimizer(optimizer, tied):
     matrices += [f"blocks.{b}.mlp.{x}.weight" for b in (0, 1) for x in layers[1]]
     assert sorted(owned[1]) == sorted(matrices)
     assert isinstance(optimizers[1], torch.optim.Muon)
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+def test_of_an_adapter_a_learns_more_slowly_than_b(kind):
+    model = add_lora(small_model(), 2)
+    optimizers = make_optimizers(model, get_hyperparameters("tiny", optimizer=kind))
+    set_learning_rate(optimizers, 0.01)
+    names = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
+    rates = {names[id(p)]: g["lr"] for o in optimizers for g in o.param_groups for p in g["params"]}
+    assert sorted(rates) == sorted(names.values())
+    assert all(rate == pytest.approx(0.002 if "lora_A" in name else 0.01) for name, rate in rates.items())
 
 
 def test_adamw_equals_the_one_of_torch():

@@ -222,13 +222,14 @@ class Asker:
         return {"kind": entry.kind, "question": question, "answer": answer, "form": entry.form}, things
 
     def excerpts(self, telling: Telling, text: str) -> list[dict]:
-        """Up to `MOST_EXCERPTS` sentences of a story, each with all that can be asked about it alone: the answer stands
-        in it, and each word of the story that the question speaks of. No yes or no: first comes finding a word."""
-        entries = [entry for entry in self.shuffled(self.entries(telling)) if entry.kind != YES_NO]
-        asked = [self._ask(entry, telling, text) for entry in entries]
+        """Up to `MOST_EXCERPTS` pieces of a story, a sentence or two each, with all that can be asked about them alone:
+        the answer stands there, and each word of the story that the question speaks of. No yes or no: first comes
+        finding a word."""
+        asked = [self._ask(e, telling, text) for e in self.shuffled(self.entries(telling)) if e.kind != YES_NO]
         sentences, found = [sentence.strip() for sentence in SENTENCE.findall(text)], {}
         for _ in range(MOST_EXCERPTS):
-            piece = sentences[self.pick(len(sentences))]
+            start, length = self.pick(len(sentences)), 1 + self.pick(2)
+            piece = " ".join(sentences[start : start + length])
             questions = [one for one, needed in filter(None, asked) if self._answers(piece, one, needed, telling)]
             texts = Counter(one["question"] for one in questions)
             if questions := [one for one in questions if texts[one["question"]] == 1]:  # two would have two answers
