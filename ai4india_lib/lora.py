@@ -36,7 +36,8 @@ class LoRALinear(nn.Linear):
         nn.init.zeros_(self.lora_B.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        correction = self.lora_B(self.lora_A(x.to(self.lora_A.weight.dtype))) * (self.alpha / self.rank)
+        seen = self.lora_A(x.to(self.lora_A.weight.dtype)) * (self.alpha / self.rank)  # (..., rank)
+        correction = self.lora_B(seen)  # (..., out_features)
         y = super().forward(x)  # (..., out_features)
         return y + correction.to(y.dtype)
 
