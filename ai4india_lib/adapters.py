@@ -10,6 +10,7 @@ import json
 import math
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 
 from .folders import MODELS, model_folder, read_safetensors, replace_folder, write_json
@@ -21,11 +22,17 @@ _PREFIX = "base_model.model."  # what PEFT wraps a model of `transformers` in
 
 
 def save_adapter(
-    model: DecoderLanguageModel, model_name: str | Path, *, base: str | Path, folder: str | Path = MODELS
+    model: DecoderLanguageModel,
+    model_name: str | Path,
+    *,
+    base: str | Path,
+    folder: str | Path = MODELS,
+    dtype: torch.dtype | None = None,
 ) -> Path:
     """Write the adapters of `model` to `models/<model_name>/`, and return that folder.
 
-    `base` is the model they were trained on, a name or a folder; `load_model` and `peft` look for it there.
+    `base` is the model they were trained on, a name or a folder; `load_model` and `peft` look for it there. `dtype` is
+    that of the numbers in the file: torch.bfloat16 makes it half as large and keeps three digits; None: as they are.
     Raises ValueError if the model has no adapters, or adapters of several ranks.
     """
     adapters = lora_modules(model)
@@ -51,7 +58,7 @@ def save_adapter(
         "inference_mode": True,
     }
     tensors = {
-        f"{_PREFIX}{hugging_face_name(f'{name}.{part}.weight')}": getattr(module, part).weight.detach().cpu()
+        f"{_PREFIX}{hugging_face_name(f'{name}.{part}.weight')}": getattr(module, part).weight.detach().to("cpu", dtype)
         for name, module in adapters.items()
         for part in ("lora_A", "lora_B")
     }

@@ -286,7 +286,7 @@ def at_work(make_model, tokenizer, tmp_path, monkeypatch):
 FAST = ["--data", "chai.jsonl", "--device", "cpu", "--max-steps", "4", "--context-size", "64", "--batch-size", "4"]
 
 
-@pytest.mark.parametrize("lora", [[], ["--lora", "2"]], ids=["whole", "lora"])
+@pytest.mark.parametrize("lora", [[], ["--lora", "2"], ["--lora", "2", "--half"]], ids=["whole", "lora", "half"])
 def test_finetune_command(at_work, capsys, lora):
     command = ["finetune", "--model", "base", "--replay", "text", *FAST, *lora]
     assert main(command) == 0
@@ -319,6 +319,7 @@ def test_finetune_command(at_work, capsys, lora):
         (["--data", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--name", "base"], "another --name"),
         (["--lora", "0"], "rank=0"),
+        (["--half"], "--half is for adapters"),
         (["--replay", "nowhere"], "nowhere"),
     ],
 )

@@ -187,6 +187,19 @@ def test_there_and_back_by_name(make_model, tokenizer, tmp_path, monkeypatch):
         load_model("elsewhere/models/mine", "cpu")
 
 
+def test_in_half_precision_the_file_is_half_as_large_and_peft_computes_the_same(base, tmp_path):
+    model, folder = base
+    shaken(add_lora(model, 16))
+    whole, half = (save_adapter(model, tmp_path / str(d), base=folder, dtype=d) for d in (None, torch.bfloat16))
+    sizes = [(place / "adapter_model.safetensors").stat().st_size for place in (whole, half)]
+    assert 0.5 < sizes[1] / sizes[0] < 0.6
+    opened = logits(load_model(half, "cpu")[0])
+    theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder), half).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(IDS).logits, opened, rtol=1e-4, atol=1e-4)
+    assert 0 < (opened - logits(model)).abs().max() < 0.05 * logits(model).abs().max()  # rounded, not lost
+
+
 @pytest.fixture
 def adapter(base, tmp_path):
     model, folder = base

@@ -35,6 +35,9 @@ def add_to(commands) -> None:
     )
     finetune.add_argument("--lora", type=int, metavar="RANK", help="train an adapter of this rank, not the model")
     finetune.add_argument("--lora-alpha", type=float, metavar="ALPHA", help="how strongly it counts (twice the rank)")
+    finetune.add_argument(
+        "--half", action="store_true", help="save the adapter in bfloat16: half the size, three digits"
+    )
     finetune.add_argument("--name", help="save to models/NAME (default: the model's name with -chat-mine behind it)")
     finetune.add_argument("--replay", metavar="SOURCE", help="text of the first training to mix in, as for `train`")
     finetune.add_argument("--replay-share", type=float, default=0.55, help="its share of the examples (%(default)s)")
@@ -46,6 +49,8 @@ def add_to(commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Conversations and a model → models/NAME with the history."""
+    import torch
+
     from ..corpus import train_and_test_lines
     from ..evaluation import bits_per_byte
     from ..finetuning import finetune
@@ -57,6 +62,8 @@ def run(options: argparse.Namespace) -> None:
     make_way(folder, options)
     model, tokenizer, base = _open(source, options)
     adapters = options.lora is not None or base != source
+    if options.half and not adapters:
+        raise ValueError("--half is for adapters: add --lora RANK, or leave it out")
     options.preset = options.preset or ("finetune-lora" if adapters else "finetune")
     texts = list(islice(train_and_test_lines(options.replay)[1], STORIES)) if options.replay else []
     before = bits_per_byte(model, tokenizer, texts) if texts else None
@@ -74,7 +81,7 @@ def run(options: argparse.Namespace) -> None:
         device=options.device,
     )
     if adapters:
-        save_adapter(model, folder, base=base)
+        save_adapter(model, folder, base=base, dtype=torch.bfloat16 if options.half else None)
     else:
         save_model(model, tokenizer, folder, chats=True)
     history.save(folder / "history.json")
