@@ -1,7 +1,7 @@
 """Adapters ↔ folders in the format of PEFT, the library with which most adapters are made and used.
 
 A folder holds `adapter_config.json` and `adapter_model.safetensors`: the two thin matrices beside each weight, and the
-name of the model they belong to. It is a hundredth of the model's size.
+name of the model they belong to. It is a small part of the model's size.
 """
 
 from __future__ import annotations

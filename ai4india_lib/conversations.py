@@ -10,9 +10,10 @@ One line of a data set is a JSON object of one of three kinds:
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, pairwise
 
 import torch
 from torch import Tensor
@@ -132,9 +133,10 @@ def encode_examples(lines: Iterable[dict], tokenizer, context_size: int, *, sour
         read = [_read(line, f"{source}, line {number}") for number, line in group]
         talks = [entry for entry in read if isinstance(entry, list)]
         encoded = iter(encode_conversations(tokenizer, talks) if talks else [])
+        documents = iter(encode_documents(tokenizer, [entry for entry in read if isinstance(entry, str)]))
         for entry in read:
             if isinstance(entry, str):
-                _add_text(found, tokenizer, entry, context_size)
+                _add_text(found, entry, next(documents), context_size)
             else:
                 _add_conversation(found, tokenizer, entry, next(encoded), context_size)
     if not found.ids:
@@ -160,8 +162,8 @@ def _read(line: dict, place: str) -> list[dict] | str:
         raise CorpusError(f"{place}: {told}") from None
 
 
-def _add_text(found: Examples, tokenizer, text: str, context_size: int) -> None:
-    ids = encode_documents(tokenizer, [text])[0][: context_size + 1]
+def _add_text(found: Examples, text: str, ids: list[int], context_size: int) -> None:
+    ids = ids[: context_size + 1]
     found.ids.append(ids)
     found.learn.append([1] * len(ids))
     found.bytes += len(text.encode()) + 1
@@ -196,8 +198,11 @@ class ConversationDataset(IterableDataset):
     mask is slower than the plain triangle.
 
     The first `first` examples, easy ones, come before all others in the first pass and not in later ones (a curriculum:
-    Bengio et al., 2009). Each `epoch` has another order, unless `shuffle` is False. Examples are dealt out over
-    `world_size` processes.
+    Bengio et al., 2009). The last `replay` examples, texts of an earlier training, have batches of their own, which
+    grow more frequent through the pass: from a fifth of their mean share to nine fifths of it. So answers are learned
+    soon, and what was forgotten meanwhile comes back at the end. A pass ends after `longest_pass` batches, if given.
+
+    Each `epoch` has another order, unless `shuffle` is False. Examples are dealt out over `world_size` processes.
     Made for `TextLoader`; there are no workers to share it out to, since it is in memory.
     """
 
@@ -211,6 +216,8 @@ class ConversationDataset(IterableDataset):
         batch_size: int = 1,
         *,
         first: int = 0,
+        replay: int = 0,
+        longest_pass: int | None = None,
         shuffle: bool = True,
         seed: int = 0,
         rank: int = 0,
@@ -218,9 +225,12 @@ class ConversationDataset(IterableDataset):
     ):
         if not 0 <= first <= len(examples.ids):
             raise ValueError(f"first={first}: there are {len(examples.ids)} examples, so many can come first at most")
+        if not 0 <= replay <= len(examples.ids) - first:
+            raise ValueError(f"replay={replay}: only {len(examples.ids) - first} examples do not come first")
         if not 0 <= rank < world_size:
             raise ValueError(f"rank={rank} is not one of world_size={world_size} processes (0 to {world_size - 1})")
-        self.examples, self.pad_id, self.first = examples, pad_id, first
+        self.examples, self.pad_id, self.first, self.replay = examples, pad_id, first, replay
+        self.longest_pass = longest_pass
         self.context_size, self.batch_size = context_size, batch_size
         self.shuffle, self.seed, self.rank, self.world_size = shuffle, seed, rank, world_size
         self.epoch = 0
@@ -228,8 +238,9 @@ class ConversationDataset(IterableDataset):
         self._resume = 0
 
     def num_tokens(self) -> float:
-        """Tokens of one pass of all processes, with what is filled up."""
-        return sum(len(batch) * self._width(batch) for batch in self.batches(0)) * self.world_size
+        """Tokens of all examples, for all processes, with what is filled up."""
+        batches = [batch for part in self._parts(0) for batch in part]
+        return sum(len(batch) * self._width(batch) for batch in batches) * self.world_size
 
     def padding_share(self) -> float:
         """Which part of a batch is only filled up, on average."""
@@ -250,9 +261,25 @@ class ConversationDataset(IterableDataset):
 
     def batches(self, epoch: int) -> list[list[int]]:
         """This process's part of a pass: the numbers of the examples in each batch."""
-        draw = random.Random(f"{self.seed}-{epoch if self.shuffle else 0}")
-        batches = self._batches_of(list(range(self.first)), draw) if epoch == 0 and self.first else []
-        return batches + self._batches_of(list(range(self.first, len(self.examples.ids))), draw)
+        easy, talks, texts = (deque(part) for part in self._parts(epoch))
+        share = len(texts) / max(len(talks) + len(texts), 1)
+        length = len(talks) + len(texts)
+        if self.longest_pass is not None:
+            length = max(0, min(length, self.longest_pass - len(easy)))
+        mixed, due = list(easy)[: self.longest_pass], 0.0
+        for n in range(length):
+            due += share * (0.2 + 1.6 * n / length)
+            replayed = bool(texts) and (due >= 0.5 or not talks)
+            mixed.append((texts if replayed else talks).popleft())
+            due -= replayed
+        return mixed
+
+    def _parts(self, epoch: int) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
+        """The same in three parts, each in random order: easy conversations, the others, and replayed texts."""
+        draw, end = random.Random(f"{self.seed}-{epoch if self.shuffle else 0}"), len(self.examples.ids)
+        bounds = (0 if epoch == 0 else self.first, self.first, end - self.replay, end)
+        easy, talks, texts = (self._batches_of(list(range(*ends)), draw) for ends in pairwise(bounds))
+        return easy, talks, texts
 
     def _batches_of(self, order: list[int], draw: random.Random) -> list[list[int]]:
         """This process's part of some examples, in batches, mixed."""

@@ -37,7 +37,7 @@ def finetune(
     lora_alpha: float | None = None,
     lora_targets: Iterable[str] = LORA_TARGETS,
     replay: str | Path | Iterable[str] | None = None,
-    replay_share: float = 0.55,
+    replay_share: float = 0.5,
     folder: str | Path | None = None,
     resume: bool = False,
     device: str | torch.device | None = None,
@@ -56,7 +56,7 @@ def finetune(
         lora_rank: train adapters of this rank (see `lora.add_lora`) and leave the model's own weights alone; None: all
             weights train. A model that has adapters already goes on with those.
         replay: plain text to be learned too, as for `train`: an archive or lines. `replay_share` is its share of the
-            examples, those that come first left aside; at most one pass over it.
+            tokens, those that come first left aside; it rises through each pass (see `ConversationDataset`).
         folder, resume, device, progress, on_evaluation: as in `training.train`.
 
     Returns the history; its bits per byte are those of the assistant's words. After it adapters are still separate:
@@ -67,7 +67,7 @@ def finetune(
     h = hyperparameters or get_hyperparameters("finetune-lora" if adapters else "finetune")
     h = replace(h, context_size=min(h.context_size, model.config.context_size))
     if not 0 <= replay_share < 1:
-        raise ValueError(f"replay_share={replay_share} is a share of all examples: it must be at least 0 and below 1")
+        raise ValueError(f"replay_share={replay_share} is a share of all tokens: it must be at least 0 and below 1")
     parts = conversation_loaders(
         tokenizer, data, h, replay=replay, replay_share=replay_share, tell=print if progress else None
     )
@@ -99,29 +99,44 @@ def conversation_loaders(
     h: Hyperparameters,
     *,
     replay: str | Path | Iterable[str] | None = None,
-    replay_share: float = 0.55,
+    replay_share: float = 0.5,
     tell: Callable[[str], None] | None = None,
 ) -> tuple[TextLoader, TextLoader]:
     """Loaders of what `finetune` trains and tests on; `tell` is given a line about each part."""
-    first, (lines, test_lines) = easy_conversations(data), read_conversations(data)
-    if replay is not None:
-        texts = train_and_test_lines(replay)[0] if isinstance(replay, (str, Path)) else replay
-        wanted = round(len(lines) * replay_share / (1 - replay_share))
-        lines = lines + [{"text": text} for text in islice(texts, wanted)]
+    tell = tell or (lambda line: None)
+    lines, test_lines = read_conversations(data)
+    easy, texts = Examples(), Examples()
+    if first := easy_conversations(data):
+        easy = encode_examples(first, tokenizer, h.context_size, source="first data")
+        tell(f"first of all: {easy.in_words()}")
+    talks, tests = (
+        encode_examples(part, tokenizer, h.context_size, source=f"{name} data")
+        for part, name in ((lines, "training"), (test_lines, "test"))
+    )
+    tell(f"training data: {talks.in_words()}")
     process = {"rank": int(os.environ.get("RANK", 0)), "world_size": int(os.environ.get("WORLD_SIZE", 1))}
-    pad = tokenizer.pad_token_id or 0
-    loaders = []
-    for part, name in ((lines, "training"), (test_lines, "test")):
-        examples, easy = encode_examples(part, tokenizer, h.context_size, source=f"{name} data"), Examples()
-        if name == "training" and first:
-            easy = encode_examples(first, tokenizer, h.context_size, source="first data")
-        if tell is not None:
-            told = [f"first of all: {easy.in_words()}"] if easy.ids else []
-            tell("\n".join([*told, f"{name} data: {examples.in_words()}"]))
-        settings = {"first": len(easy.ids), "shuffle": name == "training", "seed": h.seed, **process}
-        dataset = ConversationDataset(easy + examples, pad, h.context_size, h.batch_size, **settings)
-        loaders.append(TextLoader(dataset))
-    return loaders[0], loaders[1]
+    longest_pass = h.max_steps and h.max_steps * h.accumulation_steps
+    if replay is not None and replay_share > 0:
+        wanted = sum(map(len, talks.ids)) * replay_share / (1 - replay_share)
+        texts = _replayed(replay, tokenizer, h.context_size, wanted)
+        tell(f"replay: {texts.in_words()}")
+    tell(f"test data: {tests.in_words()}")
+    more = {"seed": h.seed, **process}
+    parts = {"first": len(easy.ids), "replay": len(texts.ids), "longest_pass": longest_pass}
+    settings = (tokenizer.pad_token_id or 0, h.context_size, h.batch_size)
+    train_data = ConversationDataset(easy + talks + texts, *settings, **parts, **more)
+    return TextLoader(train_data), TextLoader(ConversationDataset(tests, *settings, shuffle=False, **more))
+
+
+def _replayed(texts: str | Path | Iterable[str], tokenizer, context_size: int, tokens: float) -> Examples:
+    """The first of these texts, an archive or lines, which together have about so many tokens."""
+    found, size, count = Examples(), 0, 8
+    lines = iter(train_and_test_lines(texts)[0] if isinstance(texts, (str, Path)) else texts)
+    while size < tokens and (part := [{"text": text} for text in islice(lines, count)]):
+        found += encode_examples(part, tokenizer, context_size, source="replay")
+        size = sum(map(len, found.ids))
+        count = max(1, int((tokens - size) * len(found.ids) / size))
+    return found
 
 
 def easy_conversations(data: str | Path | list) -> list[dict]:

@@ -66,11 +66,11 @@ PRESETS = {
         max_steps=2000, learning_rate=2e-3,
     ),
     "finetune": Hyperparameters(  # a trained model on conversations: about three minutes on two cores
-        batch_size=8, num_epochs=2, max_steps=760, learning_rate=3e-3, warmup_fraction=0.05, decay_fraction=0.7,
+        batch_size=8, num_epochs=2, max_steps=720, learning_rate=1.8e-3, warmup_fraction=0.05, decay_fraction=0.6,
         eval_every=200, eval_batches=4,
     ),
     "finetune-lora": Hyperparameters(  # the same for adapters
-        batch_size=8, num_epochs=2, max_steps=760, learning_rate=6e-3, warmup_fraction=0.05, decay_fraction=0.7,
+        batch_size=8, num_epochs=2, max_steps=720, learning_rate=6.5e-3, warmup_fraction=0.05, decay_fraction=0.6,
         weight_decay=0.0, eval_every=200, eval_batches=4,
     ),
     "tiny": Hyperparameters(  # seconds: for tests

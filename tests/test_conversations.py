@@ -262,6 +262,28 @@ def test_easy_ones_come_first_and_only_in_the_first_pass(examples):
         ConversationDataset(examples, 0, 64, first=len(whole) + 1)
 
 
+def test_replay_grows_more_frequent_through_a_pass(examples):
+    """Every batch is of one kind; half of them, most of them late; and each example is read once."""
+    whole = len(examples.ids)
+    texts = set(range(whole - 3 * whole // 5, whole))
+    dataset = ConversationDataset(examples, 0, 60, 1, first=4, replay=len(texts))
+    batches = dataset.batches(0)
+    assert sorted(i for batch in batches for i in batch) == list(range(whole))
+    easy = sum(set(batch) <= set(range(4)) for batch in batches)
+    kinds = [set(batch) <= texts for batch in batches[easy:]]
+    assert [bool(set(batch) & texts) for batch in batches[easy:]] == kinds
+    half = len(kinds) // 2
+    assert 0 < sum(kinds[:half]) < sum(kinds[half:]) < len(kinds) - half
+    short = ConversationDataset(examples, 0, 60, 1, first=4, replay=len(texts), longest_pass=easy + half)
+    assert len(short.batches(0)) == easy + half and len(short.batches(1)) == len(kinds[: easy + half])
+    replayed = sum(set(batch) <= texts for batch in short.batches(0)[easy:])
+    assert replayed == pytest.approx(sum(kinds) / 2, abs=1.5)  # the same share of a shorter pass
+    assert short.num_tokens() == dataset.num_tokens()
+    assert ConversationDataset(examples, 0, 60, 1, first=4, longest_pass=1).batches(0) == batches[:1]
+    with pytest.raises(ValueError, match="do not come first"):
+        ConversationDataset(examples, 0, 60, first=4, replay=whole - 3)
+
+
 def test_goes_on_where_it_stopped(examples):
     whole = TextLoader(ConversationDataset(examples, 0, 60, 4))
     expected = [batch for _ in range(2) for batch in whole]

@@ -20,8 +20,8 @@ def add_to(commands) -> None:
     finetune = commands.add_parser(
         "finetune",
         help="teach a model to answer",
-        description="Train a model further, on conversations, and save it to models/NAME: whole, or with --lora as an "
-        "adapter of some hundred KB that `generate`, `chat` and `evaluate` open like a model.",
+        description="Train a model further, on conversations, and save it to models/NAME: whole, or with --lora as a "
+        "small adapter that `generate`, `chat` and `evaluate` open like a model.",
     )
     finetune.set_defaults(run=run)
     add_model_options(finetune)
@@ -40,7 +40,7 @@ def add_to(commands) -> None:
     )
     finetune.add_argument("--name", help="save to models/NAME (default: the model's name with -chat-mine behind it)")
     finetune.add_argument("--replay", metavar="SOURCE", help="text of the first training to mix in, as for `train`")
-    finetune.add_argument("--replay-share", type=float, default=0.55, help="its share of the examples (%(default)s)")
+    finetune.add_argument("--replay-share", type=float, default=0.5, help="its share of the tokens (%(default)s)")
     finetune.add_argument("--preset", choices=PRESETS, help="hyperparameters (default: finetune, or finetune-lora)")
     finetune.add_argument("--overwrite", action="store_true", help="replace models/NAME if it exists")
     finetune.add_argument("--resume", action="store_true", help="go on with the interrupted run in models/NAME")
