@@ -138,6 +138,7 @@ def test_extract_needs_the_data_filter(tmp_path, monkeypatch):
         (bz2.compress(HI), "no archive"),
         (lzma.compress(HI), "no archive"),
     ],
+    ids=["empty", "text", "zip", "web page", "gzip", "bzip2", "xz"],
 )
 def test_what_is_no_archive(tmp_path, content, hint):
     path = tmp_path / "a.tar.gz"
