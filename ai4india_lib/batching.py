@@ -80,7 +80,8 @@ class DynamicBatcher:
     and are seated in the order in which they came. Prompts are read `prefill_chunk` tokens at a time; a step reads
     further chunks only while they are together no more than that, so no prompt holds up a running text for long.
 
-    The model's weights are read when the batcher is made (see `decoding.py`); `int8` as in `generate_steps`.
+    The model's weights are read when the batcher is made (see `decoding.py`); `int8` and `compiled` as in
+    `generate_steps`. Compiling is done then too, so that no request waits for it.
 
     A request's tokens are those that `generate` gives for its prompt alone, with the same settings and seed. The logits
     behind them may differ in their last bits, as sums of a larger batch are added in another order: in float32 two
@@ -104,6 +105,7 @@ class DynamicBatcher:
         prefill_chunk: int = 128,
         queue_size: int = 1024,
         int8: bool = False,
+        compiled: bool = False,
     ):
         context = model.config.context_size
         max_length = context if max_length is None else max_length
@@ -116,7 +118,10 @@ class DynamicBatcher:
             raise ValueError(f"max_length={max_length} is more than the model's context_size={context}")
         self.model, self.slots, self.max_length = model, slots, max_length
         self.prefill_chunk, self.queue_size, self.steps = prefill_chunk, queue_size, 0
-        self._decoder = fast_decoder(model, int8=int8) if int8 or is_plain(model) else model
+        packed = int8 or compiled or is_plain(model)
+        self._decoder = fast_decoder(model, int8=int8, compiled=compiled) if packed else model
+        for rows in {1, slots} if compiled else ():
+            self._decoder.compiled.prepare(rows, 1)
         self._cache = model.new_cache(slots, max_length)
         self._seated: list[Request] = []  # one per used row of the cache, without gaps
         self._numbers = itertools.count()

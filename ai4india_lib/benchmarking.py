@@ -102,13 +102,16 @@ def write_without_cache(model: DecoderLanguageModel, prompts: list[list[int]], c
     return ids[:, -count:].tolist()
 
 
-def against_transformers(shape: str, batch: int, target: float, repeats: int, *, int8: bool = False) -> list[Result]:
+def against_transformers(
+    shape: str, batch: int, target: float, repeats: int, *, int8: bool = False, compiled: bool = False
+) -> list[Result]:
     """Plain decoding, against the faster of the two caches of `transformers`."""
     model, theirs = make_pair(shape)
     prompts = random_prompts(batch)
+    ours = partial(generate, model, prompts, max_new_tokens=NEW, sampling=GREEDY, int8=int8, compiled=compiled)
     seconds, wrote = in_turns(
         {
-            "ours": lambda: generate(model, prompts, max_new_tokens=NEW, sampling=GREEDY, int8=int8),
+            "ours": ours,
             "growing": lambda: write_with_transformers(theirs, prompts, NEW, None),
             "static": lambda: write_with_transformers(theirs, prompts, NEW, "static"),
         },
@@ -118,13 +121,13 @@ def against_transformers(shape: str, batch: int, target: float, repeats: int, *,
     size = weight_bytes(FastDecoder(model, int8=int8))
     limit = reading_speed(size) / size * batch
     note = f"reads {size / 1e6:.1f} MB a step; that alone would allow {limit:,.0f} tokens/s"
-    note += "; " + where_time_goes(lambda: generate(model, prompts, max_new_tokens=NEW, sampling=GREEDY, int8=int8))
+    note += "; " + where_time_goes(ours)
     if int8:
         note += f"; {int8_loss()}"
-    name = f"{shape}, {batch} at once" + (", int8" if int8 else "")
-    ours, peer = batch * NEW / seconds["ours"], batch * NEW / seconds[best]
-    same = None if int8 else wrote["ours"] == wrote["growing"]
-    return [Result(name, ours, f"transformers, {best} cache", peer, target, same, note)]
+    name = f"{shape}, {batch} at once" + (", int8" if int8 else "") + (", compiled" if compiled else "")
+    same, count = None if int8 else wrote["ours"] == wrote["growing"], batch * NEW
+    peer = f"transformers, {best} cache"
+    return [Result(name, count / seconds["ours"], peer, count / seconds[best], target, same, note)]
 
 
 def against_no_cache(repeats: int) -> list[Result]:
@@ -185,24 +188,25 @@ class Served(NamedTuple):
         return sorted(self.latencies)[int(share * (len(self.latencies) - 1))]
 
 
-def serve_continuously(model: DecoderLanguageModel, requests, slots: int) -> Served:
+def serve_continuously(model: DecoderLanguageModel, requests, slots: int, compiled: bool = False) -> Served:
     """By `DynamicBatcher`."""
     start, ends = time.perf_counter(), {}
     room = max(len(ids) + new for ids, new in requests)
-    batcher = DynamicBatcher(model, slots=slots, max_length=room)
+    batcher = DynamicBatcher(model, slots=slots, max_length=room, compiled=compiled)
     asked = [batcher.submit(ids, max_new_tokens=new, sampling=GREEDY) for ids, new in requests]
     while not batcher.idle:
         ends |= {request: time.perf_counter() - start for request, _ in batcher.step() if request.done}
     return Served([request.tokens for request in asked], [ends[request] for request in asked])
 
 
-def serve_in_groups(model: DecoderLanguageModel, requests, slots: int) -> Served:
+def serve_in_groups(model: DecoderLanguageModel, requests, slots: int, compiled: bool = False) -> Served:
     """Padded groups; a text's latency ends with its own last token, not with the group's."""
     start, texts, latencies = time.perf_counter(), [], []
     for first in range(0, len(requests), slots):
         prompts, counts = zip(*requests[first : first + slots], strict=True)
         group = [[] for _ in prompts]
-        for step in generate_steps(model, list(prompts), max_new_tokens=max(counts), sampling=GREEDY):
+        settings = {"max_new_tokens": max(counts), "sampling": GREEDY, "compiled": compiled}
+        for step in generate_steps(model, list(prompts), **settings):
             for ids, token, count in zip(group, step, counts, strict=True):
                 if len(ids) < count:
                     ids.append(token)
@@ -244,13 +248,16 @@ def serve_continuously_with_transformers(theirs, requests) -> Served:
     return Served(*map(list, zip(*(done[name] for name in names), strict=True)))
 
 
-def continuous_batching(shape: str, repeats: int, *, slots: int = 16) -> list[Result]:
-    """64 mixed requests, all at once: `DynamicBatcher` against padded groups, ours and theirs, and `generate_batch`."""
+def continuous_batching(shape: str, repeats: int, *, slots: int = 16, compiled: bool = False) -> list[Result]:
+    """64 mixed requests, all at once: `DynamicBatcher` against padded groups, ours and theirs, and `generate_batch`.
+
+    `compiled` goes for both of ours.
+    """
     (model, theirs), requests = make_pair(shape, context=512), mixed_requests()
     seconds, served = in_turns(
         {
-            "ours": lambda: serve_continuously(model, requests, slots),
-            "padded": lambda: serve_in_groups(model, requests, slots),
+            "ours": lambda: serve_continuously(model, requests, slots, compiled),
+            "padded": lambda: serve_in_groups(model, requests, slots, compiled),
             "transformers, padded": lambda: serve_in_groups_of_transformers(theirs, requests, slots),
             "transformers, generate_batch": lambda: serve_continuously_with_transformers(theirs, requests),
         },
@@ -263,15 +270,24 @@ def continuous_batching(shape: str, repeats: int, *, slots: int = 16) -> list[Re
         if peer.endswith("generate_batch"):
             note += f"; without its start-up it writes {tokens / max(served[peer].latencies):,.0f} tokens/s"
         same = served["ours"].texts == served[peer].texts
-        name = f"{shape}, 64 mixed requests, {slots} rows"
+        name = f"{shape}, 64 mixed requests, {slots} rows" + (", compiled" if compiled else "")
         rows.append(Result(name, tokens / seconds["ours"], peer, tokens / seconds[peer], target, same, note))
     return rows
 
 
 def speculation(
-    kind: str, sampling: Sampling, target: float | None, repeats: int, *, texts: int = 6, new: int = 80
+    kind: str,
+    sampling: Sampling,
+    target: float | None,
+    repeats: int,
+    *,
+    texts: int = 6,
+    new: int = 80,
+    compiled: bool = False,
 ) -> list[Result]:
     """`kahani-hi-large` with proposals to check, against the same model alone, `new` tokens on each of some stories.
+
+    `compiled` goes for both, and for the draft.
 
     "model": kahani-hi-draft proposes, on the first 12 tokens of a story. "ngram": `NgramDraft`, on text that repeats: a
     story, and its first half once more. "stored ngram": the same, which also looks up in `STORED` training stories.
@@ -284,7 +300,7 @@ def speculation(
     else:
         stored = encode_documents(tokenizer, islice(train_text, STORED)) if kind == "stored ngram" else ()
         draft, prompts = NgramDraft(texts=stored), [(ids + ids[: len(ids) // 2])[-176:] for ids in stories]
-    settings, count = {"max_new_tokens": new, "sampling": sampling}, new * texts
+    settings, count = {"max_new_tokens": new, "sampling": sampling, "compiled": compiled}, new * texts
     seconds, wrote = in_turns(
         {
             "draft": lambda: [speculative_generate(model, prompt, draft, **settings) for prompt in prompts],
@@ -295,7 +311,7 @@ def speculation(
     rounds = [r for done in wrote["draft"] for r in done.rounds]
     same = [done.ids for done in wrote["draft"]] == wrote["alone"] if sampling.temperature == 0 else None
     note = str(Speculation([token for r in rounds for token in r.tokens], rounds))
-    name = f"kahani-hi-large, {kind} proposes, temperature {sampling.temperature:g}"
+    name = f"kahani-hi-large, {kind} proposes, temperature {sampling.temperature:g}" + (", compiled" if compiled else "")
     return [Result(name, count / seconds["draft"], "alone", count / seconds["alone"], target, same, note)]
 
 
@@ -314,4 +330,8 @@ ROWS: dict[str, Callable[[int], list[Result]]] = {
     "stored-ngram": partial(speculation, "stored ngram", GREEDY, 1.3),
     "batching-s": partial(continuous_batching, "S"),
     "batching-m": partial(continuous_batching, "M"),
+}
+ROWS |= {  # those that the compiler helps
+    f"{name}-compiled": partial(ROWS[name], compiled=True)
+    for name in "s1 s8 s32 m1 m8 m32 draft draft-0.8 stored-ngram batching-s batching-m".split()
 }

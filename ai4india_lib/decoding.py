@@ -85,6 +85,7 @@ class FastDecoder:
     longer plain ones, such as one with LoRA beside its matrices.
 
     `int8=True` keeps the matrices in a quarter of the bytes. The logits are then near the model's, not equal.
+    `compiled=True` lets torch compile the steps with few tokens (see `compiling.py`); not both at once.
 
     >>> decoder = FastDecoder(model)
     >>> cache = decoder.new_cache(batch_size=1, max_length=64)
@@ -93,9 +94,11 @@ class FastDecoder:
     """
 
     @torch.no_grad()
-    def __init__(self, model: DecoderLanguageModel, *, int8: bool = False):
+    def __init__(self, model: DecoderLanguageModel, *, int8: bool = False, compiled: bool = False):
         if not is_plain(model):
             raise ValueError("this model has more than plain matrices (LoRA?): merge them first, or use the model")
+        if int8 and compiled:
+            raise ValueError("int8 and compiled are not for use together: choose one")
         config, self.int8 = model.config, int8
         self.config, kind = config, Int8Matrix if int8 else Matrix
         self.embedding = model.embedding.weight.detach()
@@ -104,13 +107,17 @@ class FastDecoder:
         self.blocks = [PackedBlock(block, config, kind) for block in model.blocks]
         self.stream_floor = torch.tensor(math.sqrt(config.emb_dim * config.norm_eps), device=self.device)
         self.output = kind(_with_gain(model.head, model.norm.gain))
-        self.angles = torch.cat((self.cos, self.cos, self.sin, -self.sin), dim=1).to(
-            self.dtype
-        )  # (context_size, 2 · head_dim)
+        angles = torch.cat((self.cos, self.cos, self.sin, -self.sin), dim=1)
+        self.angles = angles.to(self.dtype)  # (context_size, 2 · head_dim)
         size, half = config.head_dim, config.head_dim // 2
         one, two = torch.arange(half, device=self.device), torch.arange(half, size, device=self.device)
         # where a turn's cosines and sines stand in a matrix (head_dim, head_dim) that is multiplied from the right
         self.places = torch.cat((one * size + one, two * size + two, one * size + two, two * size + one))
+        self.compiled = None
+        if compiled:
+            from .compiling import CompiledStep
+
+            self.compiled = CompiledStep(self)
 
     def new_cache(self, batch_size: int, max_length: int) -> KVCache:
         """An empty cache that fits this model's shape, device and dtype."""
@@ -122,6 +129,9 @@ class FastDecoder:
 
         `lengths` and errors as in the model's `forward`.
         """
+        seen_after(ids, cache, self.config)
+        if self.compiled is not None and self.compiled.takes(ids, cache):
+            return self.compiled(ids, cache, lengths)
         return self.head(self.hidden(ids, cache, lengths=lengths))
 
     @torch.inference_mode()
@@ -135,11 +145,11 @@ class FastDecoder:
         step = _Step(self, ids, cache)
         x = F.embedding(ids.flatten(), self.embedding)  # (rows, emb_dim)
         for index, block in enumerate(self.blocks):
-            mixed = step.attend(index, *block.queries_keys_values(_direction(x, self.stream_floor), step))
+            mixed = step.attend(index, *block.queries_keys_values(direction(x, self.stream_floor), step))
             x = block.output.add_to(x, mixed)
-            x = block.down.add_to(x, block.gated(_direction(x, self.stream_floor)))
+            x = block.down.add_to(x, block.gated(direction(x, self.stream_floor)))
         cache.advance(ids.shape[1] if lengths is None else lengths)
-        return _direction(x, self.stream_floor).view(*ids.shape, -1)
+        return direction(x, self.stream_floor).view(*ids.shape, -1)
 
 
 class PackedBlock:
@@ -169,7 +179,7 @@ class PackedBlock:
         parts = self.qkv(x).view(len(x), both + self.num_kv_heads, self.head_dim)
         qk, v = parts.split((both, self.num_kv_heads), dim=1)
         if self.gains is not None:
-            qk = (_direction(qk, self.head_floor) * self.gains).to(qk.dtype)
+            qk = (direction(qk, self.head_floor) * self.gains).to(qk.dtype)
         q, k = step.turn(qk).split((self.num_heads, self.num_kv_heads), dim=1)
         return q, k, v
 
@@ -182,15 +192,9 @@ class _Step:
     """What all blocks need to know in one step: where the new tokens stand, what they see, where keys and values go."""
 
     def __init__(self, decoder: FastDecoder, ids: Tensor, cache: KVCache):
-        if ids.dim() != 2:
-            raise ValueError(f"ids has shape {tuple(ids.shape)}: expected (batch, time); for one text use ids[None]")
+        self.seen = seen_after(ids, cache, decoder.config)
         self.batch, self.time = ids.shape
-        self.seen, config = cache.longest + self.time, decoder.config
-        if self.seen > config.context_size:
-            told = f"{self.seen} tokens are more than context_size={config.context_size}"
-            raise ValueError(f"{told}: cut the text into shorter pieces, or train a model with a larger context_size")
-        self.cache, self.config = cache, config
-        cache.check_room(self.time)
+        self.cache, self.config = cache, decoder.config
         self.simple = self.time == 1 and not cache.ragged  # one new token a row, and all at the same position
         self.positions = None if self.simple else cache.positions(self.time)  # (time,), or (batch, time) if ragged
         self.mask = None if self.simple else self._mask(decoder)
@@ -269,16 +273,29 @@ class _Step:
         return mixed.transpose(1, 2).flatten(0, 1).flatten(1)
 
 
-def fast_decoder(model: DecoderLanguageModel, *, int8: bool = False) -> FastDecoder:
-    """A packed decoder for the model as it is now: the one made last, unless a weight has changed since.
+def seen_after(ids: Tensor, cache: KVCache, config: DecoderConfig) -> int:
+    """How many tokens the longest row will have, once `ids` (batch, time) are read. Raises ValueError if too many."""
+    if ids.dim() != 2:
+        raise ValueError(f"ids has shape {tuple(ids.shape)}: expected (batch, time); for one text use ids[None]")
+    seen = cache.longest + ids.shape[1]
+    if seen > config.context_size:
+        told = f"{seen} tokens are more than context_size={config.context_size}"
+        raise ValueError(f"{told}: cut the text into shorter pieces, or train a model with a larger context_size")
+    cache.check_room(ids.shape[1])
+    return seen
+
+
+def fast_decoder(model: DecoderLanguageModel, *, int8: bool = False, compiled: bool = False) -> FastDecoder:
+    """A packed decoder for the model as it is now: the one made last of this kind, unless a weight has changed since.
 
     Looking through the weights costs about as much as one token, packing as much as ten or twenty.
     """
-    now = (int8, *_fingerprint(model))
-    known = getattr(model, "_packed", None)
-    if known is None or known[0] != now:
-        model._packed = known = (now, FastDecoder(model, int8=int8))
-    return known[1]
+    now, kind = _fingerprint(model), (int8, compiled)
+    if not hasattr(model, "_packed") or model._packed["weights"] != now:
+        model._packed = {"weights": now}
+    if kind not in model._packed:
+        model._packed[kind] = FastDecoder(model, int8=int8, compiled=compiled)
+    return model._packed[kind]
 
 
 def _fingerprint(model: DecoderLanguageModel) -> list:
@@ -309,7 +326,7 @@ def _with_gain(linear: nn.Linear, gain: Tensor) -> Tensor:
     return (linear.weight.t().float() * (gain.float() * math.sqrt(len(gain)))[:, None]).to(linear.weight.dtype)
 
 
-def _direction(x: Tensor, floor: Tensor) -> Tensor:
+def direction(x: Tensor, floor: Tensor) -> Tensor:
     """x / √(|x|² + floor²): RMSNorm without its gain and without the factor √dim, which the next matrix holds."""
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)  # (..., 1)
     return x / torch.hypot(length, floor).to(x.dtype)

@@ -50,6 +50,7 @@ def generate_steps(
     sampling: Sampling | None = None,
     stop_ids: Iterable[int] = (),
     int8: bool = False,
+    compiled: bool = False,
     timing: Timing | None = None,
 ) -> Iterator[list[int | None]]:
     """Write on all prompts together; each step yields one new id per prompt, None for those that have ended.
@@ -59,7 +60,8 @@ def generate_steps(
     `context_size` the end is read; when a text outgrows it, its older half is forgotten.
 
     Many tokens are written by a `FastDecoder` of the model's present weights; with `int8` by one of rounded weights,
-    which is faster and slightly worse. `timing` is filled in as the text grows.
+    which is faster and slightly worse, and with `compiled` by one that torch compiles first, which takes a minute and
+    then is faster still (see `compiling.py`). `timing` is filled in as the text grows.
     """
     check_prompts(model, prompts)
     if max_new_tokens < 0:
@@ -67,8 +69,8 @@ def generate_steps(
     sampling, stop_ids = sampling or Sampling(), set(stop_ids)
     timing = timing or Timing()
     timing.start(prompts)
-    packed = int8 or (max_new_tokens >= PACK_FROM and is_plain(model))
-    writer = fast_decoder(model, int8=int8) if packed else model
+    packed = int8 or compiled or (max_new_tokens >= PACK_FROM and is_plain(model))
+    writer = fast_decoder(model, int8=int8, compiled=compiled) if packed else model
     context = model.config.context_size
     texts = [list(ids) for ids in prompts]
     generators = [random_numbers(sampling.seed, row) for row in range(len(prompts))]

@@ -15,7 +15,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from .decoding import fast_decoder, is_plain
+from .decoding import FEW, fast_decoder, is_plain
 from .generation import PACK_FROM, check_prompts, prefill
 from .model import DecoderLanguageModel
 from .sampling import Sampling, draw, filter_logits, random_numbers
@@ -83,10 +83,10 @@ class TextReader:
     Beyond the model's `context_size` it forgets as `generate_steps` does: the older half, once the text is longer.
     """
 
-    def __init__(self, model: DecoderLanguageModel, prompt_length: int, longest: int):
+    def __init__(self, model: DecoderLanguageModel, prompt_length: int, longest: int, compiled: bool = False):
         self.model, self.context = model, model.config.context_size
-        packed = longest - prompt_length >= PACK_FROM and is_plain(model)
-        self.decoder = fast_decoder(model) if packed else model
+        packed = compiled or (longest - prompt_length >= PACK_FROM and is_plain(model))
+        self.decoder = fast_decoder(model, compiled=compiled) if packed else model
         self.start = max(prompt_length - self.context, 0)  # where the part of the text begins that is remembered
         self.cache = model.new_cache(1, min(self.context, longest))
 
@@ -104,21 +104,25 @@ class TextReader:
         """
         self._roll_back(min(self.cache.longest, len(ids) - self.start - count))
         unread = ids[self.start + self.cache.longest :]
-        if len(unread) > count:
+        if len(unread) > max(count, FEW):
             prefill(self.decoder, self.cache, [unread[:-count]])
-        newest = torch.tensor([unread[-count:]], device=self.model.device)  # (1, count)
-        return self.decoder(newest, self.cache)[0]
+            unread = unread[-count:]
+        newest = torch.tensor([unread], device=self.model.device)  # (1, count or a few more)
+        return self.decoder(newest, self.cache)[0, -count:]
 
     def _roll_back(self, length: int) -> None:
         if length != self.cache.longest:
-            self.cache.set_lengths(torch.full_like(self.cache.lengths, length))
+            self.cache.set_lengths([length])
 
 
 class ModelDraft:
-    """A smaller model with the same vocabulary proposes what it would write itself, under the same `Sampling`."""
+    """A smaller model with the same vocabulary proposes what it would write itself, under the same `Sampling`.
 
-    def __init__(self, model: DecoderLanguageModel):
-        self.model = model
+    `compiled` as in `generate_steps`.
+    """
+
+    def __init__(self, model: DecoderLanguageModel, *, compiled: bool = False):
+        self.model, self.compiled = model, compiled
 
     def begin(self, model, prompt: list[int], *, longest: int, sampling: Sampling, generator) -> None:
         """Make ready for one text that may reach `longest` tokens, to be checked by `model`."""
@@ -131,7 +135,8 @@ class ModelDraft:
         if self.model.device != model.device:
             raise ValueError(f"the draft is on {self.model.device}, the model on {model.device}: put both on one")
         self.cost = self.model.num_parameters() / model.num_parameters()  # every weight is read once a token
-        self.reader, self.sampling, self.generator = TextReader(self.model, len(prompt), longest), sampling, generator
+        self.reader = TextReader(self.model, len(prompt), longest, self.compiled)
+        self.sampling, self.generator = sampling, generator
 
     def propose(self, text: list[int], k: int) -> tuple[list[int], Tensor | None]:
         """At most k ids to follow `text`, and the distributions they were drawn from, (proposed, vocab_size)."""
@@ -269,6 +274,7 @@ def speculative_steps(
     sampling: Sampling | None = None,
     stop_ids: Iterable[int] = (),
     k: int | None = None,
+    compiled: bool = False,
 ) -> Iterator[Round]:
     """Write on one prompt and yield each round as it is done: its `tokens` are the next 1 to k + 1 ids of the text.
 
@@ -283,6 +289,8 @@ def speculative_steps(
     Beyond `context_size` the text is forgotten in part at the same places as in `generate_steps`; proposals never reach
     across such a place. A draft with a smaller `context_size` forgets on its own.
 
+    `compiled` as in `generate_steps`, for the model, and for a draft that is given as a plain model.
+
     Raises ValueError for a draft with another vocabulary or device, and for k < 1.
     """
     if not prompt or not isinstance(prompt[0], int):
@@ -294,10 +302,10 @@ def speculative_steps(
         raise ValueError(f"k={k} must be a whole number of at least 1, or None to let it adapt")
     sampling, stop_ids = sampling or Sampling(), set(stop_ids)
     generator = random_numbers(sampling.seed)
-    draft = ModelDraft(draft) if isinstance(draft, DecoderLanguageModel) else draft
+    draft = ModelDraft(draft, compiled=compiled) if isinstance(draft, DecoderLanguageModel) else draft
     text, end = list(prompt), len(prompt) + max_new_tokens
     draft.begin(model, text, longest=end, sampling=sampling, generator=generator)
-    reader, length = TextReader(model, len(text), end), DraftLength(draft.cost, k)
+    reader, length = TextReader(model, len(text), end, compiled), DraftLength(draft.cost, k)
     while len(text) < end:
         asked = length.next()
         begun = perf_counter()
