@@ -311,7 +311,8 @@ def speculation(
     rounds = [r for done in wrote["draft"] for r in done.rounds]
     same = [done.ids for done in wrote["draft"]] == wrote["alone"] if sampling.temperature == 0 else None
     note = str(Speculation([token for r in rounds for token in r.tokens], rounds))
-    name = f"kahani-hi-large, {kind} proposes, temperature {sampling.temperature:g}" + (", compiled" if compiled else "")
+    name = f"kahani-hi-large, {kind} proposes, temperature {sampling.temperature:g}"
+    name += ", compiled" if compiled else ""
     return [Result(name, count / seconds["draft"], "alone", count / seconds["alone"], target, same, note)]
 
 

@@ -37,7 +37,8 @@ class CompiledStep:
 
     def __init__(self, decoder: FastDecoder):
         if "isolate_recompiles" not in inspect.signature(torch.compile).parameters:
-            raise RuntimeError(f"compiled writing needs torch 2.13 or later, this is {torch.__version__}: leave it out")
+            told = f"compiled writing needs torch 2.13 or later, this is {torch.__version__}"
+            raise RuntimeError(f"{told}: update torch, or leave `compiled` out")
         self._decoder, self._step = decoder, _Step(decoder)
         self._kinds: dict[tuple[bool, bool], Callable] = {}  # (many rows, many tokens) → the compiled step
 
@@ -45,10 +46,9 @@ class CompiledStep:
     def takes(ids: Tensor, cache: KVCache) -> bool:
         """Is this a step for which there is a compiled form?"""
         rows, time = ids.shape
-        written = cache.longest > 1  # sizes of 0 and 1 would each be a kind of their own
-        return written and (time == 1 or (rows == 1 and time <= FEW))
+        few = time == 1 or (rows == 1 and time <= FEW)
+        return few and cache.longest > 1  # torch compiles sizes of 0 and 1 apart
 
-    @torch.inference_mode()
     def prepare(self, rows: int, tokens: int) -> Callable:
         """Compile what is needed for so many rows of so many tokens, if it is not there yet."""
         kind = (rows > 1, tokens > 1)
@@ -71,6 +71,7 @@ class CompiledStep:
         cache.advance(time if lengths is None else lengths)
         return logits
 
+    @torch.inference_mode()
     def _compile(self, many_rows: bool, many_tokens: bool) -> Callable:
         """Compile for an example, with the sizes left open that may change.
 
@@ -146,7 +147,7 @@ class _Step(nn.Module):
     def forward(self, ids: Tensor, lengths: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits (batch, time, vocab_size), and the new keys and values (blocks, batch, kv_heads, time, head_dim).
 
-        `lengths` (batch,): how many of each row's old `keys` and `values` (blocks, batch, kv_heads, seen, head_dim) count.
+        The old `keys` and `values` are (blocks, batch, kv_heads, seen, head_dim); `lengths` (batch,) of each row count.
         """
         (batch, time), seen, device = ids.shape, keys.shape[3], ids.device
         steps = torch.arange(time, device=device)
@@ -169,7 +170,7 @@ class _Step(nn.Module):
     def _attend(self, q: Tensor, old, new, allowed: Tensor) -> Tensor:
         """Queries (rows, heads, head_dim) gather from old and new tokens: (rows, heads · head_dim).
 
-        `old` and `new`: keys and values (batch, kv_heads, seen or time, head_dim); `allowed` (batch, time, seen + time).
+        `old`, `new`: keys and values (batch, kv_heads, seen or time, head_dim); `allowed` (batch, time, seen + time).
         """
         (batch, kv_heads, time, size), seen = new[0].shape, old[0].shape[2]
         q = q.view(batch, time, kv_heads, -1, size).permute(0, 2, 3, 1, 4).reshape(batch * kv_heads, -1, size)

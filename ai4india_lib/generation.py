@@ -110,7 +110,7 @@ def generate(
     stop_ids: Iterable[int] = (),
     **more,
 ) -> list[list[int]]:
-    """The new ids for each prompt; see `generate_steps`, which takes `int8` and `timing` too."""
+    """The new ids for each prompt; see `generate_steps`, which takes `int8`, `compiled` and `timing` too."""
     written: list[list[int]] = [[] for _ in prompts]
     settings = {"max_new_tokens": max_new_tokens, "sampling": sampling, "stop_ids": stop_ids, **more}
     for step in generate_steps(model, prompts, **settings):
@@ -127,18 +127,20 @@ def stream_text(
     max_length: int = 200,
     *,
     int8: bool = False,
+    compiled: bool = False,
     timing: Timing | None = None,
     **sampling,
 ) -> Iterator[str]:
     """Write on `start_string` and yield the new text piece by piece, as soon as its bytes make whole characters.
 
-    `max_length` counts new tokens; `sampling` are the fields of `Sampling`; `int8` and `timing` as in `generate_steps`.
+    `max_length` counts new tokens; `sampling` are the fields of `Sampling`; `int8`, `compiled` and `timing` as in
+    `generate_steps`.
     Ends at the tokenizer's end token.
     """
     stops = {tokenizer.eos_token_id, tokenizer.pad_token_id}
     settings = {"max_new_tokens": max_length, "sampling": Sampling(**sampling), "stop_ids": stops}
     prompt = encode_prompt(tokenizer, start_string)
-    yield from _pieces(model, prompt, tokenizer, {**settings, "int8": int8, "timing": timing})
+    yield from _pieces(model, prompt, tokenizer, {**settings, "int8": int8, "compiled": compiled, "timing": timing})
 
 
 def stream_reply(

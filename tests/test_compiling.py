@@ -1,5 +1,5 @@
-"""What these tests protect: a compiled step gives the same logits as the decoder it was made from, whatever the number of
-rows, tokens and cached ones; all who write with it write the same; and who has no compiler is told."""
+"""What these tests protect: a compiled step gives the same logits as the model, whatever the number of rows, tokens and
+cached ones; all who write with it write the same; and who has no compiler is told."""
 
 import shutil
 
@@ -137,5 +137,5 @@ def test_who_has_no_compiler_is_told(model):
 
 def test_an_old_torch_is_told(model, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda model, *, fullgraph=False: model)
-    with pytest.raises(RuntimeError, match="compiled writing needs torch 2.13"):
+    with pytest.raises(RuntimeError, match=r"compiled writing needs torch 2\.13"):
         CompiledStep(FastDecoder(model))

@@ -99,6 +99,30 @@ def test_timing_and_int8_are_told_beside_the_text(capsys):
         assert "for single texts" in capsys.readouterr().err
 
 
+def test_compile_reaches_all_ways_of_writing(tmp_path, monkeypatch, capsys):
+    """What a compiled step gives is tested elsewhere; here it is that one is asked for, and the text is as before."""
+    prompts, made = tmp_path / "many.txt", []
+    prompts.write_text("एक दिन\nराजा\n", encoding="utf-8")
+
+    class Watched:
+        def __init__(self, decoder):
+            made.append(decoder.config.num_blocks)
+
+        takes = prepare = lambda self, *_: False
+
+    monkeypatch.setattr("ai4india_lib.compiling.CompiledStep", Watched)
+    for command in (["एक दिन"], ["--prompts", str(prompts)], ["एक दिन", "--draft", "kahani-hi-draft"]):
+        assert main(["generate", *command, *GREEDY]) == 0
+        plain = capsys.readouterr().out
+        assert not made
+        assert main(["generate", *command, *GREEDY, "--compile"]) == 0
+        assert capsys.readouterr().out == plain
+        assert len(made) == (2 if "--draft" in command else 1)
+        made.clear()
+    assert main(["generate", "एक दिन", *GREEDY, "--compile", "--int8"]) == 1
+    assert "not for use together" in capsys.readouterr().err
+
+
 def test_an_existing_folder_is_not_overwritten_unless_asked(archive, at_work, capsys):
     command = ["train", "--data", str(archive), "--name", "mine", *TINY]
     assert main(command) == 0

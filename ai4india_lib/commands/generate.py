@@ -27,6 +27,9 @@ def add_to(commands) -> None:
     add_model_options(generate)
     generate.add_argument("--int8", action="store_true", help="weights in a quarter of the bytes, a little less exact")
     generate.add_argument(
+        "--compile", action="store_true", help="let torch compile the steps first: for much text; needs a C++ compiler"
+    )
+    generate.add_argument(
         "--timing", action="store_true", help="tell the time to the first token, and tokens/s after it"
     )
     generate.add_argument(
@@ -55,9 +58,11 @@ def run(options: argparse.Namespace) -> None:
         )
     if (options.int8 or options.timing) and (options.prompts or options.draft):
         raise ValueError("--int8 and --timing are for single texts: leave out --prompts and --draft")
+    if options.int8 and options.compile:
+        raise ValueError("--int8 and --compile are not for use together: choose one")
     prompts = read_prompts(Path(options.prompts)) if options.prompts else []
     model, tokenizer = load_model(options.model or newest_model(), options.device)
-    stream = with_draft(options.draft, model) if options.draft else stream_text
+    stream = with_draft(options.draft, model, options.compile) if options.draft else stream_text
     sampling = chosen_sampling(options)
     if options.prompts:
         return show(write_together(model, tokenizer, prompts, options, sampling), options.output)
@@ -67,7 +72,7 @@ def run(options: argparse.Namespace) -> None:
             sampling["seed"] += 1
         print(prompt, end="", flush=True)
         timing = Timing()
-        more = {} if options.draft else {"int8": options.int8, "timing": timing}
+        more = {} if options.draft else {"int8": options.int8, "compiled": options.compile, "timing": timing}
         for piece in stream(model, prompt, tokenizer, options.max_length, **more, **sampling):
             print(piece, end="", flush=True)
         print("\n" if options.count > 1 else "")
@@ -106,7 +111,8 @@ def write_together(
         if len(ids) >= context:
             raise ValueError(f"line {line} has {len(ids)} tokens, the model reads {context}: shorten the prompt")
         longest = max(longest, min(len(ids) + options.max_length, context))
-    batcher = DynamicBatcher(model, slots=options.slots, max_length=longest, queue_size=len(asked))
+    settings = {"slots": options.slots, "max_length": longest, "queue_size": len(asked), "compiled": options.compile}
+    batcher = DynamicBatcher(model, **settings)
     stops, requests = {tokenizer.eos_token_id, tokenizer.pad_token_id}, []
     for number, (_, _, ids) in enumerate(asked):
         own = {**sampling, "seed": sampling["seed"] + number} if "seed" in sampling else sampling
@@ -134,7 +140,7 @@ def show(texts: Iterator[dict], output: str | None) -> None:
     print(f"{count} texts in {path}", file=sys.stderr)
 
 
-def with_draft(name: str, model):
+def with_draft(name: str, model, compiled: bool):
     """What `stream_text` does, with tokens proposed by the draft of this name; ends in a line on how that went."""
     from ..generation import whole_characters
     from ..sampling import Sampling
@@ -146,9 +152,8 @@ def with_draft(name: str, model):
     def stream(model, start_string, tokenizer, max_length, **sampling):
         prompt, done = encode_prompt(tokenizer, start_string), Speculation()
         stops = {tokenizer.eos_token_id, tokenizer.pad_token_id}
-        rounds = speculative_steps(
-            model, prompt, draft, max_new_tokens=max_length, sampling=Sampling(**sampling), stop_ids=stops
-        )
+        settings = {"max_new_tokens": max_length, "sampling": Sampling(**sampling), "stop_ids": stops}
+        rounds = speculative_steps(model, prompt, draft, compiled=compiled, **settings)
         yield from whole_characters(tokenizer, prompt, (token for r in rounds for token in done.add(r).tokens))
         yield f"\n({done})"
 
