@@ -328,5 +328,8 @@ def _with_gain(linear: nn.Linear, gain: Tensor) -> Tensor:
 
 def direction(x: Tensor, floor: Tensor) -> Tensor:
     """x / √(|x|² + floor²): RMSNorm without its gain and without the factor √dim, which the next matrix holds."""
+    if torch.compiler.is_compiling():  # plain arithmetic is what a compiler can put into one loop with its neighbours
+        squares = x.float().square().sum(-1, keepdim=True)
+        return x * torch.rsqrt(squares + floor.square()).to(x.dtype)
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)  # (..., 1)
     return x / torch.hypot(length, floor).to(x.dtype)
