@@ -4,7 +4,7 @@ A `FastDecoder` runs some twenty operations a block. Each is called from Python,
 next reads it back; for one text that takes longer than the products themselves. `torch.compile` (Ansel et al., 2024)
 turns the same block code into a few loops of C++, and lays the weights out for the processor at hand.
 
-It needs a C++ compiler, and time: half a minute to a minute and a half for each kind of step, the first time it comes.
+It needs a C++ compiler, and time: some seconds to a minute and a half for each kind of step, the first time it comes.
 So it is for those who write much: `compiled=True` in `generate_steps`, `DynamicBatcher` and `speculative_steps`.
 """
 
@@ -24,6 +24,16 @@ from .model import rope
 
 if TYPE_CHECKING:
     from .cache import KVCache
+
+
+def has_compiler() -> bool:
+    """Does torch find a C++ compiler here?"""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    try:
+        return bool(get_cpp_compiler())
+    except RuntimeError:  # InvalidCxxCompiler is one
+        return False
 
 
 class CompiledStep:

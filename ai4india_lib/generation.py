@@ -134,8 +134,7 @@ def stream_text(
     """Write on `start_string` and yield the new text piece by piece, as soon as its bytes make whole characters.
 
     `max_length` counts new tokens; `sampling` are the fields of `Sampling`; `int8`, `compiled` and `timing` as in
-    `generate_steps`.
-    Ends at the tokenizer's end token.
+    `generate_steps`. Ends at the tokenizer's end token.
     """
     stops = {tokenizer.eos_token_id, tokenizer.pad_token_id}
     settings = {"max_new_tokens": max_length, "sampling": Sampling(**sampling), "stop_ids": stops}

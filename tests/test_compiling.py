@@ -1,18 +1,16 @@
 """What these tests protect: a compiled step gives the same logits as the model, whatever the number of rows, tokens and
 cached ones; all who write with it write the same; and who has no compiler is told."""
 
-import shutil
-
 import pytest
 import torch
 
 from ai4india_lib import DynamicBatcher, Sampling, generate
-from ai4india_lib.compiling import CompiledStep
+from ai4india_lib.compiling import CompiledStep, has_compiler
 from ai4india_lib.decoding import FastDecoder, fast_decoder
 from ai4india_lib.speculative import speculative_generate
 
 GREEDY = Sampling(temperature=0)
-needs_compiler = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler here")
+needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler here")
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +130,8 @@ def test_who_has_no_compiler_is_told(model):
         pytest.raises(RuntimeError, match=r"needs a C\+\+ compiler.*install g\+\+"),
     ):
         decoder(random_ids(1, 1), cache)
+    with torch._inductor.config.patch({"cpp.cxx": (None, "no-such-compiler")}):
+        assert not has_compiler()
     assert cache.longest == 4  # nothing was half done
 
 

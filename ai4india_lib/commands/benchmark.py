@@ -16,7 +16,7 @@ def add_to(commands) -> None:
     )
     benchmark.set_defaults(run=run)
     benchmark.add_argument("what", choices=["generation"], help="what to measure")
-    benchmark.add_argument("--rows", help="only these rows, such as s1,m8 (default: all)")
+    benchmark.add_argument("--rows", help="only these rows, such as s1,m8 (default: all that can be measured here)")
     benchmark.add_argument("--repeats", type=int, default=3, help="how often each is measured (%(default)s)")
     benchmark.add_argument("--threads", type=int, default=2, help="cores to use (%(default)s)")
 
@@ -24,8 +24,10 @@ def add_to(commands) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print the table, row by row as they are measured."""
     from ..benchmarking import ROWS
+    from ..compiling import has_compiler
 
-    names = options.rows.split(",") if options.rows else list(ROWS)
+    possible = [name for name in ROWS if has_compiler() or not name.endswith("-compiled")]
+    names = options.rows.split(",") if options.rows else possible
     if unknown := [name for name in names if name not in ROWS]:
         raise ValueError(f"no row is called {', '.join(unknown)}: there are {', '.join(ROWS)}")
     if options.repeats < 1 or options.threads < 1:
