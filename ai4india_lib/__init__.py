@@ -18,6 +18,7 @@
     history          what happened in a run
     optimizers       learning rate over time, AdamW, Muon
     loss             how surprised a model is
+    distillation     learning from a larger model instead of from the text
     training         batches + model → trained model + history
     untrained        first weights that copy; tokens that no text held
     conversations    messages → ids, and which of them to learn
@@ -66,6 +67,7 @@ from .conversations import (
 from .corpus import CorpusError, TextLines, extract, json_lines, read_about, train_and_test_lines
 from .decoding import FastDecoder, fast_decoder
 from .device import pick_device, pick_precision
+from .distillation import distillation_loss
 from .download import DownloadError, download
 from .evaluation import (
     Calibration,

@@ -16,7 +16,7 @@ from torch import Tensor
 from .adapters import base_of, load_adapter
 from .device import pick_device
 from .folders import MODELS, model_folder, models_in, read_safetensors, replace_folder, write_json
-from .hugging_face import hugging_face_config, hugging_face_name, read_config
+from .hugging_face import hugging_face_config, hugging_face_name, read_config, read_precision
 from .lora import has_lora, merge_lora
 from .model import DecoderLanguageModel, rope_tables
 from .tokenizer import load_tokenizer, save_tokenizer, stop_ids
@@ -29,12 +29,16 @@ def save_model(
     *,
     overwrite: bool = True,
     chats: bool = False,
+    dtype: torch.dtype | None = None,
     folder: str | Path = MODELS,
 ) -> Path:
     """Write model and tokenizer to `models/<model_name>/` and return that folder.
 
     A path with more than one part, such as "/tmp/mine" or "./mine", is taken as it is. The folder is written beside its
     place and then moved there, so that a crash leaves the old one. Other files in an old folder stay.
+
+    `dtype` is that of the numbers in the file: torch.bfloat16 makes that of a float32 model half as large and keeps
+    three digits; it opens as float32 again. None: as they are.
 
     Of a model that `chats` the folder says that a turn's end ends a text too, so that every program stops there.
 
@@ -53,9 +57,9 @@ def save_model(
         )
 
     def write(beside: Path) -> None:
-        save_weights(model, beside / "model.safetensors")
-        dtype = str(model.embedding.weight.dtype).removeprefix("torch.")
-        write_json(beside / "config.json", hugging_face_config(model.config, tokenizer, dtype))
+        save_weights(model, beside / "model.safetensors", dtype=dtype)
+        precision = str(model.embedding.weight.dtype).removeprefix("torch.")
+        write_json(beside / "config.json", hugging_face_config(model.config, tokenizer, precision))
         stops = stop_ids(tokenizer) if chats else tokenizer.eos_token_id
         ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": stops}
         write_json(beside / "generation_config.json", {**ends, "pad_token_id": tokenizer.pad_token_id})
@@ -69,7 +73,8 @@ def load_model(model_name: str | Path, device: str | torch.device | None = None,
     """Open `models/<model_name>/`, or any folder with a Llama or Qwen3 model, as (model, tokenizer), ready to generate.
 
     The folder of an adapter opens as the model it belongs to with the adapter merged into it.
-    The weights keep the precision they were saved in. `device` None takes the best there is.
+    It computes in the precision that `config.json` names, or else in that of the weights. `device` None takes the best
+    there is.
     Raises FileNotFoundError, or ValueError for a model of another kind.
     """
     source = model_folder(model_name, folder)
@@ -81,7 +86,8 @@ def load_model(model_name: str | Path, device: str | torch.device | None = None,
         hint = f"there are: {known}" if known else "none is there yet: python -m ai4india_lib train makes one"
         raise FileNotFoundError(f"no model in {source} (no config.json). Models in {folder}: {hint}")
     config = read_config(source / "config.json")
-    weights = _read_weights(source)
+    precision = read_precision(source / "config.json")
+    weights = {name: tensor.to(precision or tensor.dtype) for name, tensor in _read_weights(source).items()}
     with torch.device("meta"):  # shapes only: the weights come from the file
         model = DecoderLanguageModel.from_config(config)
     _fill(model, weights, source)
@@ -89,10 +95,12 @@ def load_model(model_name: str | Path, device: str | torch.device | None = None,
     return model, load_tokenizer(source)
 
 
-def save_weights(model: DecoderLanguageModel, path: Path, *, only_trained: bool = False) -> None:
+def save_weights(
+    model: DecoderLanguageModel, path: Path, *, only_trained: bool = False, dtype: torch.dtype | None = None
+) -> None:
     """Write the weights under their `transformers` names; a tied table once. `only_trained` leaves out frozen ones."""
     weights = {
-        hugging_face_name(name): p.detach().cpu().contiguous()
+        hugging_face_name(name): p.detach().cpu().to(dtype or p.dtype).contiguous()
         for name, p in model.named_parameters()
         if p.requires_grad or not only_trained
     }

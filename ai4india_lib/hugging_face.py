@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import torch
+
 from .model import DecoderConfig
 
 # our name → the name in LlamaForCausalLM and Qwen3ForCausalLM
@@ -66,6 +68,12 @@ def hugging_face_config(config: DecoderConfig, tokenizer, dtype: str = "float32"
         "dtype": dtype,  # transformers 5
         "torch_dtype": dtype,  # transformers 4
     }
+
+
+def read_precision(path: Path) -> torch.dtype | None:
+    """What a `config.json` says that its model computes in; its file may keep fewer digits. None where it is silent."""
+    told = json.loads(path.read_text(encoding="utf-8"))
+    return getattr(torch, str(told.get("dtype") or told.get("torch_dtype")), None)
 
 
 def read_config(path: Path) -> DecoderConfig:

@@ -28,6 +28,7 @@ from tqdm.auto import tqdm
 from .batches import TextLoader
 from .checkpoint import load_weights, save_weights
 from .device import keep_freed_memory, pick_device, pick_precision
+from .distillation import check_teacher, distillation_loss
 from .folders import replace_folder
 from .history import History
 from .hyperparameters import Hyperparameters, get_hyperparameters, plan_steps
@@ -64,6 +65,7 @@ def train(
     test_loader: TextLoader,
     hyperparameters: Hyperparameters | None = None,
     *,
+    teacher: DecoderLanguageModel | None = None,
     folder: str | Path | None = None,
     resume: bool = False,
     device: str | torch.device | None = None,
@@ -75,6 +77,8 @@ def train(
 
     Args:
         hyperparameters: as from `get_hyperparameters`, whose "laptop" is the default.
+        teacher: learn to predict what this model predicts, instead of the text (`distillation.py`). It is moved
+            to the device and stays as it is. The history keeps the loss on the text, as ever.
         folder: checkpoints go there, so that the run can be resumed (a fresh run replaces those of an older one);
             None writes none.
         resume: go on from the newest checkpoint in `folder`; starts afresh where there is none.
@@ -87,7 +91,7 @@ def train(
     uninterrupted one bit for bit.
     """
     h = hyperparameters or get_hyperparameters()
-    run = _Run(model, train_loader, test_loader, h, Path(folder) if folder is not None else None, device)
+    run = _Run(model, train_loader, test_loader, h, teacher, Path(folder) if folder is not None else None, device)
     if not (resume and run.load_checkpoint()):
         run.plan(floor_bits_per_byte)
     if progress and run.accelerator.is_main_process:
@@ -104,7 +108,7 @@ def train(
 class _Run:
     """The state of one training run, and what can happen in it: a step, a look at the test text, a checkpoint."""
 
-    def __init__(self, model, train_loader, test_loader, h: Hyperparameters, folder: Path | None, device):
+    def __init__(self, model, train_loader, test_loader, h: Hyperparameters, teacher, folder: Path | None, device):
         device = pick_device(device)
         keep_freed_memory()
         if not PartialState().use_distributed:
@@ -119,6 +123,8 @@ class _Run:
         self.h, self.folder = h, folder
         self.train_loader, self.test_loader = train_loader, test_loader
         self._check_loaders()
+        check_teacher(teacher, model, h)
+        self.teacher = None if teacher is None else teacher.to(self.accelerator.device).eval()
         self.plain_model = model.to(self.accelerator.device).train()
         self.model, *optimizers = self.accelerator.prepare(model, *make_optimizers(model, h))
         self.optimizers = [wrapped.optimizer for wrapped in optimizers]
@@ -195,16 +201,12 @@ class _Run:
         for _ in range(self.h.accumulation_steps):
             inputs, targets = (x.to(self.accelerator.device) for x in next(batches))  # (batch, time) each
             with self.accelerator.accumulate(self.model):
-                learned = targets != -100
-                if learned.all():
-                    loss = next_token_loss(self.model(inputs), targets)
-                else:
-                    loss = next_token_loss(self.model(inputs, where=learned), targets[learned])
+                loss, text_loss = self._losses(inputs, targets)
                 self.accelerator.backward(loss)
                 if self.accelerator.sync_gradients:
                     self.accelerator.clip_grad_norm_(self.model.parameters(), self.h.clip_norm)
                     self._follow_gradients()
-            losses.append(loss.detach())
+            losses.append(text_loss)
         loss = self.accelerator.reduce(torch.stack(losses).mean(), "mean").item()
         if not math.isfinite(loss):
             raise FloatingPointError(
@@ -212,6 +214,19 @@ class _Run:
             )
         self.history.train_loss.append(loss)
         self.history.learning_rate.append(rate)
+
+    def _losses(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss to follow, and that of predicting the text, which without a teacher is the same."""
+        learned = targets != -100
+        some = {} if learned.all() else {"where": learned}
+        targets = targets[learned] if some else targets
+        logits = self.model(inputs, **some)
+        if self.teacher is None:
+            loss = next_token_loss(logits, targets)
+            return loss, loss.detach()
+        with torch.no_grad(), self.accelerator.autocast():
+            taught = self.teacher(inputs, **some)
+        return distillation_loss(logits, taught), next_token_loss(logits.detach(), targets)
 
     def _follow_gradients(self) -> None:
         """Step all optimizers. With fp16 they share one scaler, which must be updated once, after the last of them:
@@ -258,6 +273,7 @@ class _Run:
         state = {
             "hyperparameters": asdict(self.h),
             "history": asdict(self.history),
+            "taught": self.teacher is not None,
             "positions": positions,
             "scaler": scaler.state_dict() if scaler is not None else None,
         }
@@ -288,6 +304,9 @@ class _Run:
                 f"the run in {self.folder} was started with {was}: use the same settings to resume it, or start a new "
                 "run in another folder"
             )
+        if state.get("taught", False) != (self.teacher is not None):
+            was, now = ("with a", "without") if self.teacher is None else ("without a", "with")
+            raise ValueError(f"the run in {self.folder} was started {was} teacher: it can't be resumed {now} one")
         if len(state["positions"]) != self.accelerator.num_processes:
             raise ValueError(
                 f"the run in {self.folder} had {len(state['positions'])} processes, this one has "

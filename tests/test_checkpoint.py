@@ -94,6 +94,18 @@ def test_there_and_back(make_model, tokenizer, tmp_path, settings, dtype):
     assert its_tokenizer("मीरा गई।")["input_ids"] == tokenizer("मीरा गई।")["input_ids"]
 
 
+def test_half_the_digits_in_the_file_and_whole_ones_in_use(make_model, tokenizer, ids, tmp_path):
+    model = make_model()
+    folder = save_model(model, tokenizer, "half", folder=tmp_path, dtype=torch.bfloat16)
+    assert {w.dtype for w in load_file(folder / "model.safetensors").values()} == {torch.bfloat16}
+    again, _ = load_model(folder, "cpu")
+    for before, after in zip(model.parameters(), again.parameters(), strict=True):
+        assert before.dtype == after.dtype == torch.float32 and torch.equal(before.bfloat16().float(), after)
+    theirs = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+    assert theirs.dtype == torch.float32
+    torch.testing.assert_close(theirs(ids).logits, again(ids), atol=1e-5, rtol=1e-4)
+
+
 def test_no_pickle_and_no_rubbish(saved):
     _, folder = saved
     assert names_in(folder.parent) == ["kahani"]
@@ -267,7 +279,7 @@ def test_failing_write_changes_nothing(saved, make_model, tokenizer, tmp_path, m
     model, folder = saved
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
-    def fail(*args):
+    def fail(*args, **more):
         raise OSError("no space left on device")
 
     monkeypatch.setattr(checkpoint, failing, fail)

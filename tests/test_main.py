@@ -6,6 +6,8 @@ import re
 import tarfile
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from servers import serve_site  # noqa: F401 (the fixture `site`)
 
 from ai4india_lib import (
@@ -158,6 +160,20 @@ def test_trains_on_a_folder_with_a_tokenizer_and_changed_settings(archive, at_wo
     assert first.config.emb_dim == 32
 
 
+def test_a_small_model_is_taught_by_a_larger_one_and_drafts_for_it(archive, at_work, capsys):
+    train = ["train", "--data", str(archive), *TINY]
+    assert main([*train, "--name", "large"]) == 0
+    assert main([*train, "--name", "small", "--teacher", "large", "--emb-dim", "16", "--half"]) == 0
+    assert "taught by large" in capsys.readouterr().out
+    assert main([*train, "--name", "more", "--teacher", "large", "--tokenizer", "models/large"]) == 1
+    assert "leave --tokenizer out" in capsys.readouterr().err and not (at_work / "models" / "more").exists()
+    stored = load_file(at_work / "models" / "small" / "model.safetensors")
+    model, tokenizer = load_model("small", "cpu")
+    assert {w.dtype for w in stored.values()} == {torch.bfloat16} and model.embedding.weight.dtype == torch.float32
+    assert tokenizer.get_vocab() == load_model("large", "cpu")[1].get_vocab()
+    assert main(["generate", "एक दिन", "--model", "large", "--draft", "small", "--device", "cpu"]) == 0
+
+
 def test_trains_from_a_url(archive, at_work, site):
     site.body = archive.read_bytes()
     assert main(["train", "--data", f"{site.url}chai.tar.gz", *TINY]) == 0
@@ -228,6 +244,7 @@ def test_evaluate_compares_two_models_item_by_item(archive, tests, at_work, caps
         (["evaluate", "--limit", "0"], "--limit 0"),
         (["train", "--data", "nowhere.tar.gz", *TINY], "nowhere.tar.gz"),
         (["train", *TINY, "--batch-size", "0"], "batch_size=0"),
+        (["train", *TINY, "--teacher", "nobody"], "no model in"),
         (["train", *TINY, "--device", "cuda:7"], "cuda:7"),
     ],
     ids=[
@@ -237,6 +254,7 @@ def test_evaluate_compares_two_models_item_by_item(archive, tests, at_work, caps
         "evaluate none",
         "no data",
         "bad setting",
+        "unknown teacher",
         "no such device",
     ],
 )

@@ -227,7 +227,7 @@ def test_one_scaler_serves_both_optimizers():
     def few_steps(scaled):
         h = settings(max_steps=4)
         model, *loaders = ingredients(h)
-        state = training._Run(model, *loaders, h, None, "cpu")
+        state = training._Run(model, *loaders, h, None, None, "cpu")
         if scaled:
             state.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=2)
             state.accelerator.native_amp, AcceleratorState._shared_state["_mixed_precision"] = True, "fp16"

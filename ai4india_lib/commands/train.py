@@ -30,6 +30,12 @@ def add_to(commands) -> None:
     train.add_argument("--name", help="save to models/NAME (default: the archive's name with -mine behind it)")
     train.add_argument("--preset", default="laptop", choices=PRESETS, help="a set of hyperparameters (%(default)s)")
     train.add_argument("--tokenizer", metavar="FOLDER", help="use this tokenizer (a folder or a Hugging Face name)")
+    train.add_argument(
+        "--teacher",
+        metavar="NAME_OR_FOLDER",
+        help="learn to predict what this model predicts, and take its tokenizer: makes a small model its draft",
+    )
+    train.add_argument("--half", action="store_true", help="save the weights in bfloat16: half the size, three digits")
     train.add_argument("--device", help="cpu, cuda, mps … (default: the best there is)")
     train.add_argument("--overwrite", action="store_true", help="replace models/NAME if it exists")
     train.add_argument("--resume", action="store_true", help="go on with the interrupted run in models/NAME")
@@ -38,7 +44,10 @@ def add_to(commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Text archive → tokenizer → model → models/NAME with a plot and the history."""
+    import torch
+
     from ..batches import download_and_prepare_data
+    from ..checkpoint import load_model
     from ..corpus import read_about, train_and_test_lines
     from ..plots import plot_history, save_figure, use_indic_fonts
     from ..tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
@@ -49,9 +58,14 @@ def run(options: argparse.Namespace) -> None:
     name = options.name or _name_of(options.data)
     folder = model_folder(name)
     run_folder = folder / "training"
+    if options.teacher and options.tokenizer:
+        raise ValueError("--teacher brings its tokenizer: leave --tokenizer out")
+    teacher, tokenizer = load_model(options.teacher, options.device) if options.teacher else (None, None)
     make_way(folder, options)
 
-    if options.resume and (run_folder / "tokenizer_config.json").is_file():
+    if teacher is not None:
+        print(f"taught by {options.teacher}, with its vocabulary of {len(tokenizer)}", flush=True)
+    elif options.resume and (run_folder / "tokenizer_config.json").is_file():
         tokenizer = load_tokenizer(run_folder)
     elif options.tokenizer:
         tokenizer = load_tokenizer(options.tokenizer)
@@ -70,6 +84,7 @@ def run(options: argparse.Namespace) -> None:
         train_loader,
         test_loader,
         h,
+        teacher=teacher,
         folder=run_folder,
         resume=options.resume,
         device=options.device,
@@ -77,7 +92,7 @@ def run(options: argparse.Namespace) -> None:
     )
     special = [i for i, token in tokenizer.added_tokens_decoder.items() if token.special]
     give_places(model, untrained_tokens(model, special))  # to the signs of a chat, for a later fine-tuning
-    save_model(model, tokenizer, name)
+    save_model(model, tokenizer, name, dtype=torch.bfloat16 if options.half else None)
     history.save(folder / "history.json")
     use_indic_fonts()
     picture = save_figure(plot_history(history), folder / "perplexity.png")
