@@ -20,20 +20,32 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .decoding import FEW, FastDecoder, Matrix, direction
+from .device import may_lack_threads
 from .model import rope
 
 if TYPE_CHECKING:
     from .cache import KVCache
 
 
-def has_compiler() -> bool:
-    """Does torch find a C++ compiler here?"""
+def can_compile() -> bool:
+    """Can `compiled=True` be used here: is torch as it must be, and does it find a C++ compiler?"""
     from torch._inductor.cpp_builder import get_cpp_compiler
 
+    if _obstacle():
+        return False
     try:
         return bool(get_cpp_compiler())
     except RuntimeError:  # InvalidCxxCompiler is one
         return False
+
+
+def _obstacle() -> str | None:
+    """What stands in the way of compiled writing, a missing compiler apart."""
+    if "isolate_recompiles" not in inspect.signature(torch.compile).parameters:
+        return f"needs torch 2.13 or later, this is {torch.__version__}: update torch"
+    if may_lack_threads():
+        return "needs all its threads: unset OMP_THREAD_LIMIT and OMP_DYNAMIC, and set OMP_NUM_THREADS"
+    return None
 
 
 class CompiledStep:
@@ -42,13 +54,12 @@ class CompiledStep:
     There are three kinds of steps: one token of one text; one of each of several texts, however many; several of one
     text. Each is compiled when it first comes, for any number of rows or tokens and any length of the texts.
 
-    Raises RuntimeError where there is no C++ compiler, or where torch is too old.
+    Raises RuntimeError where there is no C++ compiler, where torch is too old, and where threads may be missing.
     """
 
     def __init__(self, decoder: FastDecoder):
-        if "isolate_recompiles" not in inspect.signature(torch.compile).parameters:
-            told = f"compiled writing needs torch 2.13 or later, this is {torch.__version__}"
-            raise RuntimeError(f"{told}: update torch, or leave `compiled` out")
+        if obstacle := _obstacle():
+            raise RuntimeError(f"compiled writing {obstacle}, or leave `compiled` out")
         self._decoder, self._step = decoder, _Step(decoder)
         self._kinds: dict[tuple[bool, bool], Callable] = {}  # (many rows, many tokens) → the compiled step
 

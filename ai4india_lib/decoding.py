@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .cache import KVCache
+from .device import may_lack_threads
 from .model import DecoderBlock, DecoderConfig, DecoderLanguageModel, rope
 
 SOME, LARGE = 2, 150_000  # rows and numbers in a matrix from which another order of the weights is faster
@@ -38,7 +39,8 @@ class Matrix:
     def __init__(self, weight: Tensor):
         self.weight = weight.contiguous()
         on_cpu = weight.device.type == "cpu" and weight.dtype == torch.float32
-        self.has_kernel = on_cpu and weight.numel() >= LARGE and torch.backends.mkldnn.is_available()
+        can_reorder = on_cpu and torch.backends.mkldnn.is_available() and not may_lack_threads()
+        self.has_kernel = can_reorder and weight.numel() >= LARGE
         self.reordered = None
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 
 import torch
@@ -42,6 +43,16 @@ def pick_precision(device: torch.device) -> str:
     tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # older versions of torch lack them
     fast = device.type == "cpu" and any(getattr(torch.cpu, test, lambda: False)() for test in tests)
     return "bf16" if fast else "no"
+
+
+def may_lack_threads() -> bool:
+    """May OpenMP start fewer threads than torch asks for? OMP_THREAD_LIMIT and OMP_DYNAMIC allow it.
+
+    Products by oneDNN, which `torch.compile` may choose, are dealt out to as many threads as were asked for: what the
+    missing ones should have done is left undone, and the result is garbage, without an error (seen with torch 2.13).
+    """
+    dynamic = os.environ.get("OMP_DYNAMIC", "").strip().lower()
+    return "OMP_THREAD_LIMIT" in os.environ or dynamic in ("true", "1")
 
 
 def keep_freed_memory() -> bool:

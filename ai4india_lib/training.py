@@ -111,7 +111,7 @@ class _Run:
     def __init__(self, model, train_loader, test_loader, h: Hyperparameters, teacher, folder: Path | None, device):
         device = pick_device(device)
         keep_freed_memory()
-        if not PartialState().use_distributed:
+        if not PartialState(cpu=device.type == "cpu").use_distributed:  # the first to ask decides: GPU or CPU
             AcceleratorState._reset_state(reset_partial_state=True)  # else accelerate keeps the last run's settings
         self.accelerator = Accelerator(
             mixed_precision=pick_precision(device) if h.precision == "auto" else h.precision,

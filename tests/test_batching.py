@@ -9,7 +9,7 @@ import torch
 
 from ai4india_lib.batching import DynamicBatcher, QueueFull
 from ai4india_lib.generation import generate
-from ai4india_lib.sampling import Sampling
+from ai4india_lib.sampling import Sampling, choose, random_numbers
 
 GREEDY = Sampling(temperature=0)
 
@@ -44,6 +44,27 @@ def random_request(draw, longest):
     }
 
 
+def assert_same_but_for_rounding(model, ask, written, expected):
+    """Where they part, either token may be the right one if the logits are known to within 1e-5. It is rare that a
+    draw comes so near the border of two tokens, but with thousands of draws it happens on one machine or another."""
+    if written == expected:
+        return
+    parted = [step for step, pair in enumerate(zip(written, expected, strict=False)) if pair[0] != pair[1]]
+    assert parted, f"{written} has not the length of {expected}"
+    step = parted[0]
+    text, sampling = ask["ids"] + expected[:step], ask["sampling"]
+    with torch.no_grad():
+        logits = model(torch.tensor([text]))[0, -1]
+    noise, possible = torch.Generator().manual_seed(0), set()
+    for _ in range(100):
+        numbers = random_numbers(sampling.seed)
+        for _ in range(step):
+            torch.rand(1, generator=numbers)
+        near = logits + 1e-5 * torch.randn(logits.shape, generator=noise)
+        possible.add(choose(near, sampling, text, numbers))
+    assert {written[step], expected[step]} <= possible, f"{written} is not {expected}"
+
+
 @pytest.mark.parametrize(
     "settings",
     [{}, {"num_kv_heads": 2, "qk_norm": False}, {"num_kv_heads": 1, "tie_embeddings": False}],
@@ -72,9 +93,8 @@ def test_two_hundred_random_requests_each_get_what_they_get_alone(make_model, se
     for request, ask in zip(requests, asked, strict=True):
         expected = alone(model, ask["ids"], ask["max_new_tokens"], ask["sampling"], ask["stop_ids"])
         if request.ended == "cancelled":
-            assert request.tokens == expected[: len(request.tokens)]
-        else:
-            assert request.tokens == expected
+            expected = expected[: len(request.tokens)]
+        assert_same_but_for_rounding(model, ask, request.tokens, expected)
         assert streamed.get(request, []) == request.tokens
         written += len(request.tokens)
     assert written > 2000

@@ -80,7 +80,8 @@ def flops(c, time, *, head=1, attention=4, heads=None, kv_heads=None, mlp=3):
 
 
 def test_the_right_flops_are_those_of_llama():
-    """The reference is PyTorch's counter on another implementation."""
+    """The reference is PyTorch's counter on another implementation, but for the angles of RoPE: older versions of
+    transformers make them by a product of matrices."""
     c = DecoderConfig(300, 48, 6, 2, None, 3, 10, 100, qk_norm=False)
     llama = LlamaForCausalLM(
         LlamaConfig(
@@ -90,7 +91,8 @@ def test_the_right_flops_are_those_of_llama():
     )  # fmt: skip
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         llama(torch.ones(1, 25, dtype=torch.long))
-    assert counter.get_total_flops() == 25 * flops(c, 25)
+    angles = counter.get_flop_counts().get("LlamaForCausalLM.model.rotary_emb", {})
+    assert counter.get_total_flops() - sum(angles.values()) == 25 * flops(c, 25)
 
 
 def test_right_flops(capsys):

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from ai4india_lib import DynamicBatcher, Sampling, generate
-from ai4india_lib.compiling import CompiledStep, has_compiler
+from ai4india_lib.compiling import CompiledStep, can_compile
 from ai4india_lib.decoding import FastDecoder, fast_decoder
 from ai4india_lib.speculative import speculative_generate
 
 GREEDY = Sampling(temperature=0)
-needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler here")
+needs_compiler = pytest.mark.skipif(not can_compile(), reason="needs torch 2.13, a C++ compiler, and all threads")
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +121,7 @@ def test_int8_and_compiled_do_not_go_together(model):
         FastDecoder(model, int8=True, compiled=True)
 
 
+@needs_compiler
 def test_who_has_no_compiler_is_told(model):
     decoder = FastDecoder(model, compiled=True)
     cache = decoder.new_cache(1, 8)
@@ -131,11 +132,19 @@ def test_who_has_no_compiler_is_told(model):
     ):
         decoder(random_ids(1, 1), cache)
     with torch._inductor.config.patch({"cpp.cxx": (None, "no-such-compiler")}):
-        assert not has_compiler()
+        assert not can_compile()
     assert cache.longest == 4  # nothing was half done
 
 
 def test_an_old_torch_is_told(model, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda model, *, fullgraph=False: model)
+    assert not can_compile()
     with pytest.raises(RuntimeError, match=r"compiled writing needs torch 2\.13"):
+        CompiledStep(FastDecoder(model))
+
+
+def test_missing_threads_are_told(model, monkeypatch):
+    monkeypatch.setenv("OMP_THREAD_LIMIT", "1")
+    assert not can_compile()
+    with pytest.raises(RuntimeError, match="unset OMP_THREAD_LIMIT"):
         CompiledStep(FastDecoder(model))

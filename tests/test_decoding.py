@@ -2,6 +2,10 @@
 however the rows of a batch lie; it never answers for weights that have changed since."""
 
 import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -267,6 +271,20 @@ def test_full_cache_and_long_texts(make_model):
     assert cache.lengths.tolist() == [8]
     with pytest.raises(ValueError, match="65 tokens are more than context_size=64"):
         decoder(random_ids(1, 65), decoder.new_cache(1, 100))
+
+
+def test_fewer_threads_than_torch_asks_for():
+    """oneDNN would leave the missing threads' part of a product undone."""
+    program = """
+import torch
+from ai4india_lib.decoding import Matrix
+torch.set_num_threads(2)
+x, weight = torch.randn(16, 256), torch.randn(256, 1024)
+torch.testing.assert_close(Matrix(weight)(x), x @ weight, atol=1e-3, rtol=1e-3)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_THREAD_LIMIT": "1"}
+    run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
 
 
 def test_generate_writes_the_same_with_and_without_packing(make_model, monkeypatch):

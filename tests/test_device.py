@@ -5,7 +5,7 @@ import platform
 import pytest
 import torch
 
-from ai4india_lib.device import keep_freed_memory, pick_device, pick_precision
+from ai4india_lib.device import keep_freed_memory, may_lack_threads, pick_device, pick_precision
 
 
 def test_cpu_is_always_there():
@@ -54,6 +54,23 @@ def test_precision_on_cpu(monkeypatch, amx, avx512, precision):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bool(avx512), raising=False)
     assert pick_precision(torch.device("cpu")) == precision
     assert pick_precision(torch.device("mps")) == "no"
+
+
+@pytest.mark.parametrize(
+    ("settings", "may"),
+    [
+        ({}, False),
+        ({"OMP_THREAD_LIMIT": "1"}, True),
+        ({"OMP_DYNAMIC": "TRUE"}, True),
+        ({"OMP_DYNAMIC": "false"}, False),
+    ],
+)
+def test_threads_may_be_missing(monkeypatch, settings, may):
+    for name in ("OMP_THREAD_LIMIT", "OMP_DYNAMIC"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    assert may_lack_threads() is may
 
 
 def test_precision_where_torch_cannot_tell(monkeypatch):

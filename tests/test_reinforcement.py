@@ -192,7 +192,8 @@ def test_a_constant_reward_changes_nothing(make_model, tokenizer):
     model = make_model(spread=0.1)
     before = copy.deepcopy(model.state_dict())
     h = replace(QUICK, max_steps=2)
-    history = tune_on_rewards(model, tokenizer, TASKS, lambda attempt: 3.0, h, Group(max_new_tokens=4), progress=False)
+    settings = {"device": "cpu", "progress": False}
+    history = tune_on_rewards(model, tokenizer, TASKS, lambda attempt: 3.0, h, Group(max_new_tokens=4), **settings)
     assert history.silent == [1.0, 1.0]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
@@ -238,7 +239,7 @@ def test_with_lora_only_the_adapter_is_tuned_and_the_reference_shares_the_rest(m
     assert reference.embedding.weight is model.embedding.weight
     assert not any(p.requires_grad for p in reference.parameters())
     group, h = Group(size=4, max_new_tokens=8), replace(QUICK, max_steps=4)
-    settings = {"reference": reference, "progress": False}
+    settings = {"reference": reference, "device": "cpu", "progress": False}
     history = tune_on_rewards(model, tokenizer, TASKS, share_of_small_ids, h, group, **settings)
     assert history.kl[0] == 0 < history.kl[-1]
     changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}

@@ -410,7 +410,7 @@ def test_two_processes_train_together(tmp_path):
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     launched = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    launched |= {"ACCELERATE_USE_CPU": "true", "GLOO_SOCKET_IFNAME": "lo"}
+    launched |= {"GLOO_SOCKET_IFNAME": "lo"}
     processes = [script("together", tmp_path, RANK=rank, LOCAL_RANK=rank, **launched) for rank in "01"]
     try:
         told_by = [process.communicate(timeout=240) for process in processes]

@@ -16,6 +16,7 @@ import traceback
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 
 from ai4india_lib import PackedTextDataset, TextLoader, get_hyperparameters, train, train_tokenizer
@@ -148,6 +149,7 @@ def kill(folder: Path):
 
 def together(folder: Path):
     """Whole, then interrupted in one process only, then resumed."""
+    torch.cuda.is_available = lambda: True  # device="cpu" means the CPU on a machine with a GPU, too
     rank = int(os.environ["RANK"])
     h = settings(eval_every=3)
     more = {"rank": rank, "world_size": 2, "progress": False}

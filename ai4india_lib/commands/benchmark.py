@@ -24,9 +24,9 @@ def add_to(commands) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print the table, row by row as they are measured."""
     from ..benchmarking import ROWS
-    from ..compiling import has_compiler
+    from ..compiling import can_compile
 
-    possible = [name for name in ROWS if has_compiler() or not name.endswith("-compiled")]
+    possible = [name for name in ROWS if can_compile() or not name.endswith("-compiled")]
     names = options.rows.split(",") if options.rows else possible
     if unknown := [name for name in names if name not in ROWS]:
         raise ValueError(f"no row is called {', '.join(unknown)}: there are {', '.join(ROWS)}")
