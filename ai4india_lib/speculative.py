@@ -130,7 +130,7 @@ class ModelDraft:
         if ours != theirs:
             raise ValueError(
                 f"the draft knows {ours} tokens, the model {theirs}: they must share one tokenizer, so train the draft "
-                "with `python -m ai4india_lib train --tokenizer models/NAME_OF_THE_MODEL`"
+                "with `python -m ai4india_lib train --teacher NAME_OF_THE_MODEL`"
             )
         if self.model.device != model.device:
             raise ValueError(f"the draft is on {self.model.device}, the model on {model.device}: put both on one")
