@@ -143,6 +143,7 @@ def test_an_old_torch_is_told(model, monkeypatch):
         CompiledStep(FastDecoder(model))
 
 
+@needs_compiler
 def test_missing_threads_are_told(model, monkeypatch):
     monkeypatch.setenv("OMP_THREAD_LIMIT", "1")
     assert not can_compile()
