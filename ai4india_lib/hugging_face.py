@@ -73,7 +73,8 @@ def hugging_face_config(config: DecoderConfig, tokenizer, dtype: str = "float32"
 def read_precision(path: Path) -> torch.dtype | None:
     """What a `config.json` says that its model computes in; its file may keep fewer digits. None where it is silent."""
     told = json.loads(path.read_text(encoding="utf-8"))
-    return getattr(torch, str(told.get("dtype") or told.get("torch_dtype")), None)
+    named = getattr(torch, str(told.get("dtype") or told.get("torch_dtype")), None)
+    return named if isinstance(named, torch.dtype) else None
 
 
 def read_config(path: Path) -> DecoderConfig:

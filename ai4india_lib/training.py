@@ -78,7 +78,7 @@ def train(
     Args:
         hyperparameters: as from `get_hyperparameters`, whose "laptop" is the default.
         teacher: learn to predict what this model predicts, instead of the text (`distillation.py`). It is moved
-            to the device and stays as it is. The history keeps the loss on the text, as ever.
+            to the device and not trained. The history keeps the loss on the text, as ever.
         folder: checkpoints go there, so that the run can be resumed (a fresh run replaces those of an older one);
             None writes none.
         resume: go on from the newest checkpoint in `folder`; starts afresh where there is none.
