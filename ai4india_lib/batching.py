@@ -120,8 +120,8 @@ class DynamicBatcher:
         self.prefill_chunk, self.queue_size, self.steps = prefill_chunk, queue_size, 0
         packed = int8 or compiled or is_plain(model)
         self._decoder = fast_decoder(model, int8=int8, compiled=compiled) if packed else model
-        for rows in {1, slots} if compiled else ():
-            self._decoder.compiled.prepare(rows, 1)
+        if compiled:
+            self._decoder.compiled.prepare_for(slots)
         self._cache = model.new_cache(slots, max_length)
         self._seated: list[Request] = []  # one per used row of the cache, without gaps
         self._numbers = itertools.count()

@@ -13,18 +13,21 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .decoding import FEW, FastDecoder, Matrix, direction
+from .decoding import FEW, FastDecoder, Matrix, direction, seen_after
 from .device import may_lack_threads
 from .model import rope
 
 if TYPE_CHECKING:
     from .cache import KVCache
+
+
+READ_AT_ONCE = 128  # tokens of a prompt: from there on the fused attention of longer steps is faster
 
 
 def can_compile() -> bool:
@@ -48,11 +51,19 @@ def _obstacle() -> str | None:
     return None
 
 
-class CompiledStep:
-    """Called like the `FastDecoder` it was made from, for few tokens: one a row, or some of a single text.
+class Kind(NamedTuple):
+    """What a compiled step is made for; each kind takes any number of rows or tokens, and texts of any length."""
 
-    There are three kinds of steps: one token of one text; one of each of several texts, however many; several of one
-    text. Each is compiled when it first comes, for any number of rows or tokens and any length of the texts.
+    many_rows: bool = False
+    many_tokens: bool = False  # of one text: several are given at once
+    logits: bool = True  # of each token; else what comes before the vocabulary, for reading a prompt
+
+
+class CompiledStep:
+    """The steps of the `FastDecoder` it was made from, where few tokens are new.
+
+    There are four kinds: one token of one text; one of each of several texts; some of one text, to be checked; and more
+    of one text, to be read. Each is compiled when it first comes.
 
     Raises RuntimeError where there is no C++ compiler, where torch is too old, and where threads may be missing.
     """
@@ -61,60 +72,63 @@ class CompiledStep:
         if obstacle := _obstacle():
             raise RuntimeError(f"compiled writing {obstacle}, or leave `compiled` out")
         self._decoder, self._step = decoder, _Step(decoder)
-        self._kinds: dict[tuple[bool, bool], Callable] = {}  # (many rows, many tokens) → the compiled step
+        self._kinds: dict[Kind, Callable] = {}
+        self._numbers = torch.arange(decoder.config.context_size + 1, device=decoder.device)
 
     @staticmethod
-    def takes(ids: Tensor, cache: KVCache) -> bool:
-        """Is this a step for which there is a compiled form?"""
-        rows, time = ids.shape
-        few = time == 1 or (rows == 1 and time <= FEW)
-        return few and cache.longest > 1  # torch compiles sizes of 0 and 1 apart
+    def takes(ids: Tensor, cache: KVCache, *, logits: bool = True) -> bool:
+        """Is there a compiled form that is faster for this step?"""
+        if ids.dim() != 2 or cache.max_length == 1:  # torch compiles sizes of 0 and 1 apart
+            return False
+        (rows, time), most = ids.shape, FEW if logits else READ_AT_ONCE
+        return (time == 1 and logits) or (rows == 1 and 1 < time <= most)
 
-    def prepare(self, rows: int, tokens: int) -> Callable:
-        """Compile what is needed for so many rows of so many tokens, if it is not there yet."""
-        kind = (rows > 1, tokens > 1)
+    def prepare(self, kind: Kind) -> Callable:
+        """Compile what is needed, if it is not there yet."""
         if kind not in self._kinds:
-            self._kinds[kind] = self._compile(*kind)
+            self._kinds[kind] = self._compile(kind)
         return self._kinds[kind]
 
-    @torch.inference_mode()
-    def __call__(self, ids: Tensor, cache: KVCache, lengths: Tensor | None = None) -> Tensor:
-        """Logits (batch, time, vocab_size); the cache takes up the tokens `ids` (batch, time)."""
-        rows, time = ids.shape
-        keys, values = (stored[:, :, :, : cache.longest] for stored in (cache.keys, cache.values))
-        run = self.prepare(rows, time)
-        logits, *new = run(ids.contiguous(), cache.lengths, keys, values)
-        for stored, fresh in zip((cache.keys, cache.values), new, strict=True):  # (blocks, batch, kv_heads, time, size)
-            if cache.ragged:
-                stored[:, torch.arange(rows, device=ids.device), :, cache.lengths] = fresh[:, :, :, 0].transpose(0, 1)
-            else:
-                stored[:, :, :, cache.longest : cache.longest + time] = fresh
-        cache.advance(time if lengths is None else lengths)
-        return logits
+    def prepare_for(self, rows: int) -> None:
+        """Compile what is needed to read single prompts, and to write one text or up to so many rows."""
+        for kind in (Kind(), Kind(many_rows=rows > 1), Kind(many_tokens=True, logits=False)):
+            self.prepare(kind)
 
     @torch.inference_mode()
-    def _compile(self, many_rows: bool, many_tokens: bool) -> Callable:
+    def __call__(self, ids: Tensor, cache: KVCache, lengths: Tensor | None = None, *, logits: bool = True) -> Tensor:
+        """Logits (batch, time, vocab_size), or (batch, time, emb_dim); the cache takes up `ids` (batch, time)."""
+        seen_after(ids, cache, self._decoder.config)
+        rows, time = ids.shape
+        run = self.prepare(Kind(rows > 1, time > 1, logits))
+        old = self._numbers[: max(cache.longest, 2)]
+        result = run(ids.contiguous(), cache.lengths, old, cache.keys, cache.values)
+        cache.advance(time if lengths is None else lengths)
+        return result
+
+    @torch.inference_mode()
+    def _compile(self, kind: Kind) -> Callable:
         """Compile for an example, with the sizes left open that may change.
 
         In the example those sizes all differ: two that were equal would be taken for one and the same. What torch would
         check before each call, which costs as much as a block, is then left out: weights, dtype and device stay, and
         tensors of another layout than expected raise an AssertionError in the compiled code.
         """
-        rows, time, seen = 13 if many_rows else 1, 5 if many_tokens else 1, 89
-        cache = self._decoder.new_cache(rows + 4, seen + 12)
-        ids, lengths = torch.ones(rows, time, dtype=torch.long, device=cache.keys.device), cache.lengths[:rows]
-        keys, values = (stored[:, :rows, :, :seen] for stored in (cache.keys, cache.values))
-        open_sizes = [(keys, 3), (values, 3)]
-        open_sizes += [(ids, 0), (lengths, 0), (keys, 1), (values, 1)] if many_rows else []
-        open_sizes += [(ids, 1)] if many_tokens else []
+        rows, time = 13 if kind.many_rows else 1, (5 if kind.logits else 61) if kind.many_tokens else 1
+        cache = self._decoder.new_cache(rows + 4, 167).rows(0, [0] * rows)
+        ids, old = torch.ones(rows, time, dtype=torch.long, device=cache.keys.device), self._numbers.new_ones(89)
+        open_sizes = [(old, 0), (cache.keys, 3), (cache.values, 3)]
+        open_sizes += [(t, 0) for t in (ids, cache.lengths)] if kind.many_rows else []
+        open_sizes += [(t, 1) for t in (cache.keys, cache.values)] if kind.many_rows else []
+        open_sizes += [(ids, 1)] if kind.many_tokens else []
         for tensor, dimension in open_sizes:
             torch._dynamo.mark_dynamic(tensor, dimension)
         unchecked = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
-        run = torch.compile(self._step, fullgraph=True, dynamic=False, isolate_recompiles=True, options=unchecked)
-        packed = many_rows or many_tokens  # products with several rows: weights in an order made for them
+        step = self._step if kind.logits else self._step.hidden
+        run = torch.compile(step, fullgraph=True, dynamic=False, isolate_recompiles=True, options=unchecked)
+        packed = kind.many_rows or kind.many_tokens  # products with several rows: weights in an order made for them
         try:
             with torch._inductor.config.patch(freezing=packed, max_autotune=packed):
-                run(ids, lengths, keys, values)
+                run(ids, cache.lengths, old, cache.keys, cache.values)
         except torch._inductor.exc.InductorError as error:
             if not isinstance(error.inner_exception, torch._inductor.exc.InvalidCxxCompiler):
                 raise
@@ -150,7 +164,7 @@ class _Turn:
 
 
 class _Step(nn.Module):
-    """A decoder's step as a function of tensors: it returns new keys and values, and leaves storing them to others."""
+    """A decoder's step as a function of tensors, which writes the new keys and values into those it is given."""
 
     def __init__(self, decoder: FastDecoder):
         super().__init__()
@@ -165,28 +179,36 @@ class _Step(nn.Module):
                 setattr(block, name, self.products[-1])
             self.blocks.append(block)
 
-    def forward(self, ids: Tensor, lengths: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (batch, time, vocab_size), and the new keys and values (blocks, batch, kv_heads, time, head_dim).
+    def forward(self, ids: Tensor, lengths: Tensor, old: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Logits (batch, time, vocab_size) of `ids` (batch, time); the rest as in `hidden`."""
+        return self.output(self.hidden(ids, lengths, old, keys, values).flatten(0, 1)).unflatten(0, ids.shape)
 
-        The old `keys` and `values` are (blocks, batch, kv_heads, seen, head_dim); `lengths` (batch,) of each row count.
+    def hidden(self, ids: Tensor, lengths: Tensor, old: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """What comes before the vocabulary: (batch, time, emb_dim), normalised, the last gain left to the output.
+
+        `keys` and `values` (blocks, batch, kv_heads, max_length, head_dim) take up the new ones. Of each row `lengths`
+        (batch,) are filled; none has more than `old`, which counts 0, 1, 2 …
         """
-        (batch, time), seen, device = ids.shape, keys.shape[3], ids.device
+        (batch, time), device = ids.shape, ids.device
         steps = torch.arange(time, device=device)
-        positions = (lengths[:, None] + steps).flatten()  # (rows,)
-        turn = _Turn(self.cos[positions], self.sin[positions])
-        before = torch.arange(seen, device=device) < lengths[:, None]  # (batch, seen)
-        allowed = torch.cat((before[:, None].expand(-1, time, -1), (steps <= steps[:, None]).expand(batch, -1, -1)), -1)
+        positions = lengths[:, None] + steps  # (batch, time)
+        turn = _Turn(self.cos[positions.flatten()], self.sin[positions.flatten()])
+        before = (old < lengths[:, None])[:, None].expand(-1, time, -1)  # (batch, time, seen)
+        allowed = torch.cat((before, (steps <= steps[:, None]).expand(batch, -1, -1)), -1)
         x, new_keys, new_values = F.embedding(ids.flatten(), self.embedding), [], []  # (rows, emb_dim)
         for index, block in enumerate(self.blocks):
             q, k, v = block.queries_keys_values(direction(x, self.floor), turn)
-            k, v = (new.unflatten(0, (batch, time)).transpose(1, 2) for new in (k, v))  # (batch, kv_heads, time, size)
+            k, v = (new.unflatten(0, (batch, time)) for new in (k, v))  # (batch, time, kv_heads, head_dim)
             new_keys.append(k)
             new_values.append(v)
-            mixed = self._attend(q, (keys[index], values[index]), (k, v), allowed)
+            seen = (stored[index, :, :, : len(old)] for stored in (keys, values))
+            mixed = self._attend(q, tuple(seen), (k.transpose(1, 2), v.transpose(1, 2)), allowed)
             x = block.output.add_to(x, mixed)
             x = block.down.add_to(x, block.gated(direction(x, self.floor)))
-        logits = self.output(direction(x, self.floor)).view(batch, time, -1)
-        return logits, torch.stack(new_keys), torch.stack(new_values)
+        each = torch.arange(batch, device=device)[:, None]
+        for stored, new in ((keys, new_keys), (values, new_values)):  # not before: torch would copy what changes early
+            stored[:, each, :, positions] = torch.stack(new).permute(1, 2, 0, 3, 4)
+        return direction(x, self.floor).unflatten(0, (batch, time))
 
     def _attend(self, q: Tensor, old, new, allowed: Tensor) -> Tensor:
         """Queries (rows, heads, head_dim) gather from old and new tokens: (rows, heads · head_dim).

@@ -131,7 +131,6 @@ class FastDecoder:
 
         `lengths` and errors as in the model's `forward`.
         """
-        seen_after(ids, cache, self.config)
         if self.compiled is not None and self.compiled.takes(ids, cache):
             return self.compiled(ids, cache, lengths)
         return self.head(self.hidden(ids, cache, lengths=lengths))
@@ -144,6 +143,8 @@ class FastDecoder:
     @torch.inference_mode()
     def hidden(self, ids: Tensor, cache: KVCache, *, lengths: Tensor | None = None) -> Tensor:
         """What comes before the vocabulary: (batch, time, emb_dim), normalised, the last gain left to `head`."""
+        if self.compiled is not None and self.compiled.takes(ids, cache, logits=False):
+            return self.compiled(ids, cache, lengths, logits=False)
         step = _Step(self, ids, cache)
         x = F.embedding(ids.flatten(), self.embedding)  # (rows, emb_dim)
         for index, block in enumerate(self.blocks):
