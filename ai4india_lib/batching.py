@@ -25,6 +25,8 @@ from .generation import check_prompts
 from .model import DecoderLanguageModel
 from .sampling import Sampling, choose_rows, random_numbers
 
+PASS, PADDING = 1024, 1.25  # tokens of prompts read in one pass, and how many more they may be with padding
+
 
 class QueueFull(RuntimeError):
     """So many requests wait already that this one was refused; it may be submitted again later."""
@@ -77,8 +79,9 @@ class DynamicBatcher:
 
     `slots` texts are written at a time, of at most `max_length` tokens each (prompt and new ones; None: the model's
     context). Memory for their keys and values is taken at the start. Others wait in a queue of at most `queue_size`
-    and are seated in the order in which they came. Prompts are read `prefill_chunk` tokens at a time; a step reads
-    further chunks only while they are together no more than that, so no prompt holds up a running text for long.
+    and are seated in the order in which they came. Prompts are read `prefill_chunk` tokens at a time. While texts are
+    written, a step reads further chunks only if they are together no more than that, so that no prompt holds up a
+    running text for long; while none is, a step reads a chunk of each prompt.
 
     The model's weights are read when the batcher is made (see `decoding.py`); `int8` and `compiled` as in
     `generate_steps`. Compiling is done then too, so that no request waits for it.
@@ -212,8 +215,9 @@ class DynamicBatcher:
                 if row < len(self._seated):
                     self._cache.copy_row(len(self._seated), row, last._read)
                     self._seated[row] = last
-        while self._queue and len(self._seated) < self.slots:
-            self._seated.append(self._queue.popleft())
+        free = min(self.slots - len(self._seated), len(self._queue))
+        new = [self._queue.popleft() for _ in range(free)]
+        self._seated += sorted(new, key=lambda request: len(request.prompt))  # like beside like, for `_passes`
 
     def _decode(self) -> tuple[list[Request], Tensor]:
         """One more token for each text that is being written: the requests and their logits (rows, vocab_size).
@@ -233,25 +237,43 @@ class DynamicBatcher:
         return [self._seated[row] for row in rows], logits if len(rows) == len(used) else logits[rows]
 
     def _prefill(self) -> tuple[list[Request], list[Tensor]]:
-        """Read chunks of prompts: the requests whose prompt has been read to its end, and the logits after it.
+        """Read chunks of prompts: the requests whose prompt has been read to its end, and the logits after each.
 
-        Each prompt goes alone and in the same chunks, whoever else is there.
+        Each prompt is read in the same chunks, whoever else is there.
         """
-        finished, logits, left = [], [], self.prefill_chunk
+        held_up = any(request.tokens and not request.done for request in self._seated)
+        chunks = self._next_chunks(self.prefill_chunk if held_up else None)
+        lengths = {row: len(chunk) for row, chunk in chunks.items()}
+        finished, logits = [], []
+        for rows in [[row] for row in chunks] if held_up else _passes(lengths):
+            requests, counts = [self._seated[row] for row in rows], [lengths[row] for row in rows]
+            part = self._cache.rows(rows[0], [request._read for request in requests])
+            padded = [chunks[row] + [0] * (max(counts) - count) for row, count in zip(rows, counts, strict=True)]
+            ids, ends = (torch.tensor(numbers, device=part.keys.device) for numbers in (padded, counts))
+            hidden = self._decoder.hidden(ids, part, lengths=ends if len(rows) > 1 else None)  # (batch, time, emb_dim)
+            ended = []  # (index, time) of the last token of each prompt that has been read
+            for index, (request, count) in enumerate(zip(requests, counts, strict=True)):
+                request._read += count
+                if request._read == len(request.prompt):
+                    finished.append(request)
+                    ended.append((index, count - 1))
+            if ended:
+                logits.append(self._decoder.head(hidden[tuple(zip(*ended, strict=True))]))
+        return finished, logits
+
+    def _next_chunks(self, most: int | None) -> dict[int, list[int]]:
+        """What to read in this step, by rows: first come, first read, together no more than `most` tokens."""
+        chunks: dict[int, list[int]] = {}
         for row, request in sorted(enumerate(self._seated), key=lambda seat: seat[1]._number):
             if not request._reading():
                 continue
             chunk = request.prompt[request._read : request._read + self.prefill_chunk]
-            if len(chunk) > left:
-                break
-            left -= len(chunk)
-            part = self._cache.rows(row, [request._read])
-            hidden = self._decoder.hidden(torch.tensor([chunk], device=part.keys.device), part)  # (1, time, emb_dim)
-            request._read += len(chunk)
-            if request._read == len(request.prompt):
-                finished.append(request)
-                logits.append(self._decoder.head(hidden[:, -1]))
-        return finished, logits
+            if most is not None:
+                if len(chunk) > most:
+                    break
+                most -= len(chunk)
+            chunks[row] = chunk
+        return chunks
 
     def _choose(self, requests: list[Request], logits: Tensor) -> list[int]:
         columns = [(request.sampling, request._text, request._random) for request in requests]
@@ -288,3 +310,17 @@ class DynamicBatcher:
         else:
             with self._changed:
                 self._changed.wait_for(lambda: self.steps != before, timeout=0.1)
+
+
+def _passes(lengths: dict[int, int]) -> Iterator[list[int]]:
+    """Which rows to read together, given how much of each: neighbours of nearly the same length, to pad little."""
+    rows: list[int] = []
+    for row in sorted(lengths):
+        counts = [lengths[other] for other in (*rows, row)]
+        padded = max(counts) * len(counts)
+        if rows and (row != rows[-1] + 1 or padded > min(PASS, PADDING * sum(counts))):
+            yield rows
+            rows = []
+        rows.append(row)
+    if rows:
+        yield rows

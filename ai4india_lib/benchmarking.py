@@ -331,8 +331,10 @@ ROWS: dict[str, Callable[[int], list[Result]]] = {
     "stored-ngram": partial(speculation, "stored ngram", GREEDY, 1.3),
     "batching-s": partial(continuous_batching, "S"),
     "batching-m": partial(continuous_batching, "M"),
+    "batching-s-64": partial(continuous_batching, "S", slots=64),
+    "batching-m-64": partial(continuous_batching, "M", slots=64),
 }
 ROWS |= {  # those that the compiler helps
     f"{name}-compiled": partial(ROWS[name], compiled=True)
-    for name in "s1 s8 s32 m1 m8 m32 draft draft-0.8 stored-ngram batching-s batching-m".split()
+    for name in "s1 s8 s32 m1 m8 m32 draft draft-0.8 stored-ngram".split() + [n for n in ROWS if n.startswith("batching")]
 }
