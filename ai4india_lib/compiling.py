@@ -114,6 +114,7 @@ class CompiledStep:
         tensors of another layout than expected raise an AssertionError in the compiled code.
         """
         rows, time = 13 if kind.many_rows else 1, (5 if kind.logits else 61) if kind.many_tokens else 1
+        time = min(time, self._decoder.config.context_size)
         cache = self._decoder.new_cache(rows + 4, 167).rows(0, [0] * rows)
         ids, old = torch.ones(rows, time, dtype=torch.long, device=cache.keys.device), self._numbers.new_ones(89)
         open_sizes = [(old, 0), (cache.keys, 3), (cache.values, 3)]

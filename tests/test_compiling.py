@@ -110,6 +110,17 @@ def test_a_text_that_outgrows_the_context(model):
 
 
 @needs_compiler
+def test_a_context_shorter_than_the_example_that_is_compiled():
+    from ai4india_lib import DecoderLanguageModel
+
+    torch.manual_seed(0)
+    model = DecoderLanguageModel(384, 32, 2, 1, None, context_size=24).eval()
+    decoder, ids = fast_decoder(model, compiled=True), random_ids(1, 24)
+    assert_same(decoder.head(decoder.hidden(ids, decoder.new_cache(1, 24))), model(ids))
+    assert set(compiled_kinds(model)) == {Kind(many_tokens=True, logits=False)}
+
+
+@needs_compiler
 def test_too_many_tokens_are_refused_as_ever(model):
     decoder = fast_decoder(model, compiled=True)
     cache = decoder.new_cache(1, 8)
