@@ -110,7 +110,7 @@ def test_compile_reaches_all_ways_of_writing(tmp_path, monkeypatch, capsys):
         def __init__(self, decoder):
             made.append(decoder.config.num_blocks)
 
-        takes = prepare = lambda self, *_: False
+        takes = prepare_for = lambda self, *_, **settings: False
 
     monkeypatch.setattr("ai4india_lib.compiling.CompiledStep", Watched)
     for command in (["एक दिन"], ["--prompts", str(prompts)], ["एक दिन", "--draft", "kahani-hi-draft"]):
