@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from .decoding import fast_decoder, is_plain
-from .generation import check_prompts
+from .generation import check_prompts, prefill
 from .model import DecoderLanguageModel
 from .sampling import Sampling, choose_rows, random_numbers
 
@@ -243,22 +243,18 @@ class DynamicBatcher:
         """
         held_up = any(request.tokens and not request.done for request in self._seated)
         chunks = self._next_chunks(self.prefill_chunk if held_up else None)
-        lengths = {row: len(chunk) for row, chunk in chunks.items()}
         finished, logits = [], []
-        for rows in [[row] for row in chunks] if held_up else _passes(lengths):
-            requests, counts = [self._seated[row] for row in rows], [lengths[row] for row in rows]
-            part = self._cache.rows(rows[0], [request._read for request in requests])
-            padded = [chunks[row] + [0] * (max(counts) - count) for row, count in zip(rows, counts, strict=True)]
-            ids, ends = (torch.tensor(numbers, device=part.keys.device) for numbers in (padded, counts))
-            hidden = self._decoder.hidden(ids, part, lengths=ends if len(rows) > 1 else None)  # (batch, time, emb_dim)
-            ended = []  # (index, time) of the last token of each prompt that has been read
-            for index, (request, count) in enumerate(zip(requests, counts, strict=True)):
-                request._read += count
+        for rows in [[row] for row in chunks] if held_up else self._passes(chunks):
+            part = self._cache.rows(rows[0], [self._seated[row]._read for row in rows])
+            after = prefill(
+                self._decoder, part, [chunks[row] for row in rows], self.prefill_chunk
+            )  # (rows, vocab_size)
+            for index, row in enumerate(rows):
+                request = self._seated[row]
+                request._read += len(chunks[row])
                 if request._read == len(request.prompt):
                     finished.append(request)
-                    ended.append((index, count - 1))
-            if ended:
-                logits.append(self._decoder.head(hidden[tuple(zip(*ended, strict=True))]))
+                    logits.append(after[index : index + 1])
         return finished, logits
 
     def _next_chunks(self, most: int | None) -> dict[int, list[int]]:
@@ -274,6 +270,20 @@ class DynamicBatcher:
                 most -= len(chunk)
             chunks[row] = chunk
         return chunks
+
+    def _passes(self, chunks: dict[int, list[int]]) -> Iterator[list[int]]:
+        """Which rows to read together: neighbours of which as much has been read, with chunks of nearly one length."""
+        rows: list[int] = []
+        for row in sorted(chunks):
+            counts = [len(chunks[other]) for other in (*rows, row)]
+            padded = max(counts) * len(counts)
+            alike = rows and row == rows[-1] + 1 and self._seated[row]._read == self._seated[rows[0]]._read
+            if rows and not (alike and padded <= min(PASS, PADDING * sum(counts))):
+                yield rows
+                rows = []
+            rows.append(row)
+        if rows:
+            yield rows
 
     def _choose(self, requests: list[Request], logits: Tensor) -> list[int]:
         columns = [(request.sampling, request._text, request._random) for request in requests]
@@ -310,17 +320,3 @@ class DynamicBatcher:
         else:
             with self._changed:
                 self._changed.wait_for(lambda: self.steps != before, timeout=0.1)
-
-
-def _passes(lengths: dict[int, int]) -> Iterator[list[int]]:
-    """Which rows to read together, given how much of each: neighbours of nearly the same length, to pad little."""
-    rows: list[int] = []
-    for row in sorted(lengths):
-        counts = [lengths[other] for other in (*rows, row)]
-        padded = max(counts) * len(counts)
-        if rows and (row != rows[-1] + 1 or padded > min(PASS, PADDING * sum(counts))):
-            yield rows
-            rows = []
-        rows.append(row)
-    if rows:
-        yield rows

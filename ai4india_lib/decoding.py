@@ -87,7 +87,7 @@ class FastDecoder:
     longer plain ones, such as one with LoRA beside its matrices.
 
     `int8=True` keeps the matrices in a quarter of the bytes. The logits are then near the model's, not equal.
-    `compiled=True` lets torch compile the steps with few tokens (see `compiling.py`); not both at once.
+    `compiled=True` lets torch compile steps with few tokens and the reading of a prompt (see `compiling.py`); not both.
 
     >>> decoder = FastDecoder(model)
     >>> cache = decoder.new_cache(batch_size=1, max_length=64)
