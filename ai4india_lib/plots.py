@@ -12,8 +12,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from .comparison import Interval
-from .history import History
+from .evaluation.significance import Interval
+from .training.history import History
 
 # scripts whose fonts lie on PyPI as fontpkg-noto-sans-…; those that are not installed are passed over
 FONT_PACKAGES = ("devanagari", "tamil", "telugu", "bengali", "gujarati", "kannada", "malayalam", "arabic", "gurmukhi")

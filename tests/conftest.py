@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ai4india_lib.model import DecoderLanguageModel
-from ai4india_lib.tokenizer import train_tokenizer
+from ai4india_lib.model.decoder import DecoderLanguageModel
+from ai4india_lib.text.tokenizer import train_tokenizer
 
 HINDI = [
     "एक दिन मीरा किताब लेकर विद्यालय गई।",

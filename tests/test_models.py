@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from ai4india_lib.__main__ import make_parser
-from ai4india_lib.checkpoint import load_model
 from ai4india_lib.commands.train import hyperparameters_of
-from ai4india_lib.corpus import read_about
-from ai4india_lib.history import History
+from ai4india_lib.formats.pretrained import load_model
+from ai4india_lib.text.corpus import read_about
+from ai4india_lib.training.history import History
 
 ROOT = Path(__file__).parent.parent
 MODELS = ROOT / "models"

@@ -1,5 +1,6 @@
 """What all lessons have in common: their bones, their setup cell, stored outputs, and no drift from the library."""
 
+import ast
 import importlib
 import inspect
 import json
@@ -69,6 +70,20 @@ def test_lesson_has_its_bones(path):
     for title in ("## Summary", "## सारांश"):
         section = prose.split(title, 1)[1].split("\n## ")[0]
         assert len(re.findall(r"(?m)^(?:\d+\.|-) ", section)) == 5, f"{title} of {path.name} should have five points"
+
+
+@by_name(LESSONS)
+def test_row_in_the_library_names_the_true_rooms(path):
+    """`room.module`: `name`, `name` · … : each name is defined in that module, not only gathered there."""
+    row = re.search(r"\| \*\*in the library\*\* \|(.+)\|", cells_of(path)[0]["text"])[1]
+    places = [part.strip() for part in row.split("·") if "python -m" not in part]
+    assert places, f"{path.name} names nothing in the library"
+    for place in places:
+        module_name, names = re.fullmatch(r"`([\w.]+)`: (.+)", place).groups()
+        module = importlib.import_module(f"ai4india_lib.{module_name}")
+        defined = {node.name for node in ast.parse(inspect.getsource(module)).body if hasattr(node, "name")}
+        defined |= set(re.findall(r"(?m)^([A-Z][A-Z_]*) = ", inspect.getsource(module)))
+        assert set(re.findall(r"`(\w+)`", names)) <= defined, f"{path.name}: not all of {names} stand in {module_name}"
 
 
 @by_name(BUILDING_LESSONS)

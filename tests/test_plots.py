@@ -8,9 +8,9 @@ import torch
 
 mpl.use("Agg")
 
-from ai4india_lib.comparison import Interval
-from ai4india_lib.history import History
+from ai4india_lib.evaluation.significance import Interval
 from ai4india_lib.plots import plot_attention, plot_history, plot_scores, plt, save_figure, use_indic_fonts
+from ai4india_lib.training.history import History
 
 
 @pytest.fixture(autouse=True)

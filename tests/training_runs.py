@@ -20,8 +20,8 @@ import torch
 from safetensors.torch import save_file
 
 from ai4india_lib import PackedTextDataset, TextLoader, get_hyperparameters, train, train_tokenizer
-from ai4india_lib.batches import WholeDocumentDataset
-from ai4india_lib.training import make_model
+from ai4india_lib.text.packing import WholeDocumentDataset
+from ai4india_lib.training.loop import make_model
 
 NAMES = ["मीरा", "राजू", "आयशा", "जोसेफ़", "लक्ष्मी", "गुरप्रीत", "टेनज़िंग"]
 THINGS = ["चाय", "पतंग", "किताब", "रोटी", "गेंद"]

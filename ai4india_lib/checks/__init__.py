@@ -1,6 +1,6 @@
 """What exercises call: compare a learner's answer with the library's, and say in words what is wrong.
 
-The checks of lesson 05 are in `lesson_05.py`, each a function marked with `@exercise("05.causal_mask")`. It gets the
+The checks of lesson 06 are in `lesson_06.py`, each a function marked with `@exercise("06.causal_mask")`. It gets the
 learner's answer, raises `NotYet` with a sentence when something is wrong, and returns a sentence of praise that adds
 one more thing to know. Feedback says what was seen, what it means and where to look, never the answer.
 """
@@ -25,7 +25,7 @@ class NotDone(Exception):
 
 
 def exercise(name: str) -> Callable:
-    """Mark a function as the check of the exercise `name`, such as "05.causal_mask"."""
+    """Mark a function as the check of the exercise `name`, such as "06.causal_mask"."""
 
     def keep(function: Callable[[object], str]) -> Callable[[object], str]:
         _EXERCISES[name] = function
@@ -44,7 +44,7 @@ def check(name: str, answer: object) -> bool:
     try:
         importlib.import_module(f"{__name__}.lesson_{lesson}")
     except ModuleNotFoundError:
-        raise ValueError(f"no exercises of lesson {lesson!r} are known: names look like 05.causal_mask") from None
+        raise ValueError(f"no exercises of lesson {lesson!r} are known: names look like 06.causal_mask") from None
     if name not in _EXERCISES:
         known = ", ".join(sorted(other for other in _EXERCISES if other.startswith(lesson)))
         raise ValueError(f"no exercise is called {name!r}; lesson {lesson} has {known}")

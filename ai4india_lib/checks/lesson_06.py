@@ -1,185 +1,184 @@
-"""Feedback for lesson 06: RMSNorm, SwiGLU, and folding a LayerNorm away."""
+"""Feedback for the exercises of lesson 06, Attention."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from ..model.config import DecoderConfig
+from ..model.decoder import rope, rope_frequencies
 from . import NotYet, call, exercise, expect_close, expect_tensor
 
-
-def _recognise(got: Tensor, mistakes: dict[str, Tensor]) -> None:
-    """Raise `NotYet` with the sentence of the first known mistake whose result `got` is."""
-    for sentence, result in mistakes.items():
-        if result.shape == got.shape and torch.allclose(got, result, rtol=1e-4, atol=1e-4):
-            raise NotYet(sentence)
+TRIANGLE = "A word must not see words that come after it. Which triangle of the matrix should stay?"
 
 
-def _random(*shape: int, seed: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-@exercise("06.rms_norm")
-def rms_norm(answer) -> str:
-    x = _random(2, 3, 8, seed=1) + 0.7  # (batch, time, dim), with a mean that is not 0
-    gain, eps = _random(8, seed=2) + 1.5, 0.3
-    before = x.clone()
-    got = call(answer, x, gain, eps)
-    if not torch.equal(x, before):
-        raise NotYet("Your function changed x itself. The stream still needs the old x: make a new tensor.")
-    wanted = F.rms_norm(x, (8,), gain, eps)
-    squares = x.square()
-    mean = squares.mean(-1, keepdim=True)
-    spread = x - x.mean(-1, keepdim=True)
-    expect_tensor(got, wanted)
-    _recognise(
-        got,
-        {
-            "The result is as if eps were 0. Where does eps enter? A vector of zeros will show you why it must.": x
-            * mean.rsqrt()
-            * gain,
-            "Is your epsilon inside the square root? It was added after the root was taken.": x
-            / (mean.sqrt() + eps)
-            * gain,
-            "Your result has lost the mean of each vector. Which of the two norms subtracts it?": spread
-            * (spread.square().mean(-1, keepdim=True) + eps).rsqrt()
-            * gain,
-            "The gain is missing: each of the 8 places has its own learned factor.": wanted / gain,
-            "You added the gain. It says how loud each place is: is that a sum or a product?": wanted / gain + gain,
-            "Your vectors are too short by one and the same factor. "
-            "The M in RMS: did you add up the squares, or average them?": x
-            * (squares.sum(-1, keepdim=True) + eps).rsqrt()
-            * gain,
-            "You divided by the mean of the squares. The R in RMS is still missing.": x / (mean + eps) * gain,
-            "Long vectors became longer. Did you multiply by the RMS where you should divide?": x
-            * (mean + eps).sqrt()
-            * gain,
-            "One size was taken over all words together. Each word's vector has its own size: "
-            "over which dimension do you average?": x * (squares.mean() + eps).rsqrt() * gain,
-            "You averaged over the words (time). Each word must be scaled alone: which dimension holds its numbers?": x
-            * (squares.mean(1, keepdim=True) + eps).rsqrt()
-            * gain,
-        },
-    )
-    expect_close(got, wanted, "Take x = [3, 4], gain 1 and eps 0, and compare each step with your pencil.")
-    other = _random(5, 4, seed=3)  # another width, no batch
-    expect_close(
-        call(answer, other, torch.ones(4), 1e-5),
-        F.rms_norm(other, (4,), eps=1e-5),
-        "Here x is (5, 4): is a size or an eps written into your code as a fixed number?",
-    )
-    half = torch.tensor([[300.0, -400.0, 500.0, 200.0]]).half()
-    got = call(answer, half, torch.ones(4).half(), 1e-6)
-    wanted = F.rms_norm(half.float(), (4,), eps=1e-6).half()
-    if isinstance(got, Tensor) and got.dtype == torch.float32:
-        raise NotYet("x came as float16, the result is float32. The next layer expects the type that x had.")
-    expect_tensor(got, wanted)
-    expect_close(
-        got.float(),
-        wanted.float(),
-        "x holds numbers like 500 in float16, which ends at 65,504. How large is the square? Where should you compute?",
-        tolerance=2e-3,
-    )
-    return "It holds for any number of dimensions, and for float16 too, where squares overflow early."
-
-
-@exercise("06.swiglu")
-def swiglu(answer) -> str:
-    for dim, mlp_dim, lead in ((6, 10, (2, 3)), (4, 4, (5,))):  # the second: square matrices, one sentence
-        x = _random(*lead, dim, seed=4)
-        gate_up, down = _random(2 * mlp_dim, dim, seed=5), _random(dim, mlp_dim, seed=6)
-        got = call(answer, x, gate_up, down)
-        gate, up = (x @ gate_up.T).chunk(2, dim=-1)  # each (…, mlp_dim)
-        odd, even = (x @ gate_up.T)[..., 1::2], (x @ gate_up.T)[..., ::2]
-        wanted = (F.silu(gate) * up) @ down.T
-        expect_tensor(got, wanted)
-        _recognise(
-            got,
-            {
-                "SiLU sits on the wrong branch, or your halves changed places: "
-                "which half is the gate, the first or the second?": (gate * F.silu(up)) @ down.T,
-                "You have used the sigmoid alone. SiLU has one factor more.": (torch.sigmoid(gate) * up) @ down.T,
-                "There is no SiLU in your result: without a bend the gate never closes.": (gate * up) @ down.T,
-                "Both branches were bent. One of the two stays as it is.": (F.silu(gate) * F.silu(up)) @ down.T,
-                "SiLU came after the product. The gate is bent before it meets the other half.": F.silu(gate * up)
-                @ down.T,
-                "You added the branches. A gate that is 0 must let nothing through: which operation does that?": (
-                    F.silu(gate) + up
-                )
-                @ down.T,
-                "That is ReLU on the gate. It is close, but the curve of this exercise is smooth.": (F.relu(gate) * up)
-                @ down.T,
-                "That is GELU on the gate (GEGLU). It works in models too, but here the curve is SiLU.": (
-                    F.gelu(gate) * up
-                )
-                @ down.T,
-                "You took every second row. The gate is the whole first half of the rows, in one piece.": (
-                    F.silu(even) * odd
-                )
-                @ down.T,
-            },
+@exercise("06.causal_mask")
+def causal_mask(answer) -> str:
+    for time in (3, 1, 6):
+        wanted = torch.ones(time, time).tril().bool()
+        got = call(answer, time)
+        if isinstance(got, Tensor) and got.shape == wanted.shape and got.dtype != torch.bool:
+            raise NotYet(
+                f"The mask holds {got.dtype} numbers. A mask answers yes or no: make it torch.bool, "
+                "so that ~mask and masked_fill work."
+            )
+        got = expect_tensor(got, wanted, what="the mask")
+        if torch.equal(got, wanted):
+            continue
+        if time == 1:
+            raise NotYet("With one word the mask is [[False]]. Then this word sees nothing: may a word see itself?")
+        if torch.equal(got, wanted.T):
+            raise NotYet(f"Your mask lets position 0 see position 1 (mask[0, 1] is True). {TRIANGLE}")
+        if torch.equal(got, ~wanted):
+            raise NotYet(
+                "Your mask is True exactly where looking is forbidden. Some libraries want that; "
+                "here True means: may look."
+            )
+        if torch.equal(got, wanted.tril(-1)):
+            raise NotYet("The diagonal is False: a word cannot see itself, and the first word sees nothing at all.")
+        if got.all():
+            raise NotYet(f"Every place is True: that is no mask. {TRIANGLE}")
+        if (got & ~wanted).any():
+            row, column = (int(i) for i in (got & ~wanted).nonzero()[0])
+            raise NotYet(f"Your mask lets position {row} see position {column}, with {time} words. {TRIANGLE}")
+        row, column = (int(i) for i in (wanted & ~got).nonzero()[0])
+        raise NotYet(
+            f"With {time} words, position {row} cannot see position {column}, which comes before it. "
+            "A word may see all earlier words, not only some of them."
         )
-        if dim == mlp_dim:
-            _recognise(
-                got,
-                {
-                    "Your down matrix is turned round: it is stored as (outputs, inputs), as in nn.Linear.": (
-                        F.silu(gate) * up
-                    )
-                    @ down
-                },
-            )
-        expect_close(got, wanted, "Print the shape after each line, and check the gate, the product and the end alone.")
-    return "Two multiplications instead of three: inference engines store gate and up in one matrix for this reason."
+    return "Row t is True in its first t + 1 places: the words that have been said."
 
 
-@exercise("06.layer_norm_to_rms_norm")
-def layer_norm_to_rms_norm(answer) -> str:
-    inputs, dim, outputs = 5, 8, 6
-    write, read = _random(dim, inputs, seed=7) + 0.4, _random(outputs, dim, seed=8)
-    gain, bias = _random(dim, seed=9) + 1.5, _random(dim, seed=10)
-    given = [tensor.clone() for tensor in (write, gain, bias, read)]
-    got = call(answer, write, gain, bias, read)
-    if not all(torch.equal(*pair) for pair in zip(given, (write, gain, bias, read), strict=True)):
-        raise NotYet("Your function changed the matrices it was given. Make new ones: the old model is still in use.")
-    if not isinstance(got, tuple | list) or len(got) != 3:
-        raise NotYet("Expected three tensors: new_write, new_read, new_bias, in this order.")
-    shapes = (torch.empty(dim, inputs), torch.empty(outputs, dim), torch.empty(outputs))
-    names = ("new_write", "new_read", "new_bias")
-    for tensor, like, name in zip(got, shapes, names, strict=True):
-        expect_tensor(tensor, like, what=name)
-    new_write, new_read, new_bias = got
-    scaled = gain[:, None] * write
-    for misplaced in (gain[:, None] * (write - write.mean(0)), scaled - scaled.mean(0), scaled):
-        if torch.allclose(new_write, misplaced, atol=1e-4):
-            raise NotYet("You gave the gain to new_write. There it changes the size that RMSNorm measures: too early.")
-    if new_write.mean(0).abs().max() > 1e-5:
-        if new_write.mean(1).abs().max() < 1e-5:
-            raise NotYet("In new_write each row has mean 0. But h = write @ x: which direction of write runs along h?")
-        raise NotYet("new_write @ x still has a mean. LayerNorm subtracts it; RMSNorm will not. Who can do it before?")
-    _recognise(
-        new_read,
-        {
-            "new_read is the old read: the gain of LayerNorm is lost.": read,
-            "new_read was multiplied by the bias. Which of the two scales?": read * bias,
-            "You divided by the gain. Write out read @ (gain * n): what multiplies column 0 of read?": read / gain,
-            "You centred read as well. The mean is gone already: read sees only what LayerNorm gives it.": (
-                read - read.mean(1, keepdim=True)
+@exercise("06.attention")
+def attention(answer) -> str:
+    # more keys than queries, as with a cache; the mask is neither a triangle nor symmetric
+    generator = torch.Generator().manual_seed(50)
+    for batch, heads, time, seen, head_dim in ((1, 1, 5, 5, 4), (2, 3, 4, 7, 16)):
+        q = torch.randn(batch, heads, time, head_dim, generator=generator)
+        k, v = torch.randn(2, batch, heads, seen, head_dim, generator=generator)
+        mask = torch.ones(time, seen).tril(seen - time).bool()
+        mask[-1, 1] = False
+        wanted = _attention(q, k, v, mask)
+        got = call(answer, q, k, v, mask)
+        if isinstance(got, tuple):
+            raise NotYet(f"It returns {len(got)} things. Return one: the mixed values.")
+        if isinstance(got, Tensor) and got.shape == (batch, heads, time, seen) != wanted.shape:
+            raise NotYet("The result has a column for each key: these are weights or scores. What do they weigh?")
+        got = expect_tensor(got, wanted)
+        if got.isnan().any():
+            raise NotYet("The result holds nan. Is a whole row of scores −∞, or is −∞ multiplied by 0?")
+        for hint, wrong in _wrong_attentions(q, k, v, mask):
+            if _close(got, wrong) and not _close(wrong, wanted):
+                raise NotYet(hint)
+        expect_close(got, wanted, "Compare each line with the formula: scores, scaling, mask, softmax, mix.")
+    return "PyTorch's scaled_dot_product_attention(q, k, v, mask) gives the same numbers, without the large table."
+
+
+def _attention(q, k, v, mask, *, scale=None, dim=-1):
+    scores = q @ k.transpose(-1, -2) * (q.shape[-1] ** -0.5 if scale is None else scale)
+    return scores.masked_fill(~mask, -torch.inf).softmax(dim) @ v
+
+
+def _wrong_attentions(q, k, v, mask):
+    """(hint, result of a usual mistake) pairs."""
+    head_dim, seen = q.shape[-1], k.shape[-2]
+    scores = q @ k.transpose(-1, -2) / head_dim**0.5
+    everything = torch.ones_like(mask)
+    yield (
+        "Your scores are not scaled: their spread grows with head_dim. What are they divided by?",
+        _attention(q, k, v, mask, scale=1.0),
+    )
+    yield (
+        "You divide the scores by head_dim itself. Their deviation is only its square root.",
+        _attention(q, k, v, mask, scale=1 / head_dim),
+    )
+    for name, size in (("words", seen), ("queries", q.shape[-2]), ("heads", q.shape[1])):
+        told = f"You scale by the square root of the number of {name}. Which size does the dot product add up over?"
+        yield told, _attention(q, k, v, mask, scale=size**-0.5)
+    yield (
+        "You multiply by √head_dim. Large scores should become smaller.",
+        _attention(q, k, v, mask, scale=head_dim**0.5),
+    )
+    yield "The mask has no effect: hidden words are still looked at.", _attention(q, k, v, everything)
+    if (~mask).any(-1).all():  # else the row that may see all is nan
+        yield "The mask is upside down: your words see only what they must not.", _attention(q, k, v, ~mask)
+    weights = scores.softmax(-1) * mask
+    told = "You hide words after the softmax: then the weights of a row no longer sum to 1. When must hiding happen?"
+    yield told, weights @ v
+    told = "Hidden scores are 0, but e⁰ is 1: hidden words still get weight. Which score gives weight 0?"
+    yield told, scores.masked_fill(~mask, 0).softmax(-1) @ v
+    told = "The softmax runs over the queries, so columns sum to 1. For each query, the weights over the keys should."
+    yield told, scores.masked_fill(~mask, -torch.inf).softmax(-2) @ v
+    yield "There is no softmax: weights must be positive, and each row must sum to 1.", scores.masked_fill(~mask, 0) @ v
+    yield "You mix the keys. Keys only help to find the weights; what do they weigh?", _attention(q, k, k, mask)
+
+
+@exercise("06.rope")
+def rope_at(answer) -> str:
+    generator = torch.Generator().manual_seed(57)
+    x = torch.randn(2, 3, 4, 8, generator=generator)  # (batch, heads, time, head_dim)
+    for positions, theta in (
+        (torch.arange(4), 10_000.0),
+        (torch.tensor([57, 3, 3, 20]), 10_000.0),
+        ([0, 1, 9, 2], 500.0),
+    ):
+        positions = torch.as_tensor(positions)
+        wanted = _turned(x, positions, theta)
+        before = x.clone()
+        got = call(answer, x, positions, theta)
+        if not torch.equal(x, before):
+            raise NotYet("The input x itself has changed. Make a new tensor: other code may still need x.")
+        if isinstance(got, Tensor) and got.dtype == torch.float64:
+            raise NotYet("The result is float64. Somewhere a table was made in double precision: keep float32.")
+        got = expect_tensor(got, wanted)
+        for hint, wrong in _wrong_turns(x, positions, theta):
+            if _close(got, wrong) and not _close(wrong, wanted):
+                raise NotYet(hint)
+        lengths, should = got.norm(dim=-1), x.norm(dim=-1)
+        if not _close(lengths, should):
+            raise NotYet(
+                "The vectors' lengths have changed, but turning keeps every length. Look at the two lines of the "
+                "formula: each takes one cosine and one sine part, and one of them has a minus."
             )
-            * gain,
-        },
-    )
-    _recognise(
-        new_bias,
-        {
-            "new_bias is all zeros: the bias of LayerNorm is lost. It, too, is read.": torch.zeros(outputs),
-            "You scaled the bias by the gain. LayerNorm adds its bias after the gain.": read @ (gain * bias),
-        },
-    )
-    # x of usual size, and so small that eps matters
-    for x in (_random(20, inputs, seed=11), 1e-3 * _random(20, inputs, seed=12)):
-        wanted = F.layer_norm(x @ write.T, (dim,), gain, bias) @ read.T
-        made = F.rms_norm(x @ new_write.T, (dim,), eps=1e-5) @ new_read.T + new_bias
-        expect_close(made, wanted, "Check the three steps alone: mean, gain, bias.", what="what the new model reads")
-    return "A LayerNorm model can be turned into an RMSNorm one without a new training step: the mean was never needed."
+        expect_close(got, wanted, "Lengths are right, so you do turn. Look at the pairs and at the angles.")
+    return "This is how a cached model places its next word: only the position tells where it stands."
+
+
+def _turned(x, positions, theta):
+    config = DecoderConfig(1, num_heads=1, emb_dim=x.shape[-1], rope_theta=theta)
+    angles = positions[:, None] * rope_frequencies(config)  # (time, head_dim/2)
+    return rope(x, angles.cos(), angles.sin())
+
+
+def _wrong_turns(x, positions, theta):
+    """(hint, result of a usual mistake) pairs."""
+    half = x.shape[-1] // 2
+    counted = torch.arange(len(positions))
+    yield "Nothing is turned: the result equals x.", x
+    told = "Each pair is turned backwards. Which of the two lines has the minus?"
+    yield told, _turned(x, -positions, theta)
+    told = "The words are counted 0, 1, 2 … whatever `positions` says. The next word of a long text may be number 57."
+    yield told, _turned(x, counted, theta)
+    told = "The angles are one step too large: a word at position 0 should not be turned at all."
+    yield told, _turned(x, positions + 1, theta)
+    told = "`theta` has no effect: you count with 10,000 whatever is given."
+    yield told, _turned(x, positions, 10_000.0)
+    told = "You pair neighbours: number 0 with number 1. Here number i pairs with number i + head_dim/2."
+    neighbours = torch.cat((x[..., ::2], x[..., 1::2]), dim=-1)
+    turned = _turned(neighbours, positions, theta)
+    yield told, torch.stack(turned.chunk(2, dim=-1), dim=-1).flatten(-2)
+    told = "All pairs turn at the speed of the first. Each pair has a speed of its own."
+    yield told, _with_speed(x, positions, torch.ones(half))
+    told = "The speeds fall too slowly: the exponent of pair i is i / head_dim. Pairs are only half as many as numbers."
+    yield told, _with_speed(x, positions, theta ** (-torch.arange(half) / (2 * half)))
+    told = "Later pairs turn faster. The exponent needs a minus: the first pair is the fastest."
+    yield told, _with_speed(x, positions, theta ** (torch.arange(half) / half))
+
+
+def _with_speed(x, positions, speed):
+    angles = positions[:, None] * speed
+    return rope(x, angles.cos(), angles.sin())
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.allclose(one, other, rtol=1e-3, atol=1e-3)

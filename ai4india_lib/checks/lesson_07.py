@@ -1,190 +1,185 @@
-"""Feedback for the exercises of lesson 07, the decoder: counting parameters, a block, counting FLOPs."""
+"""Feedback for lesson 07: RMSNorm, SwiGLU, and folding a LayerNorm away."""
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
-from dataclasses import replace
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
-from ..model import DecoderConfig
-from . import NotYet, call, exercise, expect_tensor
-
-# plain first, then one change at a time, so that the first failure names its cause
-PLAIN = DecoderConfig(1000, 64, 4, 3, qk_norm=False, mlp_dim=160)
-CONFIGS = {
-    "a plain model": PLAIN,
-    "head_dim=24, which is not emb_dim / num_heads": replace(PLAIN, head_dim=24),
-    "grouped heads (num_kv_heads=2)": replace(PLAIN, num_kv_heads=2),
-    "two tables (tie_embeddings=False)": replace(PLAIN, tie_embeddings=False),
-    "qk_norm=True": replace(PLAIN, qk_norm=True),
-    "everything at once": DecoderConfig(777, 48, 6, 5, None, 3, 10, 100, tie_embeddings=False),
-}
+from . import NotYet, call, exercise, expect_close, expect_tensor
 
 
-def _matrices(c: DecoderConfig, heads: int | None = None, kv_heads: int | None = None, mlp: int = 3) -> int:
-    """Weights of the matrices in one block."""
-    heads, kv_heads = heads or c.num_heads, kv_heads or c.num_kv_heads
-    return 2 * c.emb_dim * c.head_dim * (heads + kv_heads) + mlp * c.emb_dim * c.mlp_dim
+def _recognise(got: Tensor, mistakes: dict[str, Tensor]) -> None:
+    """Raise `NotYet` with the sentence of the first known mistake whose result `got` is."""
+    for sentence, result in mistakes.items():
+        if result.shape == got.shape and torch.allclose(got, result, rtol=1e-4, atol=1e-4):
+            raise NotYet(sentence)
 
 
-def _count(c: DecoderConfig, *, matrices=None, norms=2, qk=True, last=True, tables=None, blocks=None) -> int:
-    block = matrices if matrices is not None else _matrices(c)
-    block += norms * c.emb_dim + (2 * c.head_dim if c.qk_norm and qk else 0)
-    tables = tables if tables is not None else (1 if c.tie_embeddings else 2)
-    blocks = c.num_blocks if blocks is None else blocks
-    return tables * c.vocab_size * c.emb_dim + blocks * block + last * c.emb_dim
+def _random(*shape: int, seed: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-# wrong answers that a learner may give, each with the question that helps
-WRONG_COUNTS: list[tuple[Callable[[DecoderConfig], int], str]] = [
-    (lambda c: _count(c, tables=2), "The head has been counted although it is tied: how many tables are there really?"),
-    (lambda c: _count(c, tables=1), "One table has been counted. With tie_embeddings=False reading and writing part."),
-    (lambda c: _count(c, tables=0), "The table of the vocabulary is missing."),
-    (lambda c: _count(c, last=False), "A little is missing: emb_dim numbers. What stands between blocks and head?"),
-    (lambda c: _count(c, norms=0), "The norms in the blocks are missing: each has a gain per number of the stream."),
-    (lambda c: _count(c, norms=0, last=False), "All norms are missing: each has a gain per number of the stream."),
-    (lambda c: _count(c, norms=1), "Each block has been given one norm. How many parts of a block read the stream?"),
-    (lambda c: _count(c, qk=False), "The norms of queries and keys (qk_norm=True) are missing."),
-    (lambda c: _count(c, blocks=1), "One block has been counted. The model has num_blocks of them."),
-    (lambda c: _count(c, matrices=_matrices(c, mlp=2)), "You give the MLP two matrices. SwiGLU has gate, up and down."),
-    (lambda c: _count(c, matrices=_matrices(c, kv_heads=c.num_heads)),
-     "Keys and values have been given as many heads as queries. How many do they have?"),
-    (lambda c: _count(c, matrices=4 * c.emb_dim**2 + 3 * c.emb_dim * c.mlp_dim),
-     "Attention has been counted as 4 · emb_dim². The queries of all heads together are num_heads · head_dim wide."),
-]  # fmt: skip
+@exercise("07.rms_norm")
+def rms_norm(answer) -> str:
+    x = _random(2, 3, 8, seed=1) + 0.7  # (batch, time, dim), with a mean that is not 0
+    gain, eps = _random(8, seed=2) + 1.5, 0.3
+    before = x.clone()
+    got = call(answer, x, gain, eps)
+    if not torch.equal(x, before):
+        raise NotYet("Your function changed x itself. The stream still needs the old x: make a new tensor.")
+    wanted = F.rms_norm(x, (8,), gain, eps)
+    squares = x.square()
+    mean = squares.mean(-1, keepdim=True)
+    spread = x - x.mean(-1, keepdim=True)
+    expect_tensor(got, wanted)
+    _recognise(
+        got,
+        {
+            "The result is as if eps were 0. Where does eps enter? A vector of zeros will show you why it must.": x
+            * mean.rsqrt()
+            * gain,
+            "Is your epsilon inside the square root? It was added after the root was taken.": x
+            / (mean.sqrt() + eps)
+            * gain,
+            "Your result has lost the mean of each vector. Which of the two norms subtracts it?": spread
+            * (spread.square().mean(-1, keepdim=True) + eps).rsqrt()
+            * gain,
+            "The gain is missing: each of the 8 places has its own learned factor.": wanted / gain,
+            "You added the gain. It says how loud each place is: is that a sum or a product?": wanted / gain + gain,
+            "Your vectors are too short by one and the same factor. "
+            "The M in RMS: did you add up the squares, or average them?": x
+            * (squares.sum(-1, keepdim=True) + eps).rsqrt()
+            * gain,
+            "You divided by the mean of the squares. The R in RMS is still missing.": x / (mean + eps) * gain,
+            "Long vectors became longer. Did you multiply by the RMS where you should divide?": x
+            * (mean + eps).sqrt()
+            * gain,
+            "One size was taken over all words together. Each word's vector has its own size: "
+            "over which dimension do you average?": x * (squares.mean() + eps).rsqrt() * gain,
+            "You averaged over the words (time). Each word must be scaled alone: which dimension holds its numbers?": x
+            * (squares.mean(1, keepdim=True) + eps).rsqrt()
+            * gain,
+        },
+    )
+    expect_close(got, wanted, "Take x = [3, 4], gain 1 and eps 0, and compare each step with your pencil.")
+    other = _random(5, 4, seed=3)  # another width, no batch
+    expect_close(
+        call(answer, other, torch.ones(4), 1e-5),
+        F.rms_norm(other, (4,), eps=1e-5),
+        "Here x is (5, 4): is a size or an eps written into your code as a fixed number?",
+    )
+    half = torch.tensor([[300.0, -400.0, 500.0, 200.0]]).half()
+    got = call(answer, half, torch.ones(4).half(), 1e-6)
+    wanted = F.rms_norm(half.float(), (4,), eps=1e-6).half()
+    if isinstance(got, Tensor) and got.dtype == torch.float32:
+        raise NotYet("x came as float16, the result is float32. The next layer expects the type that x had.")
+    expect_tensor(got, wanted)
+    expect_close(
+        got.float(),
+        wanted.float(),
+        "x holds numbers like 500 in float16, which ends at 65,504. How large is the square? Where should you compute?",
+        tolerance=2e-3,
+    )
+    return "It holds for any number of dimensions, and for float16 too, where squares overflow early."
 
 
-@exercise("07.count_parameters")
-def check_count_parameters(answer: object) -> str:
-    _hold_numbers(answer, CONFIGS, _count, WRONG_COUNTS, "parameters")
-    return "The same formula gives 596,049,920 for Qwen3-0.6B, to the last number."
-
-
-def _flops(c: DecoderConfig, time: int, *, matrices=None, head=1, attention=4, heads=None) -> int:
-    block = 2 * (_matrices(c) if matrices is None else matrices)
-    block += attention * time * (heads or c.num_heads) * c.head_dim
-    return c.num_blocks * block + head * 2 * c.vocab_size * c.emb_dim
-
-
-WRONG_FLOPS: list[tuple[Callable[[DecoderConfig, int], int], str]] = [
-    (lambda c, t: _flops(c, t) * t, "That is the whole text. Asked is the cost of one token: divide by time."),
-    (lambda c, t: _flops(c, t) // 2, "It is half of it: a multiplication and an addition are two FLOPs."),
-    (lambda c, t: _flops(c, t) * 3, "That is training: forward and backward. Asked is the forward pass."),
-    (lambda c, t: _flops(c, t, head=0), "The head is missing. It compares each token with every row of the table."),
-    (lambda c, t: _flops(c, t, head=2),
-     "A table's worth too much. Reading it is a look-up, without any multiplication; only writing multiplies."),
-    (lambda c, t: _flops(c, t, attention=0),
-     "It does not grow with `time`: the products of queries and keys, and of weights and values, are missing. They "
-     "have no parameters, but they cost."),
-    (lambda c, t: _flops(c, t, attention=2), "Half of the attention is missing. Scores are one product; the other?"),
-    (lambda c, t: _flops(c, t, heads=c.num_kv_heads),
-     "Attention has been counted with the key/value heads. Each *query* head looks at all the tokens."),
-    (lambda c, t: _flops(c, t, matrices=_matrices(c, kv_heads=c.num_heads)),
-     "Keys and values have been given as many heads as queries. How wide are their matrices?"),
-    (lambda c, t: _flops(c, t, matrices=_matrices(c, mlp=2)), "You give the MLP two matrices. SwiGLU: gate, up, down."),
-    (lambda c, t: 2 * _count(c), "That is 2 · parameters: a good rule of thumb, but norms count in it, attention not."),
-]  # fmt: skip
-
-
-@exercise("07.flops")
-def check_flops(answer: object) -> str:
-    cases = {f"{told}, time={time}": (c, time) for time in (10, 300) for told, c in CONFIGS.items()}
-    _hold_numbers(answer, cases, _flops, WRONG_FLOPS, "FLOPs")
-    return "Times 3 for training, times the tokens you train on: that is the bill of a training run."
-
-
-def _hold_numbers(answer: object, cases: dict, right: Callable, wrong: list, unit: str) -> None:
-    """Compare a learner's whole number with the right one in each case, and find out what was forgotten."""
-    for told, case in cases.items():
-        arguments = case if isinstance(case, tuple) else (case,)
-        got = call(answer, *arguments)
-        try:
-            number = operator.index(got.item() if isinstance(got, Tensor) else got)
-        except (TypeError, ValueError, RuntimeError):
-            is_whole = isinstance(got, float) and got.is_integer()
-            hint = "use // where you divide." if is_whole else "give the number itself."
-            raise NotYet(f"Expected a whole number (int), got {type(got).__name__} {str(got)[:40]}: {hint}") from None
-        wanted = right(*arguments)
-        if number != wanted:
-            # another wrong way may give the same number here: it must have been right in the cases before
-            earlier = [c if isinstance(c, tuple) else (c,) for c in list(cases.values())[: list(cases).index(told)]]
-            for way, hint in wrong:
-                if way(*arguments) == number and all(way(*a) == right(*a) for a in earlier):
-                    raise NotYet(f"For {told} you count {number:,} {unit}, which is not right. {hint}")
-            share = "too many" if number > wanted else "too few"
-            raise NotYet(
-                f"For {told} you count {number:,} {unit}: {abs(number - wanted):,} {share}. "
-                "Put a number to each line of your sum. Which part is that large, or differs by that much?"
-            )
-
-
-# what x becomes, from the four parts: n1, a, n2, m
-WRONG_BLOCKS: list[tuple[Callable, str]] = [
-    (lambda x, n1, a, n2, m: m(n2(a(n1(x)))), "The residual is left out: each part must *add* to the stream."),
-    (lambda x, n1, a, n2, m: x + m(n2(a(n1(x)))), "Attention's own result never reaches the stream: two additions."),
-    (lambda x, n1, a, n2, m: x + a(n1(x)) + m(n2(x)), "Your MLP reads x, as it was before attention had added to it."),
-    (lambda x, n1, a, n2, m: x + m(n2(x + a(n1(x)))), "The second addition starts from x again: attention is lost."),
-    (lambda x, n1, a, n2, m: m(n2(x + a(n1(x)))), "The second residual is left out: the MLP replaces the stream."),
-    (lambda x, n1, a, n2, m: a(n1(x)) + m(n2(a(n1(x)))), "The first residual is left out: attention replaces x."),
-    (lambda x, n1, a, n2, m: x + a(n1(x)), "The MLP is missing."),
-    (lambda x, n1, a, n2, m: x + m(n2(x)), "Attention is missing."),
-    (lambda x, n1, a, n2, m: _two(x, n1, a, lambda h: h, m), "The MLP reads the stream without its norm."),
-    (lambda x, n1, a, n2, m: _two(x, lambda h: h, a, n2, m), "Attention reads the stream without its norm."),
-    (lambda x, n1, a, n2, m: _two(x, lambda h: h, a, lambda h: h, m), "Neither part reads through its norm."),
-    (lambda x, n1, a, n2, m: _two(x, n1, a, n1, m), "The MLP reads through attention's norm. It has its own gain."),
-    (lambda x, n1, a, n2, m: _two(x, n2, a, n1, m), "The two norms have changed places."),
-    (lambda x, n1, a, n2, m: _two(x, n2, m, n1, a), "The MLP comes first, and attention second: turn them round."),
-    (lambda x, n1, a, n2, m: _post(x, n1, a, n2, m), "This is post-norm: you normalise the stream after adding. Here "
-     "each part reads a normalised copy, and the stream itself is never normalised."),
-    (lambda x, n1, a, n2, m: _two(x, lambda h: h, lambda h: n1(a(h)), lambda h: h, lambda h: n2(m(h))),
-     "You normalise what a part gives, not what it reads."),
-    (lambda x, n1, a, n2, m: n1(x) + a(n1(x)) + m(n2(n1(x) + a(n1(x)))), "The stream itself has been normalised: add "
-     "to x, not to norm(x)."),
-]  # fmt: skip
-
-
-def _two(x: Tensor, n1: Callable, a: Callable, n2: Callable, m: Callable) -> Tensor:
-    h = x + a(n1(x))
-    return h + m(n2(h))
-
-
-def _post(x: Tensor, n1: Callable, a: Callable, n2: Callable, m: Callable) -> Tensor:
-    h = n1(x + a(x))
-    return n2(h + m(h))
-
-
-@exercise("07.decoder_block")
-def check_decoder_block(answer: object) -> str:
-    generator = torch.Generator().manual_seed(7)
-
-    def part(scale: float) -> Callable[[Tensor], Tensor]:
-        matrix = torch.randn(6, 6, generator=generator) * scale
-        return lambda x: (x @ matrix).tanh().cumsum(1)  # (batch, time, dim); not linear, and time matters
-
-    def norm() -> Callable[[Tensor], Tensor]:
-        gain = torch.rand(6, generator=generator) + 0.5
-        return lambda x: nn.functional.rms_norm(x, (6,), gain)
-
-    for shape in ((1, 1, 6), (2, 3, 6), (3, 7, 6)):
-        parts = norm(), part(0.7), norm(), part(0.9)
-        x = torch.randn(shape, generator=generator) * 3
-        before = x.clone()
-        got = expect_tensor(call(answer, x, *parts), before)
-        if not torch.equal(x, before):
-            raise NotYet(
-                "Your function changes the x that it was given: `x += …` writes into the caller's tensor, and breaks "
-                "the gradient. Make a new tensor instead."
-            )
-        if torch.allclose(got, _two(before, *parts), atol=1e-4):
-            continue
-        for way, hint in WRONG_BLOCKS:
-            if torch.allclose(got, way(before, *parts), atol=1e-4):
-                raise NotYet(hint)
-        raise NotYet(
-            f"For x of shape {shape} the numbers are not right. Put your lines beside the two formulas of section 2, "
-            "letter by letter: what does each part read, and to what is its result added?"
+@exercise("07.swiglu")
+def swiglu(answer) -> str:
+    for dim, mlp_dim, lead in ((6, 10, (2, 3)), (4, 4, (5,))):  # the second: square matrices, one sentence
+        x = _random(*lead, dim, seed=4)
+        gate_up, down = _random(2 * mlp_dim, dim, seed=5), _random(dim, mlp_dim, seed=6)
+        got = call(answer, x, gate_up, down)
+        gate, up = (x @ gate_up.T).chunk(2, dim=-1)  # each (…, mlp_dim)
+        odd, even = (x @ gate_up.T)[..., 1::2], (x @ gate_up.T)[..., ::2]
+        wanted = (F.silu(gate) * up) @ down.T
+        expect_tensor(got, wanted)
+        _recognise(
+            got,
+            {
+                "SiLU sits on the wrong branch, or your halves changed places: "
+                "which half is the gate, the first or the second?": (gate * F.silu(up)) @ down.T,
+                "You have used the sigmoid alone. SiLU has one factor more.": (torch.sigmoid(gate) * up) @ down.T,
+                "There is no SiLU in your result: without a bend the gate never closes.": (gate * up) @ down.T,
+                "Both branches were bent. One of the two stays as it is.": (F.silu(gate) * F.silu(up)) @ down.T,
+                "SiLU came after the product. The gate is bent before it meets the other half.": F.silu(gate * up)
+                @ down.T,
+                "You added the branches. A gate that is 0 must let nothing through: which operation does that?": (
+                    F.silu(gate) + up
+                )
+                @ down.T,
+                "That is ReLU on the gate. It is close, but the curve of this exercise is smooth.": (F.relu(gate) * up)
+                @ down.T,
+                "That is GELU on the gate (GEGLU). It works in models too, but here the curve is SiLU.": (
+                    F.gelu(gate) * up
+                )
+                @ down.T,
+                "You took every second row. The gate is the whole first half of the rows, in one piece.": (
+                    F.silu(even) * odd
+                )
+                @ down.T,
+            },
         )
-    return "Since x goes through by plain additions, a gradient runs from the loss to the first block undisturbed."
+        if dim == mlp_dim:
+            _recognise(
+                got,
+                {
+                    "Your down matrix is turned round: it is stored as (outputs, inputs), as in nn.Linear.": (
+                        F.silu(gate) * up
+                    )
+                    @ down
+                },
+            )
+        expect_close(got, wanted, "Print the shape after each line, and check the gate, the product and the end alone.")
+    return "Two multiplications instead of three: inference engines store gate and up in one matrix for this reason."
+
+
+@exercise("07.layer_norm_to_rms_norm")
+def layer_norm_to_rms_norm(answer) -> str:
+    inputs, dim, outputs = 5, 8, 6
+    write, read = _random(dim, inputs, seed=7) + 0.4, _random(outputs, dim, seed=8)
+    gain, bias = _random(dim, seed=9) + 1.5, _random(dim, seed=10)
+    given = [tensor.clone() for tensor in (write, gain, bias, read)]
+    got = call(answer, write, gain, bias, read)
+    if not all(torch.equal(*pair) for pair in zip(given, (write, gain, bias, read), strict=True)):
+        raise NotYet("Your function changed the matrices it was given. Make new ones: the old model is still in use.")
+    if not isinstance(got, tuple | list) or len(got) != 3:
+        raise NotYet("Expected three tensors: new_write, new_read, new_bias, in this order.")
+    shapes = (torch.empty(dim, inputs), torch.empty(outputs, dim), torch.empty(outputs))
+    names = ("new_write", "new_read", "new_bias")
+    for tensor, like, name in zip(got, shapes, names, strict=True):
+        expect_tensor(tensor, like, what=name)
+    new_write, new_read, new_bias = got
+    scaled = gain[:, None] * write
+    for misplaced in (gain[:, None] * (write - write.mean(0)), scaled - scaled.mean(0), scaled):
+        if torch.allclose(new_write, misplaced, atol=1e-4):
+            raise NotYet("You gave the gain to new_write. There it changes the size that RMSNorm measures: too early.")
+    if new_write.mean(0).abs().max() > 1e-5:
+        if new_write.mean(1).abs().max() < 1e-5:
+            raise NotYet("In new_write each row has mean 0. But h = write @ x: which direction of write runs along h?")
+        raise NotYet("new_write @ x still has a mean. LayerNorm subtracts it; RMSNorm will not. Who can do it before?")
+    _recognise(
+        new_read,
+        {
+            "new_read is the old read: the gain of LayerNorm is lost.": read,
+            "new_read was multiplied by the bias. Which of the two scales?": read * bias,
+            "You divided by the gain. Write out read @ (gain * n): what multiplies column 0 of read?": read / gain,
+            "You centred read as well. The mean is gone already: read sees only what LayerNorm gives it.": (
+                read - read.mean(1, keepdim=True)
+            )
+            * gain,
+        },
+    )
+    _recognise(
+        new_bias,
+        {
+            "new_bias is all zeros: the bias of LayerNorm is lost. It, too, is read.": torch.zeros(outputs),
+            "You scaled the bias by the gain. LayerNorm adds its bias after the gain.": read @ (gain * bias),
+        },
+    )
+    # x of usual size, and so small that eps matters
+    for x in (_random(20, inputs, seed=11), 1e-3 * _random(20, inputs, seed=12)):
+        wanted = F.layer_norm(x @ write.T, (dim,), gain, bias) @ read.T
+        made = F.rms_norm(x @ new_write.T, (dim,), eps=1e-5) @ new_read.T + new_bias
+        expect_close(made, wanted, "Check the three steps alone: mean, gain, bias.", what="what the new model reads")
+    return "A LayerNorm model can be turned into an RMSNorm one without a new training step: the mean was never needed."

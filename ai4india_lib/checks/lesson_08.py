@@ -1,188 +1,190 @@
-"""Feedback for the exercises of lesson 08, Training."""
+"""Feedback for the exercises of lesson 08, the decoder: counting parameters, a block, counting FLOPs."""
 
 from __future__ import annotations
 
-import math
+import operator
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..hyperparameters import Hyperparameters
-from ..optimizers import learning_rate_at
-from . import NotYet, call, exercise, expect_close, expect_tensor
+from ..model.config import DecoderConfig
+from . import NotYet, call, exercise, expect_tensor
 
-LONGER = "Measure the length over all tensors together, as if they were one long arrow."
+# plain first, then one change at a time, so that the first failure names its cause
+PLAIN = DecoderConfig(1000, 64, 4, 3, qk_norm=False, mlp_dim=160)
+CONFIGS = {
+    "a plain model": PLAIN,
+    "head_dim=24, which is not emb_dim / num_heads": replace(PLAIN, head_dim=24),
+    "grouped heads (num_kv_heads=2)": replace(PLAIN, num_kv_heads=2),
+    "two tables (tie_embeddings=False)": replace(PLAIN, tie_embeddings=False),
+    "qk_norm=True": replace(PLAIN, qk_norm=True),
+    "everything at once": DecoderConfig(777, 48, 6, 5, None, 3, 10, 100, tie_embeddings=False),
+}
 
 
-@exercise("08.learning_rate")
-def learning_rate(answer) -> str:
-    for total, warmup, decay, highest in ((20, 4, 8, 0.01), (50, 5, 20, 0.3), (10, 0, 5, 2.0)):
-        h = Hyperparameters(learning_rate=highest, warmup_fraction=warmup / total, decay_fraction=decay / total)
-        wanted = [learning_rate_at(step, total, h) for step in range(total)]
-        got = [call(answer, step, total, highest, warmup, decay) for step in range(total)]
-        for step, rate in enumerate(got):
-            if isinstance(rate, bool) or not isinstance(rate, (int, float)):
-                raise NotYet(f"At step {step} it returns a {type(rate).__name__}. The rate is one Python number.")
-        if _same(got, wanted):
+def _matrices(c: DecoderConfig, heads: int | None = None, kv_heads: int | None = None, mlp: int = 3) -> int:
+    """Weights of the matrices in one block."""
+    heads, kv_heads = heads or c.num_heads, kv_heads or c.num_kv_heads
+    return 2 * c.emb_dim * c.head_dim * (heads + kv_heads) + mlp * c.emb_dim * c.mlp_dim
+
+
+def _count(c: DecoderConfig, *, matrices=None, norms=2, qk=True, last=True, tables=None, blocks=None) -> int:
+    block = matrices if matrices is not None else _matrices(c)
+    block += norms * c.emb_dim + (2 * c.head_dim if c.qk_norm and qk else 0)
+    tables = tables if tables is not None else (1 if c.tie_embeddings else 2)
+    blocks = c.num_blocks if blocks is None else blocks
+    return tables * c.vocab_size * c.emb_dim + blocks * block + last * c.emb_dim
+
+
+# wrong answers that a learner may give, each with the question that helps
+WRONG_COUNTS: list[tuple[Callable[[DecoderConfig], int], str]] = [
+    (lambda c: _count(c, tables=2), "The head has been counted although it is tied: how many tables are there really?"),
+    (lambda c: _count(c, tables=1), "One table has been counted. With tie_embeddings=False reading and writing part."),
+    (lambda c: _count(c, tables=0), "The table of the vocabulary is missing."),
+    (lambda c: _count(c, last=False), "A little is missing: emb_dim numbers. What stands between blocks and head?"),
+    (lambda c: _count(c, norms=0), "The norms in the blocks are missing: each has a gain per number of the stream."),
+    (lambda c: _count(c, norms=0, last=False), "All norms are missing: each has a gain per number of the stream."),
+    (lambda c: _count(c, norms=1), "Each block has been given one norm. How many parts of a block read the stream?"),
+    (lambda c: _count(c, qk=False), "The norms of queries and keys (qk_norm=True) are missing."),
+    (lambda c: _count(c, blocks=1), "One block has been counted. The model has num_blocks of them."),
+    (lambda c: _count(c, matrices=_matrices(c, mlp=2)), "You give the MLP two matrices. SwiGLU has gate, up and down."),
+    (lambda c: _count(c, matrices=_matrices(c, kv_heads=c.num_heads)),
+     "Keys and values have been given as many heads as queries. How many do they have?"),
+    (lambda c: _count(c, matrices=4 * c.emb_dim**2 + 3 * c.emb_dim * c.mlp_dim),
+     "Attention has been counted as 4 · emb_dim². The queries of all heads together are num_heads · head_dim wide."),
+]  # fmt: skip
+
+
+@exercise("08.count_parameters")
+def check_count_parameters(answer: object) -> str:
+    _hold_numbers(answer, CONFIGS, _count, WRONG_COUNTS, "parameters")
+    return "The same formula gives 596,049,920 for Qwen3-0.6B, to the last number."
+
+
+def _flops(c: DecoderConfig, time: int, *, matrices=None, head=1, attention=4, heads=None) -> int:
+    block = 2 * (_matrices(c) if matrices is None else matrices)
+    block += attention * time * (heads or c.num_heads) * c.head_dim
+    return c.num_blocks * block + head * 2 * c.vocab_size * c.emb_dim
+
+
+WRONG_FLOPS: list[tuple[Callable[[DecoderConfig, int], int], str]] = [
+    (lambda c, t: _flops(c, t) * t, "That is the whole text. Asked is the cost of one token: divide by time."),
+    (lambda c, t: _flops(c, t) // 2, "It is half of it: a multiplication and an addition are two FLOPs."),
+    (lambda c, t: _flops(c, t) * 3, "That is training: forward and backward. Asked is the forward pass."),
+    (lambda c, t: _flops(c, t, head=0), "The head is missing. It compares each token with every row of the table."),
+    (lambda c, t: _flops(c, t, head=2),
+     "A table's worth too much. Reading it is a look-up, without any multiplication; only writing multiplies."),
+    (lambda c, t: _flops(c, t, attention=0),
+     "It does not grow with `time`: the products of queries and keys, and of weights and values, are missing. They "
+     "have no parameters, but they cost."),
+    (lambda c, t: _flops(c, t, attention=2), "Half of the attention is missing. Scores are one product; the other?"),
+    (lambda c, t: _flops(c, t, heads=c.num_kv_heads),
+     "Attention has been counted with the key/value heads. Each *query* head looks at all the tokens."),
+    (lambda c, t: _flops(c, t, matrices=_matrices(c, kv_heads=c.num_heads)),
+     "Keys and values have been given as many heads as queries. How wide are their matrices?"),
+    (lambda c, t: _flops(c, t, matrices=_matrices(c, mlp=2)), "You give the MLP two matrices. SwiGLU: gate, up, down."),
+    (lambda c, t: 2 * _count(c), "That is 2 · parameters: a good rule of thumb, but norms count in it, attention not."),
+]  # fmt: skip
+
+
+@exercise("08.flops")
+def check_flops(answer: object) -> str:
+    cases = {f"{told}, time={time}": (c, time) for time in (10, 300) for told, c in CONFIGS.items()}
+    _hold_numbers(answer, cases, _flops, WRONG_FLOPS, "FLOPs")
+    return "Times 3 for training, times the tokens you train on: that is the bill of a training run."
+
+
+def _hold_numbers(answer: object, cases: dict, right: Callable, wrong: list, unit: str) -> None:
+    """Compare a learner's whole number with the right one in each case, and find out what was forgotten."""
+    for told, case in cases.items():
+        arguments = case if isinstance(case, tuple) else (case,)
+        got = call(answer, *arguments)
+        try:
+            number = operator.index(got.item() if isinstance(got, Tensor) else got)
+        except (TypeError, ValueError, RuntimeError):
+            is_whole = isinstance(got, float) and got.is_integer()
+            hint = "use // where you divide." if is_whole else "give the number itself."
+            raise NotYet(f"Expected a whole number (int), got {type(got).__name__} {str(got)[:40]}: {hint}") from None
+        wanted = right(*arguments)
+        if number != wanted:
+            # another wrong way may give the same number here: it must have been right in the cases before
+            earlier = [c if isinstance(c, tuple) else (c,) for c in list(cases.values())[: list(cases).index(told)]]
+            for way, hint in wrong:
+                if way(*arguments) == number and all(way(*a) == right(*a) for a in earlier):
+                    raise NotYet(f"For {told} you count {number:,} {unit}, which is not right. {hint}")
+            share = "too many" if number > wanted else "too few"
+            raise NotYet(
+                f"For {told} you count {number:,} {unit}: {abs(number - wanted):,} {share}. "
+                "Put a number to each line of your sum. Which part is that large, or differs by that much?"
+            )
+
+
+# what x becomes, from the four parts: n1, a, n2, m
+WRONG_BLOCKS: list[tuple[Callable, str]] = [
+    (lambda x, n1, a, n2, m: m(n2(a(n1(x)))), "The residual is left out: each part must *add* to the stream."),
+    (lambda x, n1, a, n2, m: x + m(n2(a(n1(x)))), "Attention's own result never reaches the stream: two additions."),
+    (lambda x, n1, a, n2, m: x + a(n1(x)) + m(n2(x)), "Your MLP reads x, as it was before attention had added to it."),
+    (lambda x, n1, a, n2, m: x + m(n2(x + a(n1(x)))), "The second addition starts from x again: attention is lost."),
+    (lambda x, n1, a, n2, m: m(n2(x + a(n1(x)))), "The second residual is left out: the MLP replaces the stream."),
+    (lambda x, n1, a, n2, m: a(n1(x)) + m(n2(a(n1(x)))), "The first residual is left out: attention replaces x."),
+    (lambda x, n1, a, n2, m: x + a(n1(x)), "The MLP is missing."),
+    (lambda x, n1, a, n2, m: x + m(n2(x)), "Attention is missing."),
+    (lambda x, n1, a, n2, m: _two(x, n1, a, lambda h: h, m), "The MLP reads the stream without its norm."),
+    (lambda x, n1, a, n2, m: _two(x, lambda h: h, a, n2, m), "Attention reads the stream without its norm."),
+    (lambda x, n1, a, n2, m: _two(x, lambda h: h, a, lambda h: h, m), "Neither part reads through its norm."),
+    (lambda x, n1, a, n2, m: _two(x, n1, a, n1, m), "The MLP reads through attention's norm. It has its own gain."),
+    (lambda x, n1, a, n2, m: _two(x, n2, a, n1, m), "The two norms have changed places."),
+    (lambda x, n1, a, n2, m: _two(x, n2, m, n1, a), "The MLP comes first, and attention second: turn them round."),
+    (lambda x, n1, a, n2, m: _post(x, n1, a, n2, m), "This is post-norm: you normalise the stream after adding. Here "
+     "each part reads a normalised copy, and the stream itself is never normalised."),
+    (lambda x, n1, a, n2, m: _two(x, lambda h: h, lambda h: n1(a(h)), lambda h: h, lambda h: n2(m(h))),
+     "You normalise what a part gives, not what it reads."),
+    (lambda x, n1, a, n2, m: n1(x) + a(n1(x)) + m(n2(n1(x) + a(n1(x)))), "The stream itself has been normalised: add "
+     "to x, not to norm(x)."),
+]  # fmt: skip
+
+
+def _two(x: Tensor, n1: Callable, a: Callable, n2: Callable, m: Callable) -> Tensor:
+    h = x + a(n1(x))
+    return h + m(n2(h))
+
+
+def _post(x: Tensor, n1: Callable, a: Callable, n2: Callable, m: Callable) -> Tensor:
+    h = n1(x + a(x))
+    return n2(h + m(h))
+
+
+@exercise("08.decoder_block")
+def check_decoder_block(answer: object) -> str:
+    generator = torch.Generator().manual_seed(7)
+
+    def part(scale: float) -> Callable[[Tensor], Tensor]:
+        matrix = torch.randn(6, 6, generator=generator) * scale
+        return lambda x: (x @ matrix).tanh().cumsum(1)  # (batch, time, dim); not linear, and time matters
+
+    def norm() -> Callable[[Tensor], Tensor]:
+        gain = torch.rand(6, generator=generator) + 0.5
+        return lambda x: nn.functional.rms_norm(x, (6,), gain)
+
+    for shape in ((1, 1, 6), (2, 3, 6), (3, 7, 6)):
+        parts = norm(), part(0.7), norm(), part(0.9)
+        x = torch.randn(shape, generator=generator) * 3
+        before = x.clone()
+        got = expect_tensor(call(answer, x, *parts), before)
+        if not torch.equal(x, before):
+            raise NotYet(
+                "Your function changes the x that it was given: `x += …` writes into the caller's tensor, and breaks "
+                "the gradient. Make a new tensor instead."
+            )
+        if torch.allclose(got, _two(before, *parts), atol=1e-4):
             continue
-        for hint, wrong in _wrong_rates(total, warmup, decay, highest):
-            if _same(got, wrong):
+        for way, hint in WRONG_BLOCKS:
+            if torch.allclose(got, way(before, *parts), atol=1e-4):
                 raise NotYet(hint)
-        step = next(i for i in range(total) if not _same(got[i : i + 1], wanted[i : i + 1]))
-        part = "warm-up" if step < warmup else "plateau" if total - step > decay else "decay"
         raise NotYet(
-            f"Of {total} steps, with warmup={warmup}, decay={decay} and highest={highest}, step {step} is the first "
-            f"with a wrong rate: {got[step]:.4g}. It lies in the {part}. Draw the three lines: which is lowest there?"
+            f"For x of shape {shape} the numbers are not right. Put your lines beside the two formulas of section 2, "
+            "letter by letter: what does each part read, and to what is its result added?"
         )
-    return "Three straight lines, and always the lowest of them: no `if` is needed."
-
-
-def _wrong_rates(total, warmup, decay, highest):
-    """(hint, the rates of a usual mistake) pairs."""
-
-    def rates(rise, fall, highest=highest):
-        return [highest * min(rise(step), 1.0, fall(step)) for step in range(total)]
-
-    def up(step):
-        return (step + 1) / (warmup + 1)
-
-    def down(step):
-        return (total - step) / (decay + 1)
-
-    def flat(step):
-        return 1.0
-
-    yield "The rate is the highest at every step: neither a rise nor a fall.", rates(flat, flat)
-    yield "There is no warm-up: the first step already has the highest rate.", rates(flat, down)
-    yield "There is no decay: the last steps should become smaller and smaller.", rates(up, flat)
-    if highest != 1:
-        yield "Your shares are right, from 0 to 1. What do they multiply?", rates(up, down, 1.0)
-    told = (
-        "The very first step has a rate of 0: it learns nothing. `step` counts from 0; the rise should not start there."
-    )
-    yield told, rates(lambda step: step / max(warmup, 1), down)
-    yield told, rates(lambda step: step / (warmup + 1), down)
-    told = "The last step has a rate of 0, and is wasted. The fall should reach 0 one step after the last."
-    yield told, rates(up, lambda step: (total - 1 - step) / max(decay, 1))
-    yield told, rates(up, lambda step: (total - 1 - step) / (decay + 1))
-    told = "Off by one at the ends of the lines: after `warmup` rising steps, the next is the first at the top."
-    yield told, rates(lambda step: (step + 1) / max(warmup, 1), lambda step: (total - step) / max(decay, 1))
-    yield told, rates(lambda step: (step + 1) / max(warmup, 1), down)
-    yield told, rates(up, lambda step: (total - step) / max(decay, 1))
-
-
-def _same(got, wanted) -> bool:
-    return all(math.isclose(a, b, rel_tol=1e-5, abs_tol=1e-12) for a, b in zip(got, wanted, strict=True))
-
-
-@exercise("08.adamw_step")
-def adamw_step(answer) -> str:
-    generator = torch.Generator().manual_seed(80)
-    # small gradients, so that eps counts; a large decay, so that it counts too
-    for step, shape, size in ((1, (3, 2), 1.0), (2, (5,), 1e-4), (7, (2, 3, 2), 0.1)):
-        w, grad, m = torch.randn(3, *shape, generator=generator)
-        grad, m = grad * size, m * size
-        v = torch.rand(shape, generator=generator) * size**2
-        if step == 1:
-            m, v = torch.zeros(shape), torch.zeros(shape)
-        settings = {"lr": 0.1, "beta1": 0.8, "beta2": 0.95, "eps": 1e-5, "weight_decay": 0.5}
-        wanted = _adamw(w, grad, m, v, step, **settings)
-        before = [x.clone() for x in (w, grad, m, v)]
-        got = call(answer, w, grad, m, v, step, **settings)
-        if not all(torch.equal(a, b) for a, b in zip(before, (w, grad, m, v), strict=True)):
-            raise NotYet("An input has changed in place. Make new tensors: write w = w * …, not w *= ….")
-        if not isinstance(got, (tuple, list)) or len(got) != 3:
-            raise NotYet("Return three things: the new w, the new m and the new v. The next step needs all of them.")
-        got = [expect_tensor(a, b, what=f"the new {name}") for a, b, name in zip(got, wanted, "wmv", strict=True)]
-        for hint, place, wrong in _wrong_steps(w, grad, m, v, step, settings):
-            if _close(got[place], wrong) and not _close(wrong, wanted[place]):
-                raise NotYet(hint)
-        expect_close(got[1], wanted[1], "m is a running mean of the gradients.", what="the new m", tolerance=1e-6)
-        expect_close(
-            got[2], wanted[2], "v is a running mean of the squared gradients.", what="the new v", tolerance=1e-9
-        )
-        expect_close(got[0], wanted[0], "m and v are right. Look at the last three lines.", what="the new w")
-    return "This is one whole step of torch.optim.AdamW, for one tensor."
-
-
-def _adamw(w, grad, m, v, step, lr, beta1, beta2, eps, weight_decay, *, correct=(True, True), inside=False, sign=-1):
-    m = beta1 * m + (1 - beta1) * grad
-    v = beta2 * v + (1 - beta2) * grad**2
-    mean = m / (1 - beta1**step) if correct[0] else m
-    square = v / (1 - beta2**step) if correct[1] else v
-    size = (square + eps).sqrt() if inside else square.sqrt() + eps
-    return w - lr * weight_decay * w + sign * lr * mean / size, m, v
-
-
-def _wrong_steps(w, grad, m, v, step, settings):
-    """(hint, 0 for w, 1 for m, 2 for v, the result of a usual mistake) tuples."""
-    lr, beta1, beta2, eps, decay = settings.values()
-    yield (
-        "Your m has beta1 and 1 − beta1 exchanged: it should mostly stay as it was.",
-        1,
-        beta1 * grad + (1 - beta1) * m,
-    )
-    yield "Your m leaves out (1 − beta1): then it grows to a sum, not a mean.", 1, beta1 * m + grad
-    yield "Your v averages the gradient, not its square.", 2, beta2 * v + (1 - beta2) * grad
-    yield "Your v uses beta1. It has a factor of its own.", 2, beta1 * v + (1 - beta1) * grad**2
-
-    def new_w(**changes):
-        return _adamw(w, grad, m, v, step, **{**settings, **changes})[0]
-
-    told = "The correction of m and v is missing. They began at 0, so they are too small in the first steps."
-    yield told, 0, new_w(correct=(False, False))
-    yield "m is not corrected for having begun at 0.", 0, new_w(correct=(False, True))
-    yield "v is not corrected for having begun at 0.", 0, new_w(correct=(True, False))
-    yield "Is your eps inside the square root? It belongs outside, beside the root.", 0, new_w(inside=True)
-    yield "You climb: w moves along the gradient, so the loss grows. Look at the sign.", 0, new_w(sign=1)
-    yield "Weight decay is missing: w should also shrink a little.", 0, new_w(weight_decay=0.0)
-    yield "Weight decay is not multiplied by the learning rate.", 0, new_w() + lr * decay * w - decay * w
-    yield "Weight decay has the wrong sign: your weights grow.", 0, new_w(weight_decay=-decay)
-    told = "You add the decay to the gradient, as Adam did before AdamW. It should pull on w directly, past m and v."
-    coupled = _adamw(w, grad + decay * w, m, v, step, lr, beta1, beta2, eps, 0.0)
-    yield told, 0, coupled[0]
-    mean = (beta1 * m + (1 - beta1) * grad) / (1 - beta1**step)
-    square = (beta2 * v + (1 - beta2) * grad**2) / (1 - beta2**step)
-    yield "The square root is missing: you divide by v itself.", 0, w - lr * decay * w - lr * mean / (square + eps)
-
-
-@exercise("08.clip")
-def clip(answer) -> str:
-    generator = torch.Generator().manual_seed(88)
-    for shapes, size, longest in ((((2, 3), (4,)), 5.0, 1.0), (((3,), (2, 2), (5,)), 0.01, 1.0), (((6,),), 2.0, 0.5)):
-        grads = [torch.randn(shape, generator=generator) * size for shape in shapes]
-        norm = torch.cat([g.flatten() for g in grads]).norm()
-        before = [g.clone() for g in grads]
-        wanted = [g * min(1.0, float(longest / norm)) for g in grads]
-        got = call(answer, grads, longest)
-        if not all(torch.equal(a, b) for a, b in zip(grads, before, strict=True)):
-            raise NotYet("The given gradients have changed in place. Return new tensors.")
-        if isinstance(got, Tensor) or not isinstance(got, (list, tuple)) or len(got) != len(grads):
-            raise NotYet(f"Return a list of {len(grads)} tensors, one for each gradient that you were given.")
-        got = [expect_tensor(a, b, what=f"gradient {i}") for i, (a, b) in enumerate(zip(got, wanted, strict=True))]
-        for hint, wrong in _wrong_clips(grads, norm, longest):
-            if all(map(_close, got, wrong)) and not all(map(_close, wrong, wanted)):
-                raise NotYet(hint)
-        for i, (a, b) in enumerate(zip(got, wanted, strict=True)):
-            expect_close(a, b, LONGER, what=f"gradient {i}", tolerance=1e-5)
-    return "The direction stays, only the length is limited: torch.nn.utils.clip_grad_norm_ does this in place."
-
-
-def _wrong_clips(grads, norm, longest):
-    """(hint, the result of a usual mistake) pairs."""
-    yield "Nothing is clipped: a long gradient comes back as long as it was.", grads
-    told = "You cut off single numbers. That bends the direction: make the whole arrow shorter instead."
-    yield told, [g.clamp(-longest, longest) for g in grads]
-    told = f"You clip each tensor by its own length. {LONGER}"
-    yield told, [g * min(1.0, float(longest / g.norm())) for g in grads]
-    if norm < longest:
-        yield "A short gradient became longer. Clipping must leave it as it is.", [g * longest / norm for g in grads]
-    yield "You divide by the length, and forget how long it may be.", [g / norm for g in grads]
-    told = "You divide by the squared length: is a square root missing?"
-    yield told, [g * min(1.0, float(longest / norm**2)) for g in grads]
-    mean = sum(g.norm() for g in grads)
-    yield f"You add up the lengths of the tensors. {LONGER}", [g * min(1.0, float(longest / mean)) for g in grads]
-
-
-def _close(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-5, atol=1e-10)
+    return "Since x goes through by plain additions, a gradient runs from the loss to the first block undisturbed."

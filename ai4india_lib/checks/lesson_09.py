@@ -1,172 +1,188 @@
-"""Feedback for the exercises of lesson 09, Generation."""
+"""Feedback for the exercises of lesson 09, Training."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 
-from ..generation import Sampling, filter_logits
+from ..training.hyperparameters import Hyperparameters
+from ..training.optimizers import learning_rate_at
 from . import NotYet, call, exercise, expect_close, expect_tensor
 
-
-def _random(batch: int, vocab: int, seed: int) -> Tensor:
-    return torch.randn(batch, vocab, generator=torch.Generator().manual_seed(seed)) * 2.5
+LONGER = "Measure the length over all tensors together, as if they were one long arrow."
 
 
-def _untouched(before: Tensor, now: Tensor) -> None:
-    if not torch.equal(before, now):
-        raise NotYet("The logits you were given have changed. The caller may still need them: work on a copy.")
-
-
-def _heated(logits: Tensor, temperature: Tensor) -> Tensor:
-    rows = [filter_logits(row, Sampling(temperature=float(t))) for row, t in zip(logits, temperature, strict=True)]
-    greedy = torch.zeros_like(logits).scatter(1, logits.argmax(-1, keepdim=True), 1.0)
-    return torch.where(temperature[:, None] > 0, torch.stack(rows).softmax(-1), greedy)
-
-
-@exercise("09.temperature")
-def check_temperature(answer: object) -> str:
-    for logits, temperature in (
-        (torch.tensor([[2.0, 1.0, 0.5, -2.0], [2.0, 1.0, 0.5, -2.0]]), torch.tensor([0.5, 2.0])),
-        (_random(3, 3, 1), torch.tensor([0.7, 1.0, 1.5])),  # square: a temperature along the wrong axis shows
-        (_random(4, 9, 2), torch.tensor([0.0, 0.8, 0.0, 1.3])),
-        (_random(2, 5, 3), torch.tensor([0.0, 0.0])),
-    ):
-        given = logits.clone()
-        wanted = _heated(logits, temperature)
-        got = expect_tensor(call(answer, given, temperature.clone()), wanted, what="the result")
-        _untouched(logits, given)
-        _hold_temperature(got, wanted, logits, temperature)
-    return "Greedy and drawn texts can now share one batch: that is how a server answers many readers."
-
-
-def _hold_temperature(got: Tensor, wanted: Tensor, logits: Tensor, temperature: Tensor) -> None:
-    shown = f"temperatures {[round(t, 2) for t in temperature.tolist()]}"
-    if got.isnan().any():
-        raise NotYet(f"With {shown} there are NaN in the result. Which row divides by zero? What should stand there?")
-    if torch.allclose(got, wanted, atol=1e-5):
-        return
-    column = torch.where(temperature > 0, temperature, 1.0)[:, None]
-    usual = [
-        (logits / column, "These are logits: they do not sum to 1. How do logits become probabilities?"),
-        ((logits / column).log_softmax(-1), "These are logarithms of probabilities. The probabilities were asked for."),
-        ((logits * column).softmax(-1), "A high temperature makes your rows sharper; it should make them flatter."),
-        (logits.softmax(-1), "The temperature changes nothing. Where does it enter the formula?"),
-        ((logits / column).softmax(0), "The columns sum to 1. Each row is one text: which dimension is softmax over?"),
-        (logits.softmax(-1) / column, "You divide probabilities. The temperature acts before the softmax, on logits."),
-    ]
-    if len(logits) == logits.shape[1]:
-        usual.append(((logits / column.T).softmax(-1),
-                      "Each column was divided by a temperature. Each row has one: which shape meets it?"))  # fmt: skip
-    for wrong, told in usual:
-        if torch.allclose(got, wrong, atol=1e-5):
-            raise NotYet(f"With {shown}: {told}")
-    cold = temperature == 0
-    if cold.any() and torch.allclose(got[~cold], wanted[~cold], atol=1e-5):
-        row = int((cold & ~torch.isclose(got, wanted, atol=1e-5).all(-1)).nonzero()[0])
-        raise NotYet(f"The warm rows are right, row {row} with temperature 0 is not: its largest is "
-                     f"{got[row].max():.3g}. Greedy puts all probability on one token. Which?")  # fmt: skip
-    expect_close(got, wanted, f"The temperatures are {shown}. Compute one row by hand.")
-
-
-def _nucleus(logits: Tensor, p: float) -> Tensor:
-    return torch.stack([filter_logits(row, Sampling(temperature=1.0, top_p=p)) for row in logits])
-
-
-@exercise("09.top_p")
-def check_top_p(answer: object) -> str:
-    tiny = torch.tensor([[0.1, 0.5, 0.15, 0.25], [0.02, 0.03, 0.9, 0.05]]).log()
-    for logits, p in ((tiny, 0.7), (_random(3, 40, 4), 0.9), (_random(5, 100, 5), 0.3), (torch.zeros(2, 4), 0.5)):
-        given = logits.clone()
-        wanted = _nucleus(logits, p)
-        got = expect_tensor(call(answer, given, p), wanted, what="the result")
-        _untouched(logits, given)
-        _hold_top_p(got, wanted, logits, p)
-    return "The nucleus is wide where many words fit, and one token where only one does."
-
-
-def _hold_top_p(got: Tensor, wanted: Tensor, logits: Tensor, p: float) -> None:
-    if got.isnan().any():
-        raise NotYet("There are NaN in the result. Does a row lose all its tokens? The likeliest one always stays.")
-    probabilities = logits.softmax(-1)
-    kept, right = got.isfinite(), wanted.isfinite()
-    if not torch.equal(kept.sum(-1), right.sum(-1)):
-        if kept.all():
-            if (got == 0).sum() > (logits == 0).sum():
-                raise NotYet(
-                    "The cut-off tokens have logit 0, which is still e⁰ before the softmax. What gives 0 there?"
-                )
-            raise NotYet("Nothing has been cut off. The others should have the logit -inf.")
-        row = int((kept.sum(-1) != right.sum(-1)).nonzero()[0])
-        many, few = int(kept[row].sum()), int(right[row].sum())
-        told = f"With p={p}, row {row} keeps {many} tokens of together {probabilities[row][kept[row]].sum():.3f}"
-        if torch.equal(kept.sum(-1), right.sum(-1) - 1):
-            raise NotYet(told + ": too few, by one in each row. What about the token that crosses p?")
-        if many == few + 1:
-            raise NotYet(told + ": one too many. Had the others reached p without it?")
-        if many < few:
-            raise NotYet(told + f", but together they should reach {p}. From which end do you add up?")
-        raise NotYet(told + f"; {few} reach p already. Is the sum over each row, likeliest first?")
-    if p != 0.5 and not torch.equal(kept, right):  # at 0.5 all are equal: any two will do
-        row = int((kept != right).any(-1).nonzero()[0])
-        raise NotYet(f"Row {row} keeps the right number of tokens, but the wrong ones: token "
-                     f"{int((kept & ~right)[row].nonzero()[0])} is not among the likeliest. "
-                     "After sorting, has each verdict gone back to its own token?")  # fmt: skip
-    if torch.allclose(got[kept], probabilities[kept]) and not torch.allclose(got[kept], logits[kept]):
-        raise NotYet("The kept numbers are probabilities. The logits were asked for: more filters may follow.")
-    if not torch.allclose(got[kept], logits[kept]):
-        raise NotYet("The right tokens stay, but their logits have changed. Only the others should get -inf.")
-
-
-def _penalised(logits: Tensor, texts: Tensor, penalty: float, pad_idx: int) -> Tensor:
-    settings = Sampling(temperature=1.0, repetition_penalty=penalty)
-    return torch.stack([
-        filter_logits(row, settings, [i for i in ids.tolist() if i != pad_idx])
-        for row, ids in zip(logits, texts, strict=True)
-    ])  # fmt: skip
-
-
-@exercise("09.repetition_penalty")
-def check_repetition_penalty(answer: object) -> str:
-    for seed, texts, penalty, pad_idx in (
-        (6, [[1, 2, 3], [4, 5, 6]], 1.5, 0),
-        (7, [[2, 2, 2, 3], [5, 1, 5, 1]], 1.3, 0),
-        (8, [[0, 0, 4, 4, 1], [0, 2, 3, 3, 6], [7, 6, 5, 4, 3]], 2.0, 0),
-        (9, [[6, 1, 6, 6], [1, 2, 3, 0]], 1.2, 6),
-    ):
-        logits, texts = _random(len(texts), 8, seed), torch.tensor(texts)
-        given, given_texts = logits.clone(), texts.clone()
-        wanted = _penalised(logits, texts, penalty, pad_idx)
-        got = expect_tensor(call(answer, given, given_texts, penalty, pad_idx), wanted, what="the result")
-        _untouched(logits, given)
-        _hold_penalty(got, wanted, logits, texts, penalty, pad_idx)
-    return "In a dialogue, count only the answer's own tokens: the question's words may well come again."
-
-
-def _hold_penalty(got: Tensor, wanted: Tensor, logits: Tensor, texts: Tensor, penalty: float, pad_idx: int) -> None:
-    wrong = ~torch.isclose(got, wanted, atol=1e-5)
-    if not wrong.any():
-        return
-    said = torch.zeros_like(logits, dtype=torch.bool).scatter(1, texts, True)
-    pad = torch.zeros_like(said).scatter(1, torch.full((len(said), 1), pad_idx), True)
-    if torch.allclose(got, logits):
-        raise NotYet("No logit has changed. Which tokens of each row were said?")
-    if torch.allclose(got[said & ~pad], (logits * penalty)[said & ~pad]):
-        raise NotYet("All logits of said tokens are multiplied. Is a positive logit smaller after that?")
-    row, token = wrong.nonzero()[0].tolist()
-    told = f"Row {row}, token {token}: the logit {logits[row, token]:.3g} became {got[row, token]:.3g}. "
-    if got[row, token] > logits[row, token]:
-        raise NotYet(told + "That is larger, so a repeated token became more likely. What does dividing do below zero?")
-    if pad[row, token] and said[row, token]:
-        raise NotYet(told + "That is the padding, which nobody said. It must not count.")
-    if not said[row, token]:
-        elsewhere = " It stands in another row's text." if said[:, token].any() else ""
+@exercise("09.learning_rate")
+def learning_rate(answer) -> str:
+    for total, warmup, decay, highest in ((20, 4, 8, 0.01), (50, 5, 20, 0.3), (10, 0, 5, 2.0)):
+        h = Hyperparameters(learning_rate=highest, warmup_fraction=warmup / total, decay_fraction=decay / total)
+        wanted = [learning_rate_at(step, total, h) for step in range(total)]
+        got = [call(answer, step, total, highest, warmup, decay) for step in range(total)]
+        for step, rate in enumerate(got):
+            if isinstance(rate, bool) or not isinstance(rate, (int, float)):
+                raise NotYet(f"At step {step} it returns a {type(rate).__name__}. The rate is one Python number.")
+        if _same(got, wanted):
+            continue
+        for hint, wrong in _wrong_rates(total, warmup, decay, highest):
+            if _same(got, wrong):
+                raise NotYet(hint)
+        step = next(i for i in range(total) if not _same(got[i : i + 1], wanted[i : i + 1]))
+        part = "warm-up" if step < warmup else "plateau" if total - step > decay else "decay"
         raise NotYet(
-            told + f"It does not stand in this text.{elsewhere} Each row is penalised for its own tokens only."
+            f"Of {total} steps, with warmup={warmup}, decay={decay} and highest={highest}, step {step} is the first "
+            f"with a wrong rate: {got[step]:.4g}. It lies in the {part}. Draw the three lines: which is lowest there?"
         )
-    if (texts[row] == token).sum() > 1:
-        raise NotYet(told + f"It was said {int((texts[row] == token).sum())} times. It counts once, however often.")
-    if got[row, token] == logits[row, token]:
-        raise NotYet(told + "It was said, and should have become smaller.")
-    raise NotYet(told + f"With penalty {penalty} it should be {wanted[row, token]:.3g}: divide or multiply, "
-                 "depending on the sign.")  # fmt: skip
+    return "Three straight lines, and always the lowest of them: no `if` is needed."
+
+
+def _wrong_rates(total, warmup, decay, highest):
+    """(hint, the rates of a usual mistake) pairs."""
+
+    def rates(rise, fall, highest=highest):
+        return [highest * min(rise(step), 1.0, fall(step)) for step in range(total)]
+
+    def up(step):
+        return (step + 1) / (warmup + 1)
+
+    def down(step):
+        return (total - step) / (decay + 1)
+
+    def flat(step):
+        return 1.0
+
+    yield "The rate is the highest at every step: neither a rise nor a fall.", rates(flat, flat)
+    yield "There is no warm-up: the first step already has the highest rate.", rates(flat, down)
+    yield "There is no decay: the last steps should become smaller and smaller.", rates(up, flat)
+    if highest != 1:
+        yield "Your shares are right, from 0 to 1. What do they multiply?", rates(up, down, 1.0)
+    told = (
+        "The very first step has a rate of 0: it learns nothing. `step` counts from 0; the rise should not start there."
+    )
+    yield told, rates(lambda step: step / max(warmup, 1), down)
+    yield told, rates(lambda step: step / (warmup + 1), down)
+    told = "The last step has a rate of 0, and is wasted. The fall should reach 0 one step after the last."
+    yield told, rates(up, lambda step: (total - 1 - step) / max(decay, 1))
+    yield told, rates(up, lambda step: (total - 1 - step) / (decay + 1))
+    told = "Off by one at the ends of the lines: after `warmup` rising steps, the next is the first at the top."
+    yield told, rates(lambda step: (step + 1) / max(warmup, 1), lambda step: (total - step) / max(decay, 1))
+    yield told, rates(lambda step: (step + 1) / max(warmup, 1), down)
+    yield told, rates(up, lambda step: (total - step) / max(decay, 1))
+
+
+def _same(got, wanted) -> bool:
+    return all(math.isclose(a, b, rel_tol=1e-5, abs_tol=1e-12) for a, b in zip(got, wanted, strict=True))
+
+
+@exercise("09.adamw_step")
+def adamw_step(answer) -> str:
+    generator = torch.Generator().manual_seed(80)
+    # small gradients, so that eps counts; a large decay, so that it counts too
+    for step, shape, size in ((1, (3, 2), 1.0), (2, (5,), 1e-4), (7, (2, 3, 2), 0.1)):
+        w, grad, m = torch.randn(3, *shape, generator=generator)
+        grad, m = grad * size, m * size
+        v = torch.rand(shape, generator=generator) * size**2
+        if step == 1:
+            m, v = torch.zeros(shape), torch.zeros(shape)
+        settings = {"lr": 0.1, "beta1": 0.8, "beta2": 0.95, "eps": 1e-5, "weight_decay": 0.5}
+        wanted = _adamw(w, grad, m, v, step, **settings)
+        before = [x.clone() for x in (w, grad, m, v)]
+        got = call(answer, w, grad, m, v, step, **settings)
+        if not all(torch.equal(a, b) for a, b in zip(before, (w, grad, m, v), strict=True)):
+            raise NotYet("An input has changed in place. Make new tensors: write w = w * …, not w *= ….")
+        if not isinstance(got, (tuple, list)) or len(got) != 3:
+            raise NotYet("Return three things: the new w, the new m and the new v. The next step needs all of them.")
+        got = [expect_tensor(a, b, what=f"the new {name}") for a, b, name in zip(got, wanted, "wmv", strict=True)]
+        for hint, place, wrong in _wrong_steps(w, grad, m, v, step, settings):
+            if _close(got[place], wrong) and not _close(wrong, wanted[place]):
+                raise NotYet(hint)
+        expect_close(got[1], wanted[1], "m is a running mean of the gradients.", what="the new m", tolerance=1e-6)
+        expect_close(
+            got[2], wanted[2], "v is a running mean of the squared gradients.", what="the new v", tolerance=1e-9
+        )
+        expect_close(got[0], wanted[0], "m and v are right. Look at the last three lines.", what="the new w")
+    return "This is one whole step of torch.optim.AdamW, for one tensor."
+
+
+def _adamw(w, grad, m, v, step, lr, beta1, beta2, eps, weight_decay, *, correct=(True, True), inside=False, sign=-1):
+    m = beta1 * m + (1 - beta1) * grad
+    v = beta2 * v + (1 - beta2) * grad**2
+    mean = m / (1 - beta1**step) if correct[0] else m
+    square = v / (1 - beta2**step) if correct[1] else v
+    size = (square + eps).sqrt() if inside else square.sqrt() + eps
+    return w - lr * weight_decay * w + sign * lr * mean / size, m, v
+
+
+def _wrong_steps(w, grad, m, v, step, settings):
+    """(hint, 0 for w, 1 for m, 2 for v, the result of a usual mistake) tuples."""
+    lr, beta1, beta2, eps, decay = settings.values()
+    yield (
+        "Your m has beta1 and 1 − beta1 exchanged: it should mostly stay as it was.",
+        1,
+        beta1 * grad + (1 - beta1) * m,
+    )
+    yield "Your m leaves out (1 − beta1): then it grows to a sum, not a mean.", 1, beta1 * m + grad
+    yield "Your v averages the gradient, not its square.", 2, beta2 * v + (1 - beta2) * grad
+    yield "Your v uses beta1. It has a factor of its own.", 2, beta1 * v + (1 - beta1) * grad**2
+
+    def new_w(**changes):
+        return _adamw(w, grad, m, v, step, **{**settings, **changes})[0]
+
+    told = "The correction of m and v is missing. They began at 0, so they are too small in the first steps."
+    yield told, 0, new_w(correct=(False, False))
+    yield "m is not corrected for having begun at 0.", 0, new_w(correct=(False, True))
+    yield "v is not corrected for having begun at 0.", 0, new_w(correct=(True, False))
+    yield "Is your eps inside the square root? It belongs outside, beside the root.", 0, new_w(inside=True)
+    yield "You climb: w moves along the gradient, so the loss grows. Look at the sign.", 0, new_w(sign=1)
+    yield "Weight decay is missing: w should also shrink a little.", 0, new_w(weight_decay=0.0)
+    yield "Weight decay is not multiplied by the learning rate.", 0, new_w() + lr * decay * w - decay * w
+    yield "Weight decay has the wrong sign: your weights grow.", 0, new_w(weight_decay=-decay)
+    told = "You add the decay to the gradient, as Adam did before AdamW. It should pull on w directly, past m and v."
+    coupled = _adamw(w, grad + decay * w, m, v, step, lr, beta1, beta2, eps, 0.0)
+    yield told, 0, coupled[0]
+    mean = (beta1 * m + (1 - beta1) * grad) / (1 - beta1**step)
+    square = (beta2 * v + (1 - beta2) * grad**2) / (1 - beta2**step)
+    yield "The square root is missing: you divide by v itself.", 0, w - lr * decay * w - lr * mean / (square + eps)
+
+
+@exercise("09.clip")
+def clip(answer) -> str:
+    generator = torch.Generator().manual_seed(88)
+    for shapes, size, longest in ((((2, 3), (4,)), 5.0, 1.0), (((3,), (2, 2), (5,)), 0.01, 1.0), (((6,),), 2.0, 0.5)):
+        grads = [torch.randn(shape, generator=generator) * size for shape in shapes]
+        norm = torch.cat([g.flatten() for g in grads]).norm()
+        before = [g.clone() for g in grads]
+        wanted = [g * min(1.0, float(longest / norm)) for g in grads]
+        got = call(answer, grads, longest)
+        if not all(torch.equal(a, b) for a, b in zip(grads, before, strict=True)):
+            raise NotYet("The given gradients have changed in place. Return new tensors.")
+        if isinstance(got, Tensor) or not isinstance(got, (list, tuple)) or len(got) != len(grads):
+            raise NotYet(f"Return a list of {len(grads)} tensors, one for each gradient that you were given.")
+        got = [expect_tensor(a, b, what=f"gradient {i}") for i, (a, b) in enumerate(zip(got, wanted, strict=True))]
+        for hint, wrong in _wrong_clips(grads, norm, longest):
+            if all(map(_close, got, wrong)) and not all(map(_close, wrong, wanted)):
+                raise NotYet(hint)
+        for i, (a, b) in enumerate(zip(got, wanted, strict=True)):
+            expect_close(a, b, LONGER, what=f"gradient {i}", tolerance=1e-5)
+    return "The direction stays, only the length is limited: torch.nn.utils.clip_grad_norm_ does this in place."
+
+
+def _wrong_clips(grads, norm, longest):
+    """(hint, the result of a usual mistake) pairs."""
+    yield "Nothing is clipped: a long gradient comes back as long as it was.", grads
+    told = "You cut off single numbers. That bends the direction: make the whole arrow shorter instead."
+    yield told, [g.clamp(-longest, longest) for g in grads]
+    told = f"You clip each tensor by its own length. {LONGER}"
+    yield told, [g * min(1.0, float(longest / g.norm())) for g in grads]
+    if norm < longest:
+        yield "A short gradient became longer. Clipping must leave it as it is.", [g * longest / norm for g in grads]
+    yield "You divide by the length, and forget how long it may be.", [g / norm for g in grads]
+    told = "You divide by the squared length: is a square root missing?"
+    yield told, [g * min(1.0, float(longest / norm**2)) for g in grads]
+    mean = sum(g.norm() for g in grads)
+    yield f"You add up the lengths of the tensors. {LONGER}", [g * min(1.0, float(longest / mean)) for g in grads]
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-5, atol=1e-10)

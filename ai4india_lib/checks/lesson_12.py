@@ -1,152 +1,162 @@
-"""Feedback for the exercises of lesson 12, Speculative decoding."""
+"""Feedback for the exercises of lesson 12, Dynamic batching."""
 
 from __future__ import annotations
 
-import math
-
-import torch
-from torch import Tensor
-
-from . import NotYet, call, exercise, expect_close, expect_tensor
+from . import NotYet, call, exercise
 
 
-def _written(acceptance: float, k: int) -> float:
-    return float(k + 1) if acceptance == 1 else (1 - acceptance ** (k + 1)) / (1 - acceptance)
+def _groups(needs: list[int], seats: int) -> list[list[int]]:
+    return [needs[first : first + seats] for first in range(0, len(needs), seats)]
 
 
-@exercise("12.expected_tokens")
-def check_expected_tokens(answer: object) -> str:
-    for acceptance, k in ((0.5, 1), (0.0, 3), (0.8, 4), (0.9, 8), (1.0, 5)):
-        got = call(answer, acceptance, k)
+@exercise("12.wasted")
+def check_wasted(answer: object) -> str:
+    for needs, seats in (
+        ([2, 8, 3, 1], 2),
+        ([5, 5, 5, 5], 2),
+        ([7], 4),
+        ([1, 2, 3, 4, 5], 2),
+        ([60, 5, 10, 5, 20, 15, 5], 3),
+    ):
+        given = list(needs)
+        got = call(answer, given, seats)
+        if given != needs:
+            raise NotYet("The list you were given has changed. The caller may still need it.")
         if isinstance(got, bool) or not isinstance(got, (int, float)):
-            raise NotYet(f"Expected a number, got {type(got).__name__}.")
-        wanted, told = _written(acceptance, k), f"With acceptance {acceptance} and k={k} you say {got:.4g}."
-        if math.isclose(got, wanted, rel_tol=1e-6):
-            continue
-        if math.isclose(got, wanted - 1, rel_tol=1e-6, abs_tol=1e-9):
-            raise NotYet(f"{told} You count the accepted proposals. Who writes the token behind them?")
-        if math.isclose(got, k * acceptance + 1, rel_tol=1e-6):
-            raise NotYet(f"{told} That holds if each proposal were judged alone. What becomes of the 3rd one when the "
-                         "1st is refused?")  # fmt: skip
-        if math.isclose(got, _written(acceptance, k - 1), rel_tol=1e-6):
-            raise NotYet(f"{told} One term is missing: how many terms has 1 + a + a² + … when all k are accepted?")
-        if math.isclose(got, 1 / (1 - acceptance) if acceptance < 1 else math.inf, rel_tol=1e-6):
-            raise NotYet(f"{told} That is an endless round. Only k={k} tokens were proposed.")
-        if acceptance == 0:
-            raise NotYet(f"{told} All proposals are refused. How many tokens does such a round still write?")
-        raise NotYet(f"{told} Add up the chances: one token for sure, a second with chance a, a third with chance …?")
-    return "So an endless draft with acceptance a would write 1 / (1 − a) tokens a pass: at 0.8 five, never more."
+            raise NotYet(f"Expected a number, got {type(got).__name__} {str(got)[:40]!r}.")
+        _hold_wasted(float(got), needs, seats)
+    return "One text of 60 tokens among short ones, and most of a group's work is for nobody."
 
 
-def _verdict(p: Tensor, q: Tensor, token: int) -> tuple[float, Tensor]:
-    left = (p - q).clamp(min=0)
-    return min(1.0, float(p[token] / q[token])), left / left.sum()
-
-
-_CASES = (
-    ([0.5, 0.3, 0.2], [0.2, 0.5, 0.3], 0),
-    ([0.5, 0.3, 0.2], [0.2, 0.5, 0.3], 1),
-    ([0.1, 0.2, 0.3, 0.4], [0.4, 0.3, 0.2, 0.1], 0),
-    ([0.0, 0.6, 0.4, 0.0], [0.25, 0.25, 0.25, 0.25], 3),
-)
-
-
-@exercise("12.verdict")
-def check_verdict(answer: object) -> str:
-    for model, draft, token in _CASES:
-        p, q = torch.tensor(model), torch.tensor(draft)
-        kept = p.clone(), q.clone()
-        got = call(answer, p, q, token)
-        if not isinstance(got, tuple) or len(got) != 2:
-            raise NotYet("Expected two things: (chance that the token stands, distribution to draw from if not).")
-        if not (torch.equal(p, kept[0]) and torch.equal(q, kept[1])):
-            raise NotYet("p or q has changed. Both are still needed: work on copies.")
-        chance, left = float(got[0]), got[1]
-        _hold_chance(chance, p, q, token)
-        _hold_left(expect_tensor(left, p, what="the distribution"), p, q, token)
-    return "Add both ways to a token x: min(p, q) + max(p − q, 0) = p. The draft leaves no trace in the text."
-
-
-def _hold_chance(chance: float, p: Tensor, q: Tensor, token: int) -> None:
-    wanted = min(1.0, float(p[token] / q[token]))
-    if math.isclose(chance, wanted, abs_tol=1e-6):
+def _hold_wasted(got: float, needs: list[int], seats: int) -> None:
+    groups = _groups(needs, seats)
+    steps, wanted = sum(map(max, groups)), sum(needs)
+    cells = sum(len(group) * max(group) for group in groups)
+    right = 1 - wanted / cells
+    told = f"For needs {needs} in groups of {seats} you say {got:.4g}. "
+    if abs(got - right) < 1e-6:
         return
-    told = f"p = {p[token]:.2g} and q = {q[token]:.2g} give your token the chance {chance:.3g}."
-    if chance > 1:
-        raise NotYet(f"{told} A chance is at most 1. What if the model likes the token more than the draft does?")
-    if chance in (0.0, 1.0):
-        raise NotYet(f"{told} With yes or no alone the text would follow the draft. The rule is a chance.")
-    if math.isclose(chance, min(1.0, float(q[token] / p[token])) if p[token] else -1, abs_tol=1e-6):
-        raise NotYet(f"{told} A token that the draft proposes too often must stand more rarely: which way round is the "
-                     "fraction?")  # fmt: skip
-    if math.isclose(chance, float(p[token]), abs_tol=1e-6):
-        raise NotYet(f"{told} Then it would be written with chance q · p. Which chance to stand makes that p?")
-    raise NotYet(f"{told} It was proposed with chance q; together both chances may give at most p.")
+    if abs(got - wanted / cells) < 1e-6:
+        raise NotYet(told + "That is the share that somebody wanted. The other one was asked for.")
+    if abs(got - (cells - wanted)) < 1e-6:
+        raise NotYet(told + "That is a number of cells. As a share of which whole?")
+    if abs(got - 100 * right) < 1e-4:
+        raise NotYet(told + "That is a percentage. A share lies between 0 and 1.")
+    if abs(got - (1 - wanted / (seats * steps))) < 1e-6:
+        raise NotYet(told + f"You count {seats} rows in every group. How many rows has the last one?")
+    if abs(got - (1 - wanted / (len(needs) * max(needs)))) < 1e-6:
+        raise NotYet(told + "You make one large group of all texts. Each group has its own slowest text.")
+    if abs(got - (cells / wanted - 1)) < 1e-6:
+        raise NotYet(told + "You divide by the cells that were wanted. The whole is all that was computed.")
+    if not 0 <= got < 1:
+        raise NotYet(told + "A share lies between 0 and 1: part of the computed cells, divided by all of them.")
+    first = groups[0]
+    raise NotYet(told + f"Draw the first group, {first}: how many steps does it run, and in how many rows?")
 
 
-def _hold_left(left: Tensor, p: Tensor, q: Tensor, token: int) -> None:
-    _, wanted = _verdict(p, q, token)
-    if torch.allclose(left, wanted, atol=1e-6):
+def _finished(arrivals: list[int], needs: list[int], seats: int, *, early=False, groups=False, order=False):
+    """When each is finished; with the usual mistakes: seated before arriving, in groups, always the same seat order."""
+    free, ends = [0] * seats, []
+    if groups:
+        now = 0
+        for first in range(0, len(needs), seats):
+            part = range(first, min(first + seats, len(needs)))
+            now = max([now] + [arrivals[i] for i in part])
+            ends += [now + needs[i] for i in part]
+            now = max(ends[first:])
+        return ends
+    for number, (arrival, need) in enumerate(zip(arrivals, needs, strict=True)):
+        seat = number % seats if order else free.index(min(free))
+        free[seat] = (free[seat] if early else max(free[seat], arrival)) + need
+        ends.append(free[seat])
+    return ends
+
+
+@exercise("12.finished")
+def check_finished(answer: object) -> str:
+    for arrivals, needs, seats in (
+        ([0, 0, 0], [2, 3, 4], 1),
+        ([0, 0, 0, 0, 0, 0], [2, 8, 3, 1, 4, 2], 2),
+        ([0, 10], [3, 3], 1),
+        ([0, 1, 2, 3, 20, 21], [9, 2, 5, 1, 4, 4], 2),
+        ([4, 4, 5, 5, 6, 30], [3, 7, 2, 6, 1, 2], 3),
+        ([0, 1], [5, 5], 4),
+    ):
+        got = call(answer, list(arrivals), list(needs), seats)
+        got = got.tolist() if hasattr(got, "tolist") else got
+        if not isinstance(got, (list, tuple)):
+            raise NotYet(f"Expected a list of steps, got {type(got).__name__} {str(got)[:40]!r}.")
+        if len(got) != len(needs):
+            raise NotYet(f"{len(needs)} readers came, and your list has {len(got)} entries. Each gets one.")
+        _hold_finished(list(got), arrivals, needs, seats)
+    return (
+        "This is a whole queueing theory in eight lines: try it with random arrivals and find where the queue explodes."
+    )
+
+
+def _hold_finished(got: list, arrivals: list[int], needs: list[int], seats: int) -> None:
+    right = _finished(arrivals, needs, seats)
+    if got == right:
         return
-    if (left < 0).any():
-        raise NotYet("A probability in the distribution is negative: where q is above p nothing is left to make up.")
-    if torch.allclose(left, (p - q).clamp(min=0), atol=1e-6):
-        raise NotYet(f"The distribution sums to {left.sum():.3g}. Its shape is right; what makes its sum 1?")
-    if torch.allclose(left, p, atol=1e-6):
-        raise NotYet("After a refusal you draw from p. Then tokens that the draft proposes often come too often: they "
-                     "had their chance already.")  # fmt: skip
-    without = p.clone()
-    without[token] = 0
-    if torch.allclose(left, without / without.sum(), atol=1e-6):
-        raise NotYet("You leave out the refused token only. That is right for a draft that is certain of its token; "
-                     "here other tokens were proposed too, each with its q.")  # fmt: skip
-    if torch.allclose(left, (q - p).clamp(min=0) / (q - p).clamp(min=0).sum(), atol=1e-6):
-        raise NotYet("You make up for what the draft proposes too often. It is the other tokens that come too seldom.")
-    expect_close(left, wanted, "What does the draft propose too seldom, and by how much?", what="the distribution")
+    told = f"With arrivals {arrivals}, needs {needs} and {seats} seats: "
+    starts = [end - need for end, need in zip(right, needs, strict=True)]
+    if got == starts:
+        raise NotYet(told + "these are the steps at which they sit down. When do they get up?")
+    if got == [end - arrival for end, arrival in zip(right, arrivals, strict=True)]:
+        raise NotYet(told + "these are latencies, counted from the arrival. The step on the clock was asked for.")
+    if got == sorted(right):
+        raise NotYet(told + "the steps are right, but in rising order. Whose is which? Keep the order of the input.")
+    if got == [end - 1 for end in right]:
+        raise NotYet(told + "all are one step too early: seated at s with need n is finished at s + n.")
+    if got == _finished(arrivals, needs, seats, early=True):
+        raise NotYet(told + "somebody sits down before arriving. What if a seat is free and nobody is there yet?")
+    if got == _finished(arrivals, needs, seats, groups=True):
+        raise NotYet(told + "your seats wait for their neighbours. A seat is free as soon as its own text has ended.")
+    if got == _finished(arrivals, needs, seats, order=True):
+        raise NotYet(told + "you go round the seats in turn. Which seat is free first?")
+    if got == [arrival + need for arrival, need in zip(arrivals, needs, strict=True)]:
+        raise NotYet(told + f"nobody ever waits at your stall. But there are only {seats} seats.")
+    place = next(i for i, (mine, wanted) in enumerate(zip(got, right, strict=True)) if mine != wanted)
+    raise NotYet(told + f"reader {place} (counted from 0) is finished at {got[place]}, you say. Draw the seats up to "
+                 "that reader, as in the picture: which seat is free, and from when on?")  # fmt: skip
 
 
-def _look_up(text: list[int], size: int, k: int) -> list[int]:
-    for start in range(len(text) - size - 1, -1, -1):
-        if text[start : start + size] == text[-size:]:
-            return text[start + size : start + size + k]
-    return []
+@exercise("12.close_gaps")
+def check_close_gaps(answer: object) -> str:
+    for rows in (
+        ["A", None, "C"],
+        ["A", "B"],
+        [None, None, "C"],
+        ["A", None, "C", None, "E", None, "G"],
+        [None, "B", None, "D", "E"],
+        [None, None],
+        [None, "B", "C", None, None, "F", None],
+    ):
+        given = list(rows)
+        got = call(answer, given)
+        if given != rows:
+            raise NotYet("The list you were given has changed. Say which copies to make; the caller makes them.")
+        if not isinstance(got, (list, tuple)) or not all(isinstance(c, (list, tuple)) and len(c) == 2 for c in got):
+            raise NotYet(f"Expected a list of pairs (from_row, to_row), got {str(got)[:60]!r}.")
+        _hold_gaps(got, rows)
+    return "The library does the same, one row at a time: whenever a text ends, the last row moves to its place."
 
 
-_TEXTS = (
-    ([5, 6, 7, 8, 5, 6], 2, 2, "a match in the middle"),
-    ([5, 6, 1, 5, 6, 2, 5, 6], 2, 1, "two matches"),
-    ([1, 2, 3, 4, 5], 2, 3, "no match"),
-    ([5, 6, 7, 5, 6], 2, 5, "fewer than k tokens behind the match"),
-    ([9, 9, 9, 9], 2, 1, "a match that overlaps the end"),
-    ([4, 1, 2, 4], 1, 2, "one token to match"),
-)
-
-
-@exercise("12.look_up")
-def check_look_up(answer: object) -> str:
-    for text, size, k, case in _TEXTS:
-        given = list(text)
-        got = call(answer, given, size, k)
-        if given != text:
-            raise NotYet("The text you were given has changed. The model still needs it: work on a copy.")
-        if not isinstance(got, list):
-            raise NotYet(f"Expected a list of ids, got {type(got).__name__}. No match gives an empty list.")
-        wanted = _look_up(text, size, k)
-        if got == wanted:
-            continue
-        told = f"In {text} with size={size} and k={k} ({case}) you propose {got}."
-        if not wanted:
-            raise NotYet(f"{told} The last {size} tokens stand nowhere before: there is nothing to propose.")
-        if got == text[-size:][:k] or got == text[-size:] + wanted[: max(k - size, 0)]:
-            raise NotYet(f"{told} These are the tokens that matched. Wanted is what came *after* them.")
-        if got and len(got) > k:
-            raise NotYet(f"{told} That is more than k={k}.")
-        if not got:
-            raise NotYet(f"{told} But the last {size} tokens did stand before. Is your slice the right one, and do you "
-                         "look at all places but the last?")  # fmt: skip
-        first = next(s for s in range(len(text)) if text[s : s + size] == text[-size:])
-        if got == text[first + size : first + size + k]:
-            raise NotYet(f"{told} That followed the *first* match. The latest guesses better: from which end do you "
-                         "search?")  # fmt: skip
-        raise NotYet(f"{told} Find the latest earlier place of the last {size} tokens, and copy what follows it.")
-    return "No weights, no training: on code, tables and summaries such drafts are often accepted."
+def _hold_gaps(copies: list, rows: list) -> None:
+    texts = [text for text in rows if text is not None]
+    now, told = list(rows), f"For the rows {rows} you copy {[tuple(pair) for pair in copies]}. "
+    for source, target in copies:
+        if not all(isinstance(row, int) and 0 <= row < len(rows) for row in (source, target)):
+            raise NotYet(told + f"There is no row {source if source not in range(len(rows)) else target}.")
+        if now[source] is None:
+            raise NotYet(told + f"Row {source} is empty when you copy it. Is the pair (from_row, to_row)?")
+        if now[target] is not None:
+            raise NotYet(told + f"Row {target} still holds {now[target]!r}, which would be lost.")
+        now[target], now[source] = now[source], None
+    front = now[: len(texts)]
+    if None in front:
+        raise NotYet(told + f"Then the rows are {now}: {len(texts)} texts, but not in the first {len(texts)} rows.")
+    fewest = rows[: len(texts)].count(None)
+    if len(copies) > fewest:
+        raise NotYet(told + f"That works, with {len(copies)} copies. {fewest} are enough: must a text in front move, "
+                     "only because one before it has ended?")  # fmt: skip

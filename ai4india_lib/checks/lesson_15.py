@@ -1,195 +1,123 @@
-"""Feedback for the exercises of lesson 15, evaluation: minimal pairs, calibration error, the paired bootstrap."""
+"""Feedback for the exercises of lesson 15, Preferences and rewards."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from ..evaluation import calibrate
-from . import NotYet, call, exercise, expect_tensor
+from ..tuning.rewards import Attempt, Task, mention_reward
+from . import NotYet, call, exercise, expect_close, expect_tensor
+
+STORIES = (
+    ("मेले में पतंग उड़ी।", ["पतंग", "चाय"]),
+    ("पतंग, चाय और किताब!", ["पतंग", "चाय"]),
+    ("पतंग पतंग पतंग पतंग", ["पतंग", "चाय"]),
+    ("पतंगें और चायवाला", ["पतंग", "चाय"]),
+    ("“चाय!” मीरा ने कहा।", ["पतंग", "चाय", "मीरा", "किताब"]),
+    ("रात हुई।", ["पतंग"]),
+)
 
 
-def _one_number(got: object) -> float:
-    if isinstance(got, Tensor) and got.numel() != 1:
-        raise NotYet(f"Expected one number, got a tensor of shape {tuple(got.shape)}: a mean is still missing.")
-    try:
-        return float(got)
-    except (TypeError, ValueError):
-        raise NotYet(f"Expected one number, got {type(got).__name__} {str(got)[:40]!r}.") from None
-
-
-def _tell_mistake(got: Tensor | float, wrong: list[tuple[Callable, str]], arguments: tuple, told: str) -> None:
-    """Find out which mistake gives the same numbers, and say so."""
-    for way, hint in wrong:
-        other = torch.as_tensor(way(*arguments), dtype=torch.float64)
-        mine = torch.as_tensor(got, dtype=torch.float64)
-        if other.shape == mine.shape and torch.allclose(mine, other, atol=1e-6, equal_nan=True):
-            raise NotYet(f"{told} {hint}")
-
-
-# Warm-up
-
-
-def _pair_accuracy(right: Tensor, wrong: Tensor) -> float:
-    return float((right > wrong).double().mean() + (right == wrong).double().mean() / 2)
-
-
-WRONG_ACCURACIES: list[tuple[Callable, str]] = [
-    (lambda r, w: (r > w).double().mean(),
-     "A tie counts as wrong in yours. A model that finds all sentences alike would get 0, worse than a coin."),
-    (lambda r, w: (r >= w).double().mean(),
-     "A tie counts as right in yours. A model that finds all sentences alike would get full marks."),
-    (lambda r, w: 1 - _pair_accuracy(r, w), "You count the pairs that the model gets wrong."),
-    (lambda r, w: 100 * _pair_accuracy(r, w), "Asked is a share between 0 and 1, not a percentage."),
-    (lambda r, w: len(r) * _pair_accuracy(r, w), "You count pairs. Asked is their share."),
-    (lambda r, w: float(r.sum() > w.sum()),
-     "You add all pairs up and compare once. Each pair is a question of its own."),
-    (lambda r, w: (r > w).double().sum() / max(int((r != w).sum()), 1),
-     "You leave ties out. They are pairs of the test, too: half a point each."),
-    (lambda r, w: (r.abs() > w.abs()).double().mean() + (r == w).double().mean() / 2,
-     "Log-probabilities are below 0: the larger one is nearer to 0. You compare without the sign."),
-    (lambda r, w: (r - w).mean(), "That is how far they differ on average: one clear pair outweighs many close ones."),
-]  # fmt: skip
-
-
-@exercise("15.pair_accuracy")
-def check_pair_accuracy(answer: object) -> str:
-    generator = torch.Generator().manual_seed(15)
-    for right, wrong in (
-        (torch.tensor([-9.0, -7.5, -4.0, -8.0]), torch.tensor([-9.5, -7.5, -3.4, -8.5])),
-        (-20 * torch.rand(50, generator=generator), -20 * torch.rand(50, generator=generator)),
-        (torch.full((6,), -3.0), torch.full((6,), -3.0)),
-    ):
-        wanted = _pair_accuracy(right, wrong)
-        got = _one_number(call(answer, right.clone(), wrong.clone()))
+@exercise("15.reward")
+def check_reward(answer: object) -> str:
+    for text, words in STORIES:
+        wanted = mention_reward(Attempt(Task([1], words), [], text, True))
+        got = call(answer, text, list(words))
+        if isinstance(got, Tensor) and got.numel() == 1:
+            got = got.item()
+        if isinstance(got, bool) or not isinstance(got, (int, float)):
+            raise NotYet(f"Expected a number as the reward, got {type(got).__name__} {str(got)[:60]!r}.")
         if abs(got - wanted) > 1e-6:
-            ties = int((right == wrong).sum())
-            told = f"For {len(right)} pairs, {ties} of them a tie, you give {got:.4g}."
-            _tell_mistake(got, WRONG_ACCURACIES, (right, wrong), told)
-            raise NotYet(f"{told} Count by hand: which pairs are won, which tied?")
-    return "So a model that knows nothing gets one half, however it breaks ties."
+            _say_reward(text, words, float(got), wanted)
+    return "A reward that counts each word once has a highest value: there is nothing to gain by repeating."
 
 
-# Core
+def _say_reward(text: str, words: list[str], got: float, wanted: float) -> None:
+    told = f"For {text!r} and the words {words} your reward is {got:g}, it should be {wanted:g}. "
+    if got == sum(text.count(word) for word in words) and got > 1:
+        raise NotYet(told + "A text that repeats a word earns more and more. What should the highest reward be?")
+    if got == wanted * len(words):
+        raise NotYet(told + "This is a number of words; the share of the wanted words was asked for.")
+    if text.startswith("पतंगें"):
+        raise NotYet(told + "पतंग is only a part of पतंगें. Compare whole words, not pieces of text.")
+    if any(sign in text for sign in ",!“”।") and got < wanted:
+        raise NotYet(told + "Is “पतंग,” with its comma the word पतंग for your function? Take the signs off first.")
+    if got < 0 or got > 1:
+        raise NotYet(told + "A share lies between 0 and 1.")
+    raise NotYet(told + "Count by hand: which of the words stand in the text?")
 
 
-def _error(confidence: Tensor, correct: Tensor, bins: int) -> float:
-    return calibrate(confidence, correct, bins=bins).error
+@exercise("15.advantages")
+def check_advantages(answer: object) -> str:
+    for rewards in (
+        torch.tensor([[1.0, 0.0, 0.0, 1.0]]),
+        torch.tensor([[1.0, 2.0, 6.0], [5.0, 5.0, 5.0], [0.0, -3.0, 3.0]]),  # square: a wrong dimension shows
+        torch.rand(4, 6, generator=torch.Generator().manual_seed(14)),
+    ):
+        given = rewards.clone()
+        size = rewards.shape[1]
+        wanted = rewards - (rewards.sum(1, keepdim=True) - rewards) / (size - 1)
+        got = expect_tensor(call(answer, given), wanted, what="the result")
+        if not torch.equal(given, rewards):
+            raise NotYet("The rewards you were given have changed. They are still needed: work on a copy.")
+        _hold_advantages(got, wanted, rewards)
+    return "This baseline is called RLOO (Ahmadian et al., 2024); it does not divide by the deviation."
 
 
-def _places(confidence: Tensor, bins: int) -> Tensor:
-    return ((confidence.double() * bins).ceil().long() - 1).clamp(0, bins - 1)
+def _hold_advantages(got: Tensor, wanted: Tensor, rewards: Tensor) -> None:
+    if got.isnan().any():
+        raise NotYet("There are NaN in the result. Do you divide by the deviation of a group whose rewards are equal?")
+    if torch.allclose(got, wanted, atol=1e-5):
+        return
+    size = rewards.shape[1]
+    centred = rewards - rewards.mean(1, keepdim=True)
+    others = (rewards.sum(1, keepdim=True) - rewards) / (size - 1)
+    usual = [
+        (centred, "You subtract the mean of the whole group, the text itself included. It is to be left out."),
+        (centred / (rewards.std(1, keepdim=True) + 1e-6), "That is the lesson's own, divided by the deviation. Here "
+                                                          "a text is compared with the *others*; nothing is divided."),
+        (others, "That is the mean of the others. How much better than they is the text?"),
+        (-wanted, "The signs are turned: a text better than the others should have a number above zero."),
+        (rewards - (rewards.sum(1, keepdim=True) - rewards) / size, "Of how many others do you take the mean?"),
+    ]  # fmt: skip
+    if rewards.shape[0] == rewards.shape[1]:
+        column = rewards - (rewards.sum(0, keepdim=True) - rewards) / (len(rewards) - 1)
+        usual.append((column, "You compare texts of different tasks. A group is one row: which dimension is summed?"))
+    for wrong, told in usual:
+        if torch.allclose(got, wrong, atol=1e-5):
+            raise NotYet(told)
+    expect_close(got, wanted, f"The rewards are {rewards[0].tolist()}: compute the first one by hand.")
 
 
-def _gaps(confidence: Tensor, correct: Tensor, bins: int) -> tuple[Tensor, Tensor]:
-    """(signed gap of each bin, count of each bin)"""
-    found = calibrate(confidence, correct, bins=bins)
-    return found.confidence - found.accuracy, found.count
-
-
-def _plain_mean_of_gaps(c: Tensor, r: Tensor, bins: int, *, full_only: bool) -> Tensor:
-    gap, count = _gaps(c, r, bins)
-    return (gap[count > 0] if full_only else gap).abs().mean()
-
-
-WRONG_ERRORS: list[tuple[Callable, str]] = [
-    (lambda c, r, bins: abs(float(c.double().mean() - r.double().mean())),
-     "That is the difference of the two means over everything: boasting in one bin hides shyness in another. Each "
-     "bin's gap counts by itself, without its sign."),
-    (lambda c, r, bins: c.double().mean() - r.double().mean(),
-     "Your gaps have signs, so that they cancel: boasting in one bin hides shyness in another."),
-    (lambda c, r, bins: (c.double() - r.double()).abs().mean(),
-     "You take the gap of each single prediction. One prediction is right or wrong, never 80% right: first average "
-     "within a bin."),
-    (lambda c, r, bins: _plain_mean_of_gaps(c, r, bins, full_only=True),
-     "All bins count alike in yours. A bin with a thousand predictions should weigh more than one with three."),
-    (lambda c, r, bins: _plain_mean_of_gaps(c, r, bins, full_only=False),
-     "You divide by the number of bins. Weigh each bin by its predictions, and divide by the number of these."),
-    (lambda c, r, bins: (_gaps(c, r, bins)[0].abs() * _gaps(c, r, bins)[1]).sum(),
-     "You weigh each bin by its count: now divide by the number of all predictions."),
-    (lambda c, r, bins: _gaps(c, r, bins)[0].abs().max(),
-     "That is the largest gap (the *maximum* calibration error). Asked is the mean one."),
-    (lambda c, r, bins: ((_gaps(c, r, bins)[0] ** 2 * _gaps(c, r, bins)[1]).sum() / len(c)),
-     "You square the gaps. Here the gap itself counts, without its sign."),
-    (lambda c, r, bins: _error(c, r, 10), "You always take ten bins. The number of bins is given."),
-]  # fmt: skip
-
-
-@exercise("15.calibration_error")
-def check_calibration_error(answer: object) -> str:
+@exercise("15.ipo")
+def check_ipo(answer: object) -> str:
     generator = torch.Generator().manual_seed(15)
-    for n, bins in ((6, 2), (400, 5), (300, 8)):
-        confidence = torch.rand(n, generator=generator)
-        correct = torch.rand(n, generator=generator) < confidence**2 * 0.9 + 0.1 * (confidence < 0.3)
-        if bins == 8:
-            confidence = 0.55 + 0.45 * confidence  # the lower bins stay empty
-        told = f"For {n} predictions and {bins} bins"
-        got = _one_number(call(answer, confidence.clone(), correct.clone(), bins))
-        if got != got:
-            raise NotYet(f"{told} you give nan. Is a bin empty? Its mean is nothing divided by nothing: leave it out.")
-        wanted = _error(confidence, correct, bins)
-        if abs(got - wanted) > 1e-5:
-            _tell_mistake(got, WRONG_ERRORS, (confidence, correct, bins), f"{told} you give {got:.4g}.")
-            raise NotYet(
-                f"{told} you give {got:.4g}, which is not right. Print count, confidence and accuracy of a bin."
-            )
-    return "A low error alone is no praise: who always says the average is well calibrated, and useless."
+    for number, beta in ((1, 0.1), (5, 0.5), (4, 2.0)):
+        scores = [torch.randn(number, generator=generator) * 3 - 20 for _ in range(4)]
+        margin = (scores[0] - scores[2]) - (scores[1] - scores[3])
+        wanted = (margin - 1 / (2 * beta)).square()
+        got = expect_tensor(call(answer, *(x.clone() for x in scores), beta), wanted, what="the result")
+        _hold_ipo(got, wanted, margin, scores, beta)
+    return "A pair that is far enough apart is left alone, and one that is too far is called back."
 
 
-# Stretch
-
-
-def _interval(a: Tensor, b: Tensor, chosen: Tensor, low: float = 0.025) -> Tensor:
-    means = (a - b).double()[chosen].mean(1)
-    return torch.quantile(means, torch.tensor([low, 1 - low], dtype=torch.float64))
-
-
-def _ends(x: Tensor, chosen: Tensor) -> Tensor:
-    return _interval(x, torch.zeros_like(x), chosen)
-
-
-WRONG_INTERVALS: list[tuple[Callable, str]] = [
-    (lambda a, b, chosen: _interval(b, a, chosen), "That is b − a. How far is a ahead of b?"),
-    (lambda a, b, chosen: _interval(a, b, chosen, 0.05),
-     "You cut off 5% at each end. 95% shall remain in the middle: how much goes at each end?"),
-    (lambda a, b, chosen: torch.stack([_ends(a, chosen)[0] - _ends(b, chosen)[1],
-                                       _ends(a, chosen)[1] - _ends(b, chosen)[0]]),
-     "You make two intervals and hold their ends against each other. A hard item is hard for both: take the "
-     "difference item by item, before you resample."),
-    (lambda a, b, chosen: _ends(a, chosen) - _ends(b, chosen),
-     "You subtract the ends of two intervals. In each resample take the difference, then look for the ends."),
-    (lambda a, b, chosen: torch.quantile((a.double()[chosen].mean(1) - b.double().mean()),
-                                         torch.tensor([0.025, 0.975], dtype=torch.float64)),
-     "You resample a, but not b. In each resample both models must sit the same items."),
-    (lambda a, b, chosen: torch.quantile((a - b).double(), torch.tensor([0.025, 0.975], dtype=torch.float64)),
-     "These are the ends of single differences. Asked is how the *mean* varies from resample to resample."),
-    (lambda a, b, chosen: torch.quantile((a - b).double()[chosen].mean(0),
-                                         torch.tensor([0.025, 0.975], dtype=torch.float64)),
-     "The mean goes along the wrong axis: one resample is a row of `chosen`."),
-    (lambda a, b, chosen: torch.quantile((a - b).double()[chosen].sum(1),
-                                         torch.tensor([0.025, 0.975], dtype=torch.float64)),
-     "You add the differences of a resample up. Asked is their mean."),
-    (lambda a, b, chosen: torch.stack([(a - b).double()[chosen].mean(1).min(), (a - b).double()[chosen].mean(1).max()]),
-     "These are the two most extreme resamples. Draw more, and they move on outwards. Where do the middle 95% end?"),
-]  # fmt: skip
-
-
-@exercise("15.paired_bootstrap")
-def check_paired_bootstrap(answer: object) -> str:
-    generator = torch.Generator().manual_seed(15)
-    for items, resamples in ((12, 40), (60, 200), (30, 30)):
-        hard = torch.rand(items, generator=generator)
-        a = (torch.rand(items, generator=generator) > hard * 0.7).float()
-        b = torch.where(torch.rand(items, generator=generator) < 0.7, a, (hard < 0.4).float())
-        chosen = torch.randint(items, (resamples, items), generator=generator)
-        wanted = _interval(a, b, chosen)
-        got = call(answer, a.clone(), b.clone(), chosen.clone())
-        got = torch.stack([torch.as_tensor(x) for x in got]) if isinstance(got, (tuple, list)) else got
-        got = expect_tensor(got.double() if isinstance(got, Tensor) else got, wanted, what="the interval")
-        if not torch.allclose(got, wanted, atol=1e-5):
-            told = f"For {items} items you give {got[0]:.3f} to {got[1]:.3f}."
-            _tell_mistake(got, WRONG_INTERVALS, (a, b, chosen), told)
-            raise NotYet(f"{told} Take `chosen[0]`, and work out its mean difference by hand.")
-    return "Does the interval hold 0? Then this test cannot tell the two models apart."
+def _hold_ipo(got: Tensor, wanted: Tensor, margin: Tensor, scores: list[Tensor], beta: float) -> None:
+    if torch.allclose(got, wanted, rtol=1e-4, atol=1e-4):
+        return
+    chosen, rejected = scores[:2]
+    goal = 1 / (2 * beta)
+    usual = [
+        (-torch.nn.functional.logsigmoid(beta * margin), "That is the loss of DPO. IPO asks for a certain distance."),
+        ((-margin - goal).square(), "The margin has the wrong sign: chosen and rejected have changed places."),
+        ((chosen - rejected - goal).square(), "The reference does not count. How far apart did *it* hold the two?"),
+        ((margin - 1 / beta).square(), "The goal is 1 / (2 β), with the 2."),
+        ((margin - beta).square(), "β is not the goal itself: a small β asks for a large distance."),
+        ((beta * margin - 0.5).square(), "The margin was multiplied by β: only the goal depends on it."),
+        ((margin - goal).abs(), "This is the distance to the goal; its square was asked for."),
+        (margin - goal, "This is the distance to the goal, with its sign; its square was asked for."),
+        ((margin - goal).clamp(max=0).square(), "You do not call back a pair that is too far apart."),
+    ]
+    for wrong, told in usual:
+        if torch.allclose(got, wrong, rtol=1e-4, atol=1e-4):
+            raise NotYet(f"With β = {beta}: {told}")
+    expect_close(got, wanted, f"With β = {beta} the first margin is {margin[0]:.3f}. Where do the two part?")

@@ -10,8 +10,8 @@ import shutil
 from dataclasses import fields
 from pathlib import Path
 
-from ..folders import models_in
-from ..hyperparameters import Hyperparameters, get_hyperparameters
+from ..formats.folders import models_in
+from ..training.hyperparameters import Hyperparameters, get_hyperparameters
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:

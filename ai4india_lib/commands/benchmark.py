@@ -23,8 +23,8 @@ def add_to(commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the table, row by row as they are measured."""
-    from ..benchmarking import ROWS
-    from ..compiling import can_compile
+    from ..benchmarks.generation import ROWS
+    from ..inference.compiled import can_compile
 
     possible = [name for name in ROWS if can_compile() or not name.endswith("-compiled")]
     names = options.rows.split(",") if options.rows else possible

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..checkpoint import load_model
+from ..formats.pretrained import load_model
 from . import add_model_options, add_sampling_options, chosen_sampling, newest_model
 
 COMMANDS = "/reset begins a new conversation, /quit (or Ctrl-D) ends"
@@ -28,7 +28,7 @@ def add_to(commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Read a line, answer it, and again, until the input ends."""
-    from ..generation import stream_reply
+    from ..inference.generation import stream_reply
 
     model, tokenizer = load_model(options.model or newest_model(), options.device)
     sampling = {"temperature": TEMPERATURE} | chosen_sampling(options)

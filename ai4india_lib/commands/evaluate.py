@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from ..checkpoint import load_model, model_folder
+from ..formats.folders import model_folder
+from ..formats.pretrained import load_model
 from . import add_model_options, newest_model
 
 LANGUAGES = {"hi": "Hindi", "en": "English"}
@@ -87,8 +88,9 @@ def _language_of(name: str) -> str:
 
 def _read_exam(options: argparse.Namespace, language: str) -> Exam:
     """The files that the options name, else the course's own, as far as they are there."""
-    from ..corpus import read_about, train_and_test_lines
-    from ..evaluation import read_pairs, read_questions
+    from ..evaluation.minimal_pairs import read_pairs
+    from ..evaluation.questions import read_questions
+    from ..text.corpus import read_about, train_and_test_lines
 
     exam, limit = Exam(), options.limit
     if source := _given_or_there(options.data, f"data/kahani-{language}.tar.gz"):
@@ -127,7 +129,7 @@ def _chats(name: str, tokenizer) -> bool:
 
 def _sit(name: str, model, tokenizer, exam: Exam, options: argparse.Namespace) -> Candidate:
     """Let a model sit the exam. One that does not chat is asked questions only where --questions gives them."""
-    from ..evaluation import answer_questions, score_answers
+    from ..evaluation.questions import answer_questions, score_answers
 
     candidate = _read_and_judge(name, model, tokenizer, exam)
     chat = _chats(name, tokenizer) if options.chat is None else options.chat
@@ -138,7 +140,8 @@ def _sit(name: str, model, tokenizer, exam: Exam, options: argparse.Namespace) -
 
 
 def _read_and_judge(name: str, model, tokenizer, exam: Exam) -> Candidate:
-    from ..evaluation import document_bits, judge_pairs
+    from ..evaluation.likelihood import document_bits
+    from ..evaluation.minimal_pairs import judge_pairs
 
     candidate = Candidate(name)
     if exam.lines:
@@ -158,8 +161,8 @@ def _baselines(model, tokenizer, exam: Exam) -> list[Candidate]:
     """Counting, and the same model before its training."""
     import torch
 
-    from ..model import DecoderLanguageModel
-    from ..ngrams import NgramModel
+    from ..model.decoder import DecoderLanguageModel
+    from ..text.ngrams import NgramModel
 
     found = []
     if exam.training:
@@ -206,7 +209,7 @@ def _label(key: tuple[str, str], exam: Exam) -> str:
 
 
 def _told(mark: tuple | None, digits: int) -> str:
-    from ..comparison import bootstrap_interval
+    from ..evaluation.significance import bootstrap_interval
 
     if mark is None:
         return "–"
@@ -216,7 +219,7 @@ def _told(mark: tuple | None, digits: int) -> str:
 
 def _difference(first: tuple | None, second: tuple | None, digits: int) -> str:
     """First minus second, item by item, with its interval and the sign test's p."""
-    from ..comparison import bootstrap_interval, compare
+    from ..evaluation.significance import bootstrap_interval, compare
 
     if first is None or second is None:
         return "–"
@@ -230,7 +233,7 @@ def _difference(first: tuple | None, second: tuple | None, digits: int) -> str:
 def _save_chart(candidates: list[Candidate], exam: Exam, path: Path) -> Path:
     from matplotlib import pyplot as plt
 
-    from ..comparison import bootstrap_interval
+    from ..evaluation.significance import bootstrap_interval
     from ..plots import plot_scores, save_figure, use_indic_fonts
 
     use_indic_fonts()

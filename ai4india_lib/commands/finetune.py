@@ -6,10 +6,10 @@ import argparse
 from itertools import islice
 from pathlib import Path
 
-from ..adapters import base_of, load_adapter, save_adapter
-from ..checkpoint import load_model, save_model
-from ..folders import MODELS, model_folder
-from ..hyperparameters import PRESETS
+from ..formats.adapters import base_of, load_adapter, save_adapter
+from ..formats.folders import MODELS, model_folder
+from ..formats.pretrained import load_model, save_model
+from ..training.hyperparameters import PRESETS
 from . import add_hyperparameter_options, add_model_options, hyperparameters_of, make_way, newest_model
 
 STORIES = 300  # test texts on which forgetting is measured
@@ -51,9 +51,9 @@ def run(options: argparse.Namespace) -> None:
     """Conversations and a model → models/NAME with the history."""
     import torch
 
-    from ..corpus import train_and_test_lines
-    from ..evaluation import bits_per_byte
-    from ..finetuning import finetune
+    from ..evaluation.likelihood import bits_per_byte
+    from ..text.corpus import train_and_test_lines
+    from ..tuning.finetuning import finetune
 
     source = model_folder(options.model or newest_model())
     folder = model_folder(options.name or f"{source.name}-chat-mine")

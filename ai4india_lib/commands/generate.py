@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..checkpoint import load_model
+from ..formats.pretrained import load_model
 from . import add_model_options, add_sampling_options, chosen_sampling, newest_model
 
 
@@ -45,8 +45,8 @@ def add_to(commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write on a prompt, showing the text as it comes; or on the prompts of a file."""
-    from ..generation import stream_text
-    from ..timing import Timing
+    from ..inference.generation import stream_text
+    from ..inference.timing import Timing
 
     if options.output and not options.prompts:
         raise ValueError("--output goes with --prompts FILE; a single text is shown, and > keeps it")
@@ -98,10 +98,10 @@ def write_together(
 ) -> Iterator[dict]:
     """Each prompt's line, its text and why it ended, in the order of the file, as soon as it and those before have
     ended. With a seed, text number n draws with seed + n."""
-    from ..batching import DynamicBatcher
-    from ..generation import decode_after
-    from ..sampling import Sampling
-    from ..tokenizer import encode_prompt
+    from ..inference.continuous_batching import DynamicBatcher
+    from ..inference.generation import decode_after
+    from ..inference.sampling import Sampling
+    from ..text.tokenizer import encode_prompt
 
     if options.max_length < 0:
         raise ValueError(f"--max-length {options.max_length} must be 0 or more")
@@ -142,10 +142,10 @@ def show(texts: Iterator[dict], output: str | None) -> None:
 
 def with_draft(name: str, model, compiled: bool):
     """What `stream_text` does, with tokens proposed by the draft of this name; ends in a line on how that went."""
-    from ..generation import whole_characters
-    from ..sampling import Sampling
-    from ..speculative import NgramDraft, Speculation, speculative_steps
-    from ..tokenizer import encode_prompt
+    from ..inference.generation import whole_characters
+    from ..inference.sampling import Sampling
+    from ..inference.speculative import NgramDraft, Speculation, speculative_steps
+    from ..text.tokenizer import encode_prompt
 
     draft = NgramDraft() if name == "ngram" else load_model(name, model.device)[0]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..checkpoint import model_folder, save_model
-from ..hyperparameters import PRESETS
+from ..formats.folders import model_folder
+from ..formats.pretrained import save_model
+from ..training.hyperparameters import PRESETS
 from . import add_hyperparameter_options, hyperparameters_of, make_way
 
 HINDI_STORIES = Path("data/kahani-hi.tar.gz")
@@ -46,13 +47,13 @@ def run(options: argparse.Namespace) -> None:
     """Text archive → tokenizer → model → models/NAME with a plot and the history."""
     import torch
 
-    from ..batches import download_and_prepare_data
-    from ..checkpoint import load_model
-    from ..corpus import read_about, train_and_test_lines
+    from ..formats.pretrained import load_model
+    from ..model.new_tokens import give_places, untrained_tokens
     from ..plots import plot_history, save_figure, use_indic_fonts
-    from ..tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
-    from ..training import make_model, train
-    from ..untrained import give_places, untrained_tokens
+    from ..text.corpus import read_about, train_and_test_lines
+    from ..text.packing import download_and_prepare_data
+    from ..text.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
+    from ..training.loop import make_model, train
 
     h = hyperparameters_of(options)
     name = options.name or _name_of(options.data)

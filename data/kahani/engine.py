@@ -17,7 +17,7 @@ from __future__ import annotations
 import importlib
 import math
 import random
-import sys
+import tomllib
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -187,12 +187,6 @@ def read_lexicon(folder: Path) -> dict[str, Word]:
 
     Raises ValueError when a word stands twice: give it several tags instead.
     """
-    if sys.version_info < (3, 11):
-        raise RuntimeError(
-            "the story generator reads TOML and needs Python 3.11 or newer; the finished archives need no generator"
-        )
-    import tomllib
-
     words: dict[str, Word] = {}
     for path in sorted(folder.glob("*.toml")):
         for section, entries in tomllib.loads(unicodedata.normalize("NFC", path.read_text(encoding="utf-8"))).items():

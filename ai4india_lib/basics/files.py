@@ -1,0 +1,48 @@
+"""How files are written: whole, or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+
+def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a new folder beside `target`, then put it in its place.
+
+    If `write` fails, `target` is as it was. A new `target` appears in one move; in an old one each file is replaced in
+    one move, `config.json` last, and files that `write` did not make stay.
+    """
+    if target.is_file():
+        raise FileExistsError(f"{target} is a file: a model needs a folder of that name, so move it or choose another")
+    beside = target.with_name(f".{target.name}.part")
+    shutil.rmtree(beside, ignore_errors=True)  # what a killed process left
+    beside.mkdir(parents=True)
+    try:
+        write(beside)
+        if target.exists():
+            for path in sorted(beside.iterdir(), key=lambda path: path.name == "config.json"):
+                path.replace(target / path.name)
+        else:
+            beside.rename(target)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file by name. Raises ValueError for a file that is missing or damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            # clone: otherwise the tensors stay tied to the file, and Windows could not replace it while they live
+            return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): it is missing or damaged; copy or train it anew") from error
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write `content` to `path`, indented, in UTF-8."""
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,59 @@
+"""Where time goes: contestants measured in turns, what a step reads, and what the profiler sees."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from ..inference.packed import FastDecoder
+
+PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "linear", "_linear_pointwise", "_weight_int8pack_mm")
+
+
+def in_turns(contestants: dict[str, Callable[[], object]], repeats: int) -> tuple[dict[str, float], dict[str, object]]:
+    """Median seconds of each contestant, and what it returned last. One round before to warm up."""
+    seconds, last = {name: [] for name in contestants}, {}
+    for turn in range(repeats + 1):
+        for name, run in contestants.items():
+            start = time.perf_counter()
+            last[name] = run()
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(taken) for name, taken in seconds.items()}, last
+
+
+def weight_bytes(decoder: FastDecoder) -> int:
+    """What is read of the weights for one step."""
+    matrices = [m for b in decoder.blocks for m in (b.qkv, b.output, b.gate_up, b.down)] + [decoder.output]
+    return sum(m.weight.numel() * m.weight.element_size() for m in matrices)
+
+
+def reading_speed(size: int) -> float:
+    """Bytes per second with which this machine sums up `size` bytes that it has just had: the caches help, as they do
+    when the same weights are read step after step."""
+    numbers = torch.ones(size // 4)
+    seconds, _ = in_turns({"sum": numbers.sum}, 30)
+    return size / seconds["sum"]
+
+
+def where_time_goes(run: Callable[[], object]) -> str:
+    """Shares of one run's time: in products of matrices, in other operations, and between operations (Python).
+
+    By PyTorch's profiler, which itself makes each operation a little dearer.
+    """
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        start = time.perf_counter()
+        run()
+        whole = time.perf_counter() - start
+    inside = {"products of matrices": 0.0, "other operations": 0.0, "compiled code": 0.0}
+    for operation in profile.key_averages():
+        kind = "products of matrices" if operation.key.split("::")[-1] in PRODUCTS else "other operations"
+        if "CompiledFxGraph" in operation.key:
+            kind = "compiled code"
+        inside[kind] += operation.self_cpu_time_total / 1e6 / whole
+    inside["Python between them"] = max(0.0, 1 - sum(inside.values()))
+    told = [f"{min(1.0, share):.0%} {kind}" for kind, share in inside.items() if share or kind != "compiled code"]
+    return "time: " + ", ".join(told)

@@ -1,0 +1,89 @@
+"""How good is a model? Bits per byte, minimal pairs, questions about stories, calibration.
+
+All but the questions rest on one function, `token_log_probabilities`: how likely a model thought each token of a text.
+It takes a `DecoderLanguageModel`, or anything with a method of that name, such as `NgramModel`.
+
+Each measure comes twice: item by item (`document_bits`, `judge_pairs`, `answer_questions`), for intervals and fair
+comparisons (see `comparison`), and summed up (`bits_per_byte`, `minimal_pair_accuracy`, `question_accuracy`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..text.tokenizer import encode_documents
+
+TOKENS_AT_ONCE = 4096  # tokens in one pass through the model: bounds the memory that logits take
+
+
+@torch.inference_mode()
+def token_log_probabilities(model: nn.Module, rows: list[list[int]]) -> list[Tensor]:
+    """For each row of ids the log-probabilities (nats, float64, on the CPU) of its tokens, the first one left out.
+
+    A row longer than the model's `context_size` + 1 is cut into pieces of that length, each read on its own.
+    """
+    if hasattr(model, "token_log_probabilities"):
+        return model.token_log_probabilities(rows)
+    found: list[list[Tensor]] = [[] for _ in rows]
+    for numbers, logits, targets in _batches(model, rows):
+        told = -F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")  # 0 where −100
+        for number, row, wanted in zip(numbers, told.double().cpu().view(targets.shape), targets.cpu(), strict=True):
+            found[number].append(row[wanted != -100])
+    return [torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64) for parts in found]
+
+
+def _batches(model: nn.Module, rows: list[list[int]]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    """(numbers of rows, logits (batch, time, vocab_size), targets (batch, time), −100 behind a row's end), such that
+    rows of like length meet, and the pieces of a long row come in order."""
+    context = model.config.context_size
+    pieces = [
+        (number, row[start : start + context + 1])
+        for number, row in enumerate(rows)
+        for start in range(0, len(row) - 1, context)
+    ]
+    pieces.sort(key=lambda piece: len(piece[1]), reverse=True)  # stable: a long row's pieces stay in order
+    was_training = model.training
+    model.eval()
+    while pieces:
+        width = len(pieces[0][1]) - 1
+        batch = pieces[: max(1, TOKENS_AT_ONCE // width)]
+        pieces = pieces[len(batch) :]
+        inputs = torch.zeros(len(batch), width, dtype=torch.long)  # (batch, time)
+        targets = torch.full((len(batch), width), -100)
+        for index, (_, ids) in enumerate(batch):
+            inputs[index, : len(ids) - 1] = torch.tensor(ids[:-1])
+            targets[index, : len(ids) - 1] = torch.tensor(ids[1:])
+        yield [number for number, _ in batch], model(inputs.to(model.device)), targets.to(model.device)
+    model.train(was_training)
+
+
+# Bits per byte
+
+
+def document_bits(model: nn.Module, tokenizer, lines: Iterable[str]) -> tuple[Tensor, Tensor]:
+    """(surprise of each document in bits, its size in bytes), both (documents,) float64.
+
+    Each line is read alone, after an end token, and is to be ended. As in a file its newline counts as a byte.
+    """
+    lines = list(lines)
+    if not lines:
+        raise ValueError("no documents to measure: lines is empty")
+    rows = [[tokenizer.eos_token_id, *ids] for ids in encode_documents(tokenizer, lines)]
+    bits = [-float(row.sum()) / math.log(2) for row in token_log_probabilities(model, rows)]
+    sizes = [len(line.encode("utf-8")) + 1 for line in lines]
+    return torch.tensor(bits, dtype=torch.float64), torch.tensor(sizes, dtype=torch.float64)
+
+
+def bits_per_byte(model: nn.Module, tokenizer, lines: Iterable[str]) -> float:
+    """Surprise of a text per byte of UTF-8: comparable between tokenizers, though not between languages.
+
+    `lines` are documents. Training reports the same measure, but there short documents share a row, and the second one
+    is read with the first before it.
+    """
+    bits, sizes = document_bits(model, tokenizer, lines)
+    return float(bits.sum() / sizes.sum())

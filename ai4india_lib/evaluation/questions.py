@@ -1,0 +1,106 @@
+"""Questions about stories: does a model find the answer?"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..inference.generation import generate
+from ..inference.sampling import Sampling
+from ..model.decoder import DecoderLanguageModel
+from ..text.corpus import json_lines
+from ..text.tokenizer import encode_lines
+from .minimal_pairs import _records, accuracy_by_kind
+
+# Questions about a story
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question whose answer stands in a story."""
+
+    kind: str
+    story: str
+    question: str
+    answer: str
+
+
+def read_questions(source: str | Path, name: str = "test.jsonl", *, limit: int | None = None) -> list[Question]:
+    """Questions from JSON Lines: `{"story": …, "questions": [{"kind": …, "question": …, "answer": …}, …]}`.
+
+    `source` is the file, or a folder or archive that holds `name`. With `limit` the first so many questions.
+    """
+    found: list[Question] = []
+    for line in json_lines(source, name):
+        asked = [{**about, "story": line.get("story")} for about in line.get("questions", [line])]
+        found += _records(Question, asked, str(source))
+        if limit is not None and len(found) >= limit:
+            return found[:limit]
+    return found
+
+
+def question_prompt(tokenizer, question: Question, *, chat: bool) -> list[int]:
+    """Ids to write the answer on: the story, a blank, the question.
+
+    With `chat` this is one turn of the user, and the assistant's turn begins; without, it is a document's beginning,
+    for a model that only knows how to go on.
+    """
+    asked = f"{question.story} {question.question}"
+    if not chat:
+        begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+        return begin + encode_lines(tokenizer, [asked])[0]
+    messages = [{"role": "user", "content": asked}]
+    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+
+
+def answer_questions(
+    model: DecoderLanguageModel,
+    tokenizer,
+    questions: Sequence[Question],
+    *,
+    chat: bool = True,
+    batch_size: int = 64,
+    max_new_tokens: int = 16,
+) -> list[str]:
+    """What the model writes on each question, greedily. An answer ends with its turn or document.
+
+    Without `chat` nothing tells a model to stop after the answer: there it ends with its first sentence.
+    """
+    stops = {tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.convert_tokens_to_ids("<|end_of_turn|>")}
+    settings = {"max_new_tokens": max_new_tokens, "sampling": Sampling(temperature=0), "stop_ids": stops - {None}}
+    prompts = [question_prompt(tokenizer, question, chat=chat) for question in questions]
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # like lengths together: less padding
+    answers = [""] * len(prompts)
+    for start in range(0, len(order), batch_size):
+        group = order[start : start + batch_size]
+        for number, ids in zip(group, generate(model, [prompts[i] for i in group], **settings), strict=True):
+            answers[number] = tokenizer.decode(ids, skip_special_tokens=True).strip()
+    return answers if chat else [re.split(r"[।.?!\n]", answer)[0] for answer in answers]
+
+
+def normalise_answer(text: str) -> str:
+    """What two answers must have in common to be the same: NFC, small letters, one blank between words, and none of
+    the signs । . , ; : ? ! and quotation marks around it."""
+    words = unicodedata.normalize("NFC", text).casefold().split()
+    return " ".join(words).strip(" ।.,;:?!\"'“”‘’")
+
+
+def question_accuracy(
+    model: DecoderLanguageModel, tokenizer, questions: Sequence[Question | dict], *, chat: bool = True, **more
+) -> dict[str, float]:
+    """Share of questions answered exactly (after `normalise_answer`), 0 to 1, for each kind, and as "mean" over all.
+
+    `more` goes to `answer_questions`.
+    """
+    questions = list(_records(Question, questions, "questions"))
+    answers = answer_questions(model, tokenizer, questions, chat=chat, **more)
+    return accuracy_by_kind([q.kind for q in questions], score_answers(questions, answers))
+
+
+def score_answers(questions: Sequence[Question], answers: Sequence[str]) -> list[float]:
+    """For each question 1.0 if the answer is the right one after `normalise_answer`, else 0.0."""
+    told = zip(questions, answers, strict=True)
+    return [float(normalise_answer(answer) == normalise_answer(question.answer)) for question, answer in told]

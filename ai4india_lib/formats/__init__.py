@@ -1,0 +1,10 @@
+"""A model ↔ a folder that `transformers`, PEFT and other programs open.
+
+Used from lesson 08 on: `llama_format` gives our weights their names there, `pretrained` saves and opens whole models,
+`adapters` (lesson 14) those of LoRA, and `folders` says where they lie.
+"""
+
+from .adapters import load_adapter, save_adapter
+from .folders import MODELS, model_folder, models_in
+from .llama_format import hugging_face_config, hugging_face_name
+from .pretrained import load_model, save_model

@@ -1,0 +1,145 @@
+"""Adapters ↔ folders in the format of PEFT, the library with which most adapters are made and used.
+
+A folder holds `adapter_config.json` and `adapter_model.safetensors`: the two thin matrices beside each weight, and the
+name of the model they belong to. It is a small part of the model's size.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from ..basics.files import read_safetensors, replace_folder, write_json
+from ..model.decoder import DecoderLanguageModel
+from ..model.lora import lora_modules, put_adapters
+from .folders import MODELS, model_folder
+from .llama_format import hugging_face_name
+
+_PREFIX = "base_model.model."  # what PEFT wraps a model of `transformers` in
+
+
+def save_adapter(
+    model: DecoderLanguageModel,
+    model_name: str | Path,
+    *,
+    base: str | Path,
+    folder: str | Path = MODELS,
+    dtype: torch.dtype | None = None,
+) -> Path:
+    """Write the adapters of `model` to `models/<model_name>/`, and return that folder.
+
+    `base` is the model they were trained on, a name or a folder; `load_model` and `peft` look for it there. `dtype` is
+    that of the numbers in the file: torch.bfloat16 makes it half as large and keeps three digits; None: as they are.
+    Raises ValueError if the model has no adapters, or adapters of several ranks.
+    """
+    adapters = lora_modules(model)
+    if not adapters:
+        raise ValueError("the model has no adapters: add_lora makes them, save_model saves a plain model")
+    shapes = {(module.rank, module.alpha) for module in adapters.values()}
+    if len(shapes) > 1:
+        raise ValueError(f"the adapters differ in (rank, alpha): {sorted(shapes)}; one folder holds one kind")
+    rank, alpha = shapes.pop()
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": model_folder(base, folder).as_posix(),
+        "r": rank,
+        "lora_alpha": alpha,
+        "lora_dropout": 0.0,
+        "target_modules": sorted({hugging_face_name(name).rpartition(".")[2] for name in adapters}),
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "use_rslora": False,
+        "use_dora": False,
+        "modules_to_save": None,
+        "inference_mode": True,
+    }
+    tensors = {
+        f"{_PREFIX}{hugging_face_name(f'{name}.{part}.weight')}": getattr(module, part).weight.detach().to("cpu", dtype)
+        for name, module in adapters.items()
+        for part in ("lora_A", "lora_B")
+    }
+
+    def write(beside: Path) -> None:
+        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, beside / "adapter_model.safetensors")
+        write_json(beside / "adapter_config.json", config)
+
+    target = model_folder(model_name, folder)
+    if (target / "config.json").exists():
+        raise FileExistsError(f"{target} holds a whole model: choose another name for its adapter")
+    replace_folder(target, write)
+    return target
+
+
+def load_adapter(
+    model: DecoderLanguageModel, adapter: str | Path, *, folder: str | Path = MODELS
+) -> DecoderLanguageModel:
+    """Put the adapters of a folder, saved by `save_adapter` or by PEFT, beside the matrices of `model`, in place.
+
+    Only the adapters train from here on; `merge_lora` makes them part of the model. Returns the same model.
+    Raises ValueError for an adapter that does not fit, or of a kind that is not computed here.
+    """
+    source = model_folder(adapter, folder)
+    config = read_adapter_config(source)
+    tensors = read_safetensors(source / "adapter_model.safetensors")
+    ours = {hugging_face_name(f"{name}.weight").removesuffix(".weight"): name for name in _matrices(model)}
+    names = {}  # PEFT's name of a layer → ours
+    for key, tensor in tensors.items():
+        layer, part = key.removeprefix(_PREFIX).removesuffix(".weight").rsplit(".", 1)
+        if layer not in ours or part not in ("lora_A", "lora_B"):
+            raise ValueError(f"{source} has {key!r}, which is no adapter of a matrix of this model")
+        weight = model.get_submodule(ours[layer]).weight  # (out, in)
+        wanted = (config["r"], weight.shape[1]) if part == "lora_A" else (weight.shape[0], config["r"])
+        if tuple(tensor.shape) != wanted:
+            raise ValueError(f"{key} in {source} has shape {tuple(tensor.shape)}, this model needs {wanted}")
+        names[layer] = ours[layer]
+    if len(tensors) != 2 * len(names) or not names:
+        raise ValueError(f"{source} holds {len(tensors)} tensors for {len(names)} matrices: each needs A and B")
+    rank = config["r"]
+    alpha = config["lora_alpha"] * (math.sqrt(rank) if config.get("use_rslora") else 1)  # there alpha/√rank counts
+    put_adapters(model, names.values(), rank, alpha)
+    for layer, name in names.items():
+        module = model.get_submodule(name)
+        for part in ("lora_A", "lora_B"):
+            getattr(module, part).weight.data.copy_(tensors[f"{_PREFIX}{layer}.{part}.weight"])
+    return model
+
+
+def read_adapter_config(source: Path) -> dict:
+    """The content of `adapter_config.json`. Raises ValueError for what is not plain LoRA."""
+    path = source / "adapter_config.json"
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        kind, rank, alpha = told.get("peft_type"), told.get("r"), told.get("lora_alpha")
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path} is not readable as a JSON object: {error}") from None
+    if kind != "LORA":
+        raise ValueError(f"{path} describes an adapter of type {kind!r}: this library computes LORA")
+    if not isinstance(rank, int) or not isinstance(alpha, (int, float)):
+        raise ValueError(f"{path} does not say r and lora_alpha as numbers: it is not a whole adapter_config.json")
+    more = ("use_dora", "modules_to_save", "lora_bias", "rank_pattern", "alpha_pattern", "fan_in_fan_out")
+    switched_on = [name for name in more if told.get(name)]
+    if switched_on or told.get("bias", "none") != "none":
+        raise ValueError(f"{path} asks for {', '.join(switched_on) or 'bias'}, which this library does not compute")
+    return told
+
+
+def base_of(source: Path) -> Path:
+    """The folder of the model that an adapter belongs to: as its config names it, or else beside the adapter."""
+    named = read_adapter_config(source).get("base_model_name_or_path") or ""
+    places = (Path(named), source.parent / Path(named).name)
+    for place in places:
+        if (place / "config.json").is_file():
+            return place
+    raise FileNotFoundError(
+        f"the adapter in {source} belongs to the model {named!r}, which is neither at {places[0]} nor at {places[1]}: "
+        "copy it there, or download it with `hf download`"
+    )
+
+
+def _matrices(model: DecoderLanguageModel) -> list[str]:
+    return [n for n, module in model.named_modules() if n.startswith("blocks.") and hasattr(module, "in_features")]

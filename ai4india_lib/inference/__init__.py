@@ -1,0 +1,13 @@
+"""A prompt → text, one at a time or many at once, and fast.
+
+Built in lessons 10 to 13: `sampling` and `generation` (10), `timing`, `packed`, `compiled` and `fast`, which chooses
+among them (11), `continuous_batching` (12), `speculative` (13).
+"""
+
+from .continuous_batching import DynamicBatcher, QueueFull, Request
+from .fast import fast_decoder
+from .generation import generate, generate_steps, generate_text, prefill, stream_reply, stream_text
+from .packed import FastDecoder
+from .sampling import Sampling, choose_rows, filter_logits
+from .speculative import ModelDraft, NgramDraft, Speculation, accept, speculative_generate, speculative_steps
+from .timing import Timing

@@ -1,0 +1,226 @@
+"""One step of writing as a single compiled function: what is left to save when products are as fast as they get.
+
+A `FastDecoder` runs some twenty operations a block. Each is called from Python, writes its result to memory, and the
+next reads it back; for one text that takes longer than the products themselves. `torch.compile` (Ansel et al., 2024)
+turns the same block code into a few loops of C++, and lays the weights out for the processor at hand.
+
+It needs a C++ compiler, and time: some seconds to a minute and a half for each kind of step, the first time it comes.
+So it is for those who write much: `compiled=True` in `generate_steps`, `DynamicBatcher` and `speculative_steps`.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..basics.device import may_lack_threads
+from ..model.decoder import rope
+from .packed import FEW, FastDecoder, Matrix, direction, seen_after
+
+if TYPE_CHECKING:
+    from ..model.cache import KVCache
+
+
+READ_AT_ONCE = 128  # tokens of a prompt: from there on the fused attention of longer steps is faster
+
+
+def can_compile() -> bool:
+    """Can `compiled=True` be used here: is torch as it must be, and does it find a C++ compiler?"""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    if _obstacle():
+        return False
+    try:
+        return bool(get_cpp_compiler())
+    except RuntimeError:  # InvalidCxxCompiler is one
+        return False
+
+
+def _obstacle() -> str | None:
+    """What stands in the way of compiled writing, a missing compiler apart."""
+    if "isolate_recompiles" not in inspect.signature(torch.compile).parameters:
+        return f"needs torch 2.13 or later, this is {torch.__version__}: update torch"
+    if may_lack_threads():
+        return "needs all its threads: unset OMP_THREAD_LIMIT and OMP_DYNAMIC, and set OMP_NUM_THREADS"
+    return None
+
+
+class Kind(NamedTuple):
+    """What a compiled step is made for; each kind takes any number of rows or tokens, and texts of any length."""
+
+    many_rows: bool = False
+    many_tokens: bool = False  # of one text: several are given at once
+    logits: bool = True  # of each token; else what comes before the vocabulary, for reading a prompt
+
+
+class CompiledStep:
+    """The steps of the `FastDecoder` it was made from, where few tokens are new.
+
+    There are four kinds: one token of one text; one of each of several texts; some of one text, to be checked; and more
+    of one text, to be read. Each is compiled when it first comes.
+
+    Raises RuntimeError where there is no C++ compiler, where torch is too old, and where threads may be missing.
+    """
+
+    def __init__(self, decoder: FastDecoder):
+        if obstacle := _obstacle():
+            raise RuntimeError(f"compiled writing {obstacle}, or leave `compiled` out")
+        self._decoder, self._step = decoder, _Step(decoder)
+        self._kinds: dict[Kind, Callable] = {}
+        self._numbers = torch.arange(decoder.config.context_size + 1, device=decoder.device)
+
+    @staticmethod
+    def takes(ids: Tensor, cache: KVCache, *, logits: bool = True) -> bool:
+        """Is there a compiled form that is faster for this step?"""
+        if ids.dim() != 2 or cache.max_length == 1:  # torch compiles sizes of 0 and 1 apart
+            return False
+        (rows, time), most = ids.shape, FEW if logits else READ_AT_ONCE
+        return (time == 1 and logits) or (rows == 1 and 1 < time <= most)
+
+    def prepare(self, kind: Kind) -> Callable:
+        """Compile what is needed, if it is not there yet."""
+        if kind not in self._kinds:
+            self._kinds[kind] = self._compile(kind)
+        return self._kinds[kind]
+
+    def prepare_for(self, rows: int) -> None:
+        """Compile what is needed to read single prompts, and to write one text or up to so many rows."""
+        for kind in (Kind(), Kind(many_rows=rows > 1), Kind(many_tokens=True, logits=False)):
+            self.prepare(kind)
+
+    @torch.inference_mode()
+    def __call__(self, ids: Tensor, cache: KVCache, lengths: Tensor | None = None, *, logits: bool = True) -> Tensor:
+        """Logits (batch, time, vocab_size), or (batch, time, emb_dim); the cache takes up `ids` (batch, time)."""
+        seen_after(ids, cache, self._decoder.config)
+        rows, time = ids.shape
+        run = self.prepare(Kind(rows > 1, time > 1, logits))
+        old = self._numbers[: max(cache.longest, 2)]
+        result = run(ids.contiguous(), cache.lengths, old, cache.keys, cache.values)
+        cache.advance(time if lengths is None else lengths)
+        return result
+
+    @torch.inference_mode()
+    def _compile(self, kind: Kind) -> Callable:
+        """Compile for an example, with the sizes left open that may change.
+
+        In the example those sizes all differ: two that were equal would be taken for one and the same. What torch would
+        check before each call, which costs as much as a block, is then left out: weights, dtype and device stay, and
+        tensors of another layout than expected raise an AssertionError in the compiled code.
+        """
+        rows, time = 13 if kind.many_rows else 1, (5 if kind.logits else 61) if kind.many_tokens else 1
+        time = min(time, self._decoder.config.context_size)
+        cache = self._decoder.new_cache(rows + 4, 167).rows(0, [0] * rows)
+        ids, old = torch.ones(rows, time, dtype=torch.long, device=cache.keys.device), self._numbers.new_ones(89)
+        open_sizes = [(old, 0), (cache.keys, 3), (cache.values, 3)]
+        open_sizes += [(t, 0) for t in (ids, cache.lengths)] if kind.many_rows else []
+        open_sizes += [(t, 1) for t in (cache.keys, cache.values)] if kind.many_rows else []
+        open_sizes += [(ids, 1)] if kind.many_tokens else []
+        for tensor, dimension in open_sizes:
+            torch._dynamo.mark_dynamic(tensor, dimension)
+        unchecked = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
+        step = self._step if kind.logits else self._step.hidden
+        run = torch.compile(step, fullgraph=True, dynamic=False, isolate_recompiles=True, options=unchecked)
+        packed = kind.many_rows or kind.many_tokens  # products with several rows: weights in an order made for them
+        try:
+            with torch._inductor.config.patch(freezing=packed, max_autotune=packed):
+                run(ids, cache.lengths, old, cache.keys, cache.values)
+        except torch._inductor.exc.InductorError as error:
+            if not isinstance(error.inner_exception, torch._inductor.exc.InvalidCxxCompiler):
+                raise
+            told = "compiled writing needs a C++ compiler, and none was found"
+            raise RuntimeError(f"{told}: install g++ or clang, or leave `compiled` out") from error
+        return run
+
+
+class _Product(nn.Module):
+    """A weight matrix, kept (out, in): the order in which a compiled loop reads it for one row."""
+
+    def __init__(self, matrix: Matrix):
+        super().__init__()
+        self.weight = nn.Parameter(matrix.weight.t().contiguous(), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) == 1:  # a loop that is fused with its neighbours
+            return (x[:, None] * self.weight).sum(-1)
+        return F.linear(x, self.weight)
+
+    def add_to(self, stream: Tensor, x: Tensor) -> Tensor:
+        return stream + self(x)
+
+
+class _Turn:
+    """Rotary positions for x (rows, heads, head_dim), as `PackedBlock` asks for them."""
+
+    def __init__(self, cos: Tensor, sin: Tensor):
+        self.cos, self.sin = cos[:, None], sin[:, None]  # (rows, 1, head_dim / 2)
+
+    def turn(self, x: Tensor) -> Tensor:
+        return rope(x, self.cos, self.sin)
+
+
+class _Step(nn.Module):
+    """A decoder's step as a function of tensors, which writes the new keys and values into those it is given."""
+
+    def __init__(self, decoder: FastDecoder):
+        super().__init__()
+        self.config = decoder.config
+        self.embedding = nn.Parameter(decoder.embedding, requires_grad=False)
+        self.cos, self.sin = decoder.cos.to(decoder.dtype), decoder.sin.to(decoder.dtype)
+        self.floor, self.output, self.blocks = decoder.stream_floor, _Product(decoder.output), []
+        self.products = nn.ModuleList()  # the blocks' matrices, where torch.compile looks for what stays as it is
+        for block in map(copy.copy, decoder.blocks):
+            for name in ("qkv", "output", "gate_up", "down"):
+                self.products.append(_Product(getattr(block, name)))
+                setattr(block, name, self.products[-1])
+            self.blocks.append(block)
+
+    def forward(self, ids: Tensor, lengths: Tensor, old: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Logits (batch, time, vocab_size) of `ids` (batch, time); the rest as in `hidden`."""
+        return self.output(self.hidden(ids, lengths, old, keys, values).flatten(0, 1)).unflatten(0, ids.shape)
+
+    def hidden(self, ids: Tensor, lengths: Tensor, old: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """What comes before the vocabulary: (batch, time, emb_dim), normalised, the last gain left to the output.
+
+        `keys` and `values` (blocks, batch, kv_heads, max_length, head_dim) take up the new ones. Of each row `lengths`
+        (batch,) are filled; none has more than `old`, which counts 0, 1, 2 …
+        """
+        (batch, time), device = ids.shape, ids.device
+        steps = torch.arange(time, device=device)
+        positions = lengths[:, None] + steps  # (batch, time)
+        turn = _Turn(self.cos[positions.flatten()], self.sin[positions.flatten()])
+        before = (old < lengths[:, None])[:, None].expand(-1, time, -1)  # (batch, time, seen)
+        allowed = torch.cat((before, (steps <= steps[:, None]).expand(batch, -1, -1)), -1)
+        x, new_keys, new_values = F.embedding(ids.flatten(), self.embedding), [], []  # (rows, emb_dim)
+        for index, block in enumerate(self.blocks):
+            q, k, v = block.queries_keys_values(direction(x, self.floor), turn)
+            k, v = (new.unflatten(0, (batch, time)) for new in (k, v))  # (batch, time, kv_heads, head_dim)
+            new_keys.append(k)
+            new_values.append(v)
+            seen = (stored[index, :, :, : len(old)] for stored in (keys, values))
+            mixed = self._attend(q, tuple(seen), (k.transpose(1, 2), v.transpose(1, 2)), allowed)
+            x = block.output.add_to(x, mixed)
+            x = block.down.add_to(x, block.gated(direction(x, self.floor)))
+        each = torch.arange(batch, device=device)[:, None]
+        for stored, new in ((keys, new_keys), (values, new_values)):  # not before: torch would copy what changes early
+            stored[:, each, :, positions] = torch.stack(new).permute(1, 2, 0, 3, 4)
+        return direction(x, self.floor).unflatten(0, (batch, time))
+
+    def _attend(self, q: Tensor, old, new, allowed: Tensor) -> Tensor:
+        """Queries (rows, heads, head_dim) gather from old and new tokens: (rows, heads · head_dim).
+
+        `old`, `new`: keys and values (batch, kv_heads, seen or time, head_dim); `allowed` (batch, time, seen + time).
+        """
+        (batch, kv_heads, time, size), seen = new[0].shape, old[0].shape[2]
+        q = q.view(batch, time, kv_heads, -1, size).permute(0, 2, 3, 1, 4).reshape(batch * kv_heads, -1, size)
+        (old_k, old_v), (new_k, new_v) = ((x.reshape(batch * kv_heads, -1, size) for x in both) for both in (old, new))
+        scores = torch.cat((torch.bmm(q, old_k.mT), torch.bmm(q, new_k.mT)), -1)  # (batch · kv_heads, group · time, …)
+        scores = scores.view(batch, -1, time, seen + time).masked_fill(~allowed[:, None], -torch.inf)
+        weights = scores.softmax(-1).view(batch * kv_heads, -1, seen + time)
+        mixed = torch.bmm(weights[..., :seen], old_v) + torch.bmm(weights[..., seen:], new_v)
+        return mixed.view(batch, -1, time, size).transpose(1, 2).reshape(batch * time, -1)

@@ -1,0 +1,323 @@
+"""Many prompts at once: requests join and leave the running batch between two steps.
+
+A batch that waits until all its texts have ended wastes the seats of those that end early. Here a seat is given to the
+next request as soon as it is free (continuous batching, "iteration-level scheduling": Yu et al., Orca, 2022, §3.1), and
+a long prompt is read in chunks beside the running texts, so that they don't stall (chunked prefill: Agrawal et al.,
+Sarathi-Serve, 2024, §4).
+
+>>> batcher = DynamicBatcher(model, slots=16)
+>>> request = batcher.submit(encode_prompt(tokenizer, "एक दिन"), max_new_tokens=60, stop_ids=[tokenizer.eos_token_id])
+>>> for token in request: ...  # each token as it comes; or batcher.run(), and then request.tokens
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from ..model.decoder import DecoderLanguageModel
+from .fast import fast_decoder
+from .generation import check_prompts, prefill
+from .packed import is_plain
+from .sampling import Sampling, choose_rows, random_numbers
+
+PASS, PADDING = 1024, 1.25  # tokens of prompts read in one pass, and how many more they may be with padding
+
+
+class QueueFull(RuntimeError):
+    """So many requests wait already that this one was refused; it may be submitted again later."""
+
+
+class Request:
+    """One text to be written: what was asked for, and what has come of it. Made by `DynamicBatcher.submit`.
+
+    `tokens` are the new ids so far. `ended` is None as long as it waits or is written, then "stop" (its last token is
+    one of `stop_ids`), "length" or "cancelled". Iterating yields each token as it comes, to the end.
+    """
+
+    def __init__(self, batcher: DynamicBatcher, prompt, max_new_tokens: int, sampling: Sampling, stop_ids: set[int]):
+        self.prompt, self.max_new_tokens, self.sampling, self.stop_ids = prompt, max_new_tokens, sampling, stop_ids
+        self.tokens: list[int] = []
+        self.ended: str | None = None
+        self._batcher = batcher
+        self._number = next(batcher._numbers)  # in the order in which they came
+        self._read = 0  # how many tokens of prompt and text the cache holds
+        self._text = list(prompt)
+        self._random = random_numbers(sampling.seed)
+
+    @property
+    def done(self) -> bool:
+        return self.ended is not None
+
+    def cancel(self) -> None:
+        """Write no further: the tokens so far stay, the seat is free at the next step. Does nothing if it has ended."""
+        self._batcher._cancel(self)
+
+    def __iter__(self) -> Iterator[int]:
+        given = 0
+        while True:
+            done = self.done  # looked at first: what is done has all its tokens
+            if given < len(self.tokens):
+                yield self.tokens[given]
+                given += 1
+            elif done:
+                return
+            else:
+                self._batcher._step_or_wait()
+
+    def _reading(self) -> bool:
+        """Is the prompt still being read?"""
+        return not self.tokens
+
+
+class DynamicBatcher:
+    """Writes many texts at once, each with its own length, settings and seed, for as long as requests come.
+
+    `slots` texts are written at a time, of at most `max_length` tokens each (prompt and new ones; None: the model's
+    context). Memory for their keys and values is taken at the start. Others wait in a queue of at most `queue_size`
+    and are seated in the order in which they came. Prompts are read `prefill_chunk` tokens at a time. While texts are
+    written, a step reads further chunks only if they are together no more than that, so that no prompt holds up a
+    running text for long; while none is, a step reads a chunk of each prompt.
+
+    The model's weights are read when the batcher is made (see `decoding.py`); `int8` and `compiled` as in
+    `generate_steps`. Compiling is done then too, so that no request waits for it.
+
+    A request's tokens are those that `generate` gives for its prompt alone, with the same settings and seed. The logits
+    behind them may differ in their last bits, as sums of a larger batch are added in another order: in float32 two
+    tokens would have to be equally good to six digits for that to show; in bfloat16, to two.
+
+    Threads: `submit`, `cancel` and iterating over a request are safe from any thread; one step is done at a time. No
+    thread needs to run the batcher: whoever waits for a token does the next step for all. A server may instead let one
+    thread call `step` again and again, and read `tokens` from others.
+
+    >>> fast, slow = (batcher.submit(ids, max_new_tokens=count) for ids, count in ((hello, 10), (story, 200)))
+    >>> batcher.run()
+    >>> fast.tokens, slow.ended
+    """
+
+    def __init__(
+        self,
+        model: DecoderLanguageModel,
+        *,
+        slots: int = 16,
+        max_length: int | None = None,
+        prefill_chunk: int = 128,
+        queue_size: int = 1024,
+        int8: bool = False,
+        compiled: bool = False,
+    ):
+        context = model.config.context_size
+        max_length = context if max_length is None else max_length
+        for name, value in (("slots", slots), ("max_length", max_length), ("prefill_chunk", prefill_chunk)):
+            if value < 1:
+                raise ValueError(f"{name}={value} must be at least 1")
+        if queue_size < 0:
+            raise ValueError(f"queue_size={queue_size} must be 0 or more")
+        if max_length > context:
+            raise ValueError(f"max_length={max_length} is more than the model's context_size={context}")
+        self.model, self.slots, self.max_length = model, slots, max_length
+        self.prefill_chunk, self.queue_size, self.steps = prefill_chunk, queue_size, 0
+        packed = int8 or compiled or is_plain(model)
+        self._decoder = fast_decoder(model, int8=int8, compiled=compiled) if packed else model
+        if compiled:
+            self._decoder.compiled.prepare_for(slots)
+        self._cache = model.new_cache(slots, max_length)
+        self._seated: list[Request] = []  # one per used row of the cache, without gaps
+        self._numbers = itertools.count()
+        self._queue: deque[Request] = deque()
+        self._turn = threading.Lock()  # held during a step
+        self._changed = threading.Condition(threading.Lock())  # held while queue, tokens and ends are changed
+
+    @property
+    def waiting(self) -> int:
+        """How many requests have no seat yet."""
+        return len(self._queue)
+
+    @property
+    def running(self) -> int:
+        """How many requests are being read or written."""
+        return sum(not request.done for request in self._seated)
+
+    @property
+    def idle(self) -> bool:
+        return not self.waiting and not self.running
+
+    def submit(
+        self,
+        ids: Iterable[int],
+        *,
+        max_new_tokens: int,
+        sampling: Sampling | None = None,
+        stop_ids: Iterable[int] = (),
+    ) -> Request:
+        """Ask for at most `max_new_tokens` new tokens after the prompt `ids`; a text also ends after a stop id.
+
+        Raises ValueError for a request that can never fit or is wrong in itself, and `QueueFull` if too many wait.
+        """
+        prompt = list(ids)
+        check_prompts(self.model, [prompt])
+        if max_new_tokens < 0:
+            raise ValueError(f"cannot write {max_new_tokens} tokens: the number of new tokens must be 0 or more")
+        if len(prompt) + max_new_tokens > self.max_length:
+            told = f"a prompt of {len(prompt)} tokens and {max_new_tokens} new ones never fit in {self.max_length}"
+            raise ValueError(f"{told}: shorten the prompt, ask for fewer, or make the batcher with a larger max_length")
+        request = Request(self, prompt, max_new_tokens, sampling or Sampling(), set(stop_ids))
+        with self._changed:
+            if max_new_tokens == 0:
+                request.ended = "length"
+            elif len(self._queue) >= self.queue_size + self.slots - self.running:
+                told = f"all {self.slots} slots and the {self.queue_size} places of the queue are taken"
+                raise QueueFull(f"{told}: try again when some have ended, or make the batcher with a larger queue_size")
+            else:
+                self._queue.append(request)
+        return request
+
+    def step(self) -> list[tuple[Request, int]]:
+        """Seat those who wait, read on in their prompts, write one token of every other text.
+
+        Returns the new tokens with their requests; an empty list if all seats and the queue are empty, or if prompts
+        are still being read.
+        """
+        with self._turn:
+            return self._step()
+
+    def run(self) -> None:
+        """Step until all requests have ended."""
+        while not self.idle:
+            self.step()
+
+    @torch.inference_mode()
+    def _step(self) -> list[tuple[Request, int]]:
+        with self._changed:
+            self._reseat()
+        decoded, logits = self._decode()
+        read, more = self._prefill()
+        writing = decoded + read
+        chosen = self._choose(writing, torch.cat([logits, *more])) if writing else []
+        with self._changed:
+            events = [(r, token) for r, token in zip(writing, chosen, strict=True) if self._deliver(r, token)]
+            self.steps += 1
+            self._changed.notify_all()
+        return events
+
+    def _reseat(self) -> None:
+        """Give the seats of those who have ended to those who wait, and close the gaps that are left."""
+        for row in reversed(range(len(self._seated))):
+            if self._seated[row].done:
+                if self._queue:
+                    self._seated[row] = self._queue.popleft()
+                    continue
+                last = self._seated.pop()
+                if row < len(self._seated):
+                    self._cache.copy_row(len(self._seated), row, last._read)
+                    self._seated[row] = last
+        free = min(self.slots - len(self._seated), len(self._queue))
+        new = [self._queue.popleft() for _ in range(free)]
+        self._seated += sorted(new, key=lambda request: len(request.prompt))  # like beside like, for `_passes`
+
+    def _decode(self) -> tuple[list[Request], Tensor]:
+        """One more token for each text that is being written: the requests and their logits (rows, vocab_size).
+
+        A row whose prompt is still being read takes part with a token that doesn't count, and that the next chunk of
+        its prompt overwrites: cheaper than moving rows.
+        """
+        rows = [row for row, request in enumerate(self._seated) if not request._reading()]
+        if not rows:
+            return [], torch.empty(0, self.model.config.vocab_size, device=self._cache.keys.device)
+        used = self._seated[: rows[-1] + 1]
+        part = self._cache.rows(0, [request._read for request in used])
+        newest = torch.tensor([request._text[-1:] for request in used], device=part.keys.device)  # (rows, 1)
+        logits = self._decoder(newest, part)[:, -1]  # (rows, vocab_size)
+        for row in rows:
+            self._seated[row]._read += 1
+        return [self._seated[row] for row in rows], logits if len(rows) == len(used) else logits[rows]
+
+    def _prefill(self) -> tuple[list[Request], list[Tensor]]:
+        """Read chunks of prompts: the requests whose prompt has been read to its end, and the logits after each.
+
+        Each prompt is read in the same chunks, whoever else is there.
+        """
+        held_up = any(request.tokens and not request.done for request in self._seated)
+        chunks = self._next_chunks(self.prefill_chunk if held_up else None)
+        finished, logits = [], []
+        for rows in [[row] for row in chunks] if held_up else self._passes(chunks):
+            part = self._cache.rows(rows[0], [self._seated[row]._read for row in rows])
+            after = prefill(
+                self._decoder, part, [chunks[row] for row in rows], self.prefill_chunk
+            )  # (rows, vocab_size)
+            for index, row in enumerate(rows):
+                request = self._seated[row]
+                request._read += len(chunks[row])
+                if request._read == len(request.prompt):
+                    finished.append(request)
+                    logits.append(after[index : index + 1])
+        return finished, logits
+
+    def _next_chunks(self, most: int | None) -> dict[int, list[int]]:
+        """What to read in this step, by rows: first come, first read, together no more than `most` tokens."""
+        chunks: dict[int, list[int]] = {}
+        for row, request in sorted(enumerate(self._seated), key=lambda seat: seat[1]._number):
+            if not request._reading():
+                continue
+            chunk = request.prompt[request._read : request._read + self.prefill_chunk]
+            if most is not None:
+                if len(chunk) > most:
+                    break
+                most -= len(chunk)
+            chunks[row] = chunk
+        return chunks
+
+    def _passes(self, chunks: dict[int, list[int]]) -> Iterator[list[int]]:
+        """Which rows to read together: neighbours of which as much has been read, with chunks of nearly one length."""
+        rows: list[int] = []
+        for row in sorted(chunks):
+            counts = [len(chunks[other]) for other in (*rows, row)]
+            padded = max(counts) * len(counts)
+            alike = rows and row == rows[-1] + 1 and self._seated[row]._read == self._seated[rows[0]]._read
+            if rows and not (alike and padded <= min(PASS, PADDING * sum(counts))):
+                yield rows
+                rows = []
+            rows.append(row)
+        if rows:
+            yield rows
+
+    def _choose(self, requests: list[Request], logits: Tensor) -> list[int]:
+        columns = [(request.sampling, request._text, request._random) for request in requests]
+        return choose_rows(logits, *zip(*columns, strict=True))
+
+    def _deliver(self, request: Request, token: int) -> bool:
+        if request.done:  # cancelled during this step
+            return False
+        request._text.append(token)
+        request.tokens.append(token)
+        if token in request.stop_ids:
+            request.ended = "stop"
+        elif len(request.tokens) == request.max_new_tokens:
+            request.ended = "length"
+        return True
+
+    def _cancel(self, request: Request) -> None:
+        with self._changed:
+            if request.done:
+                return
+            request.ended = "cancelled"
+            if request in self._queue:
+                self._queue.remove(request)
+            self._changed.notify_all()
+
+    def _step_or_wait(self) -> None:
+        """Do a step, or wait for the end of the one that another thread is doing."""
+        before = self.steps
+        if self._turn.acquire(blocking=False):
+            try:
+                self._step()
+            finally:
+                self._turn.release()
+        else:
+            with self._changed:
+                self._changed.wait_for(lambda: self.steps != before, timeout=0.1)

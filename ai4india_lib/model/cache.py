@@ -1,0 +1,97 @@
+"""What a model remembers of the tokens it has read: their keys and values (Pope et al., 2022, §2.1).
+
+`model.py` imports `KVCache` from here; `model.new_cache(batch_size, max_length)` makes one that fits.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .config import DecoderConfig
+
+
+class KVCache:
+    """Keys and values of the tokens a model has already read, so that each is computed once.
+
+    Room for `max_length` tokens per row is taken at the start: keys and values are (batch, kv_heads, max_length,
+    head_dim) for every block. `lengths` (batch,) says how much of each row is filled; rows may differ.
+    """
+
+    def __init__(self, config: DecoderConfig, batch_size: int, max_length: int, *, device=None, dtype=torch.float32):
+        shape = (config.num_blocks, batch_size, config.num_kv_heads, max_length, config.head_dim)
+        self.keys, self.values = (torch.zeros(shape, device=device, dtype=dtype) for _ in range(2))
+        self.lengths = torch.zeros(batch_size, dtype=torch.long, device=device)
+        self.longest = 0  # max(lengths), kept as an int so that no step waits for the device
+        self.ragged = False  # do the rows' lengths differ?
+        self.max_length = max_length
+
+    def positions(self, time: int) -> Tensor:
+        """Positions of the next `time` tokens of each row: (batch, time), or (time,) where all rows agree.
+
+        Raises ValueError if they do not fit.
+        """
+        self.check_room(time)
+        steps = torch.arange(time, device=self.lengths.device)
+        return self.lengths[:, None] + steps if self.ragged else self.longest + steps
+
+    def check_room(self, time: int) -> None:
+        """Raises ValueError if `time` more tokens a row do not fit."""
+        if self.longest + time > self.max_length:
+            told = f"the cache holds {self.max_length} tokens a row, {self.longest} are used, {time} more do not fit"
+            raise ValueError(f"{told}: make it with max_length={self.longest + time} or more, or roll it back")
+
+    def update(self, block: int, keys: Tensor, values: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Store the new tokens' keys and values (batch, kv_heads, time, head_dim) and return all there are so far."""
+        seen = self.longest + keys.shape[2]
+        all_keys, all_values = self.keys[block, :, :, :seen], self.values[block, :, :, :seen]
+        if self.ragged:
+            index = positions[:, None, :, None].expand_as(keys)
+            all_keys.scatter_(2, index, keys.to(all_keys.dtype))
+            all_values.scatter_(2, index, values.to(all_values.dtype))
+        else:
+            all_keys[:, :, self.longest :] = keys
+            all_values[:, :, self.longest :] = values
+        return all_keys, all_values
+
+    def advance(self, count: int | Tensor) -> None:
+        """Count the new tokens as read: the same number for each row, or (batch,) numbers for rows that were padded."""
+        if isinstance(count, int):
+            self.lengths, self.longest = self.lengths + count, self.longest + count
+        else:
+            self.set_lengths(self.lengths + count)
+
+    def set_lengths(self, lengths: Tensor | list[int]) -> None:
+        """Forget all but the first `lengths` (batch,) tokens of each row. What lies behind is overwritten later.
+
+        A list of numbers is known without waiting for the device.
+        """
+        if isinstance(lengths, list):
+            shortest, longest, lengths = min(lengths), max(lengths), torch.tensor(lengths)
+        else:
+            shortest, longest = (int(n) for n in lengths.aminmax())
+        if lengths.shape != self.lengths.shape:
+            raise ValueError(f"lengths has shape {tuple(lengths.shape)}, the cache has {len(self.lengths)} rows")
+        if shortest < 0 or longest > self.max_length:
+            raise ValueError(f"lengths {lengths.tolist()} do not lie between 0 and {self.max_length}")
+        self.lengths, self.longest, self.ragged = lengths.to(self.lengths), longest, shortest != longest
+
+    def rows(self, first: int, lengths: list[int]) -> KVCache:
+        """Some rows from `first` on, of which so much is filled: what this part takes up stands in the whole cache too.
+
+        It counts its lengths itself; those of the whole cache stay as they are.
+        """
+        part = copy.copy(self)
+        here = slice(first, first + len(lengths))
+        part.keys, part.values, part.lengths = self.keys[:, here], self.values[:, here], self.lengths[here]
+        part.set_lengths(lengths)
+        return part
+
+    def copy_row(self, source: int, target: int, length: int) -> None:
+        """Let row `target` hold the first `length` tokens of row `source`."""
+        for tensor in (self.keys, self.values):
+            tensor[:, target, :, :length] = tensor[:, source, :, :length]

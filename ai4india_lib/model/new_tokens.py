@@ -1,0 +1,38 @@
+"""Before training: first weights that copy. After it: tokens that no text held, and what to do before they are needed.
+
+A token that never occurs is only ever pushed away: at every step the softmax lowers all wrong tokens alike. So in the
+end all unused tokens of a model lie at the same place, and nothing that reads or writes them can tell them apart. The
+signs of a chat, <|user|>, <|assistant|> and <|end_of_turn|>, are such tokens after a training on stories. An adapter
+that leaves the table of embeddings alone could then never learn to write the end of a turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+from .decoder import DecoderLanguageModel
+
+SPREAD = 3.0  # length of what a token gets of its own; a trained token's embedding is 2 to 4 long
+
+
+@torch.no_grad()
+def give_places(model: DecoderLanguageModel, ids: Iterable[int], *, seed: int = 0) -> DecoderLanguageModel:
+    """Give each token of `ids` an embedding of its own, in place: the old one and a random direction.
+
+    What the old ones have in common keeps the tokens unlikely, as they should be until a training uses them, so that
+    nothing else changes. Both tables change where a model has one for reading and one for writing.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for token in ids:
+        for table in {id(weight): weight for weight in (model.embedding.weight, model.head.weight)}.values():
+            direction = torch.randn(table.shape[1], generator=generator)
+            table[token] += (SPREAD * direction / direction.norm()).to(table)
+    return model
+
+
+def untrained_tokens(model: DecoderLanguageModel, ids: Iterable[int]) -> list[int]:
+    """Those of `ids` that lie where another token of the vocabulary lies (cosine above 0.99)."""
+    table = torch.nn.functional.normalize(model.head.weight.detach().float(), dim=1)  # (vocab_size, emb_dim)
+    return [token for token in ids if (table @ table[token] > 0.99).sum() > 1]

@@ -1,0 +1,22 @@
+"""Text → batches of token ids: download, unpack, stream, tokenize, pack; and conversations as text.
+
+Built in lessons 01 to 04: `corpus` and `tokenizer` (01, 03), `download`, `packing` and `resumable` (02), `ngrams` (04);
+`chat` in lesson 14.
+"""
+
+from .chat import check_messages, encode_conversation, encode_conversations, question_messages, stop_ids
+from .corpus import CorpusError, TextLines, extract, json_lines, read_about, train_and_test_lines
+from .download import DownloadError, download
+from .ngrams import NgramModel
+from .packing import PackedTextDataset, TextStatistics, WholeDocumentDataset, count_text, download_and_prepare_data
+from .resumable import TextLoader
+from .tokenizer import (
+    INDIC_SPLIT,
+    encode_documents,
+    encode_lines,
+    encode_prompt,
+    load_tokenizer,
+    pieces_per_word,
+    save_tokenizer,
+    train_tokenizer,
+)

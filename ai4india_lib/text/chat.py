@@ -1,0 +1,111 @@
+"""Conversations: the template that writes them as text, what ends a text, messages → ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from transformers import PreTrainedTokenizerBase
+
+ROLES = ("system", "user", "assistant")
+
+
+def question_messages(story: str, questions: Iterable[dict]) -> list[dict]:
+    """Several questions about one story as a conversation: the story stands before the first question only."""
+    messages = []
+    for number, about in enumerate(questions):
+        asked = about["question"] if number else f"{story} {about['question']}"
+        messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": about["answer"]}]
+    return messages
+
+
+def check_messages(messages: object) -> list[dict]:
+    """`messages` as they are. Raises ValueError, with what to do, unless they are a conversation to learn from."""
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        raise ValueError('"messages" must be a list of {"role": …, "content": …}')
+    for number, message in enumerate(messages, 1):
+        if message.get("role") not in ROLES:
+            raise ValueError(f"message {number} has the role {message.get('role')!r}: use {', '.join(ROLES)}")
+        if not isinstance(message.get("content"), str):
+            raise ValueError(f"message {number} has no text as content, but {message.get('content')!r:.40}")
+    if not any(message["role"] == "assistant" for message in messages):
+        raise ValueError("no message is the assistant's: there is nothing to learn to write")
+    return messages
+
+
+def encode_conversation(tokenizer, messages: list[dict]) -> tuple[list[int], list[int]]:
+    """(ids, learn) of a conversation in the tokenizer's chat template; learn is 1 where the assistant speaks, else 0.
+
+    The sign that ends the assistant's turn is learned too: without it the model would never stop.
+    """
+    return encode_conversations(tokenizer, [messages])[0]
+
+
+def encode_conversations(tokenizer, conversations: list[list[dict]]) -> list[tuple[list[int], list[int]]]:
+    """`encode_conversation` of many at once, which is faster."""
+    if not tokenizer.chat_template:
+        raise ValueError("the tokenizer has no chat template: take one of a model that chats, or set chat_template")
+    if "{% generation" in tokenizer.chat_template or "{%- generation" in tokenizer.chat_template:
+        marked = tokenizer.apply_chat_template(conversations, return_dict=True, return_assistant_tokens_mask=True)
+        return list(zip(marked["input_ids"], marked["assistant_masks"], strict=True))
+    return [_encode_by_search(tokenizer, messages) for messages in conversations]
+
+
+def _encode_by_search(tokenizer, messages: list[dict]) -> tuple[list[int], list[int]]:
+    """For a template that does not mark the assistant's part, as most published ones."""
+    whole = tokenizer.apply_chat_template(messages, tokenize=False)
+    spans = [_span(tokenizer, messages, i, whole) for i, m in enumerate(messages) if m["role"] == "assistant"]
+    encoded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
+    inside = [any(start < to and end > since for since, to in spans) for start, end in encoded["offset_mapping"]]
+    return encoded["input_ids"], [int(learned) for learned in inside]
+
+
+def _span(tokenizer, messages: list[dict], index: int, whole: str) -> tuple[int, int]:
+    """Where in `whole` the assistant's message `index` begins and ends, its end token included.
+
+    It begins where the template would let the model begin, and ends with the first special token after its content.
+    """
+    prompt = tokenizer.apply_chat_template(messages[:index], tokenize=False, add_generation_prompt=True)
+    content = messages[index]["content"].strip()
+    found = whole.find(content, len(prompt)) if whole.startswith(prompt) else -1
+    if found >= 0:
+        after = found + len(content)
+        ends = [(at, len(token)) for token in tokenizer.all_special_tokens if (at := whole.find(token, after)) >= 0]
+        added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+        ends += [(at, len(token)) for token in added if (at := whole.find(token, after)) >= 0]
+        if ends and not whole[after : min(ends)[0]].strip():
+            return len(prompt), sum(min(ends))
+    raise ValueError(
+        f"this chat template does not tell where the assistant's message {index + 1} begins and ends: put "
+        "{% generation %} before and {% endgeneration %} after it in the template (tokenizer.chat_template)"
+    )
+
+
+TURN_ENDS = ("<|end_of_turn|>", "<end_of_turn>", "<|im_end|>", "<|eot_id|>")
+
+# Between {% generation %} marks stands what the model shall learn to write: the answer and the sign that it is over.
+# "<|" inside a message becomes "< |": no message can end its own turn and speak for someone else.
+# A message begins with a blank, so that its first word is the token that it is within a text: " पटना" is one token that
+# every story taught, "पटना" without its blank may be several that none did.
+CHAT_TEMPLATE = """
+{{- bos_token }}
+{%- for message in messages %}
+{%- if message['role'] not in ['system', 'user', 'assistant'] %}
+{{- raise_exception('Unknown role "' ~ message['role'] ~ '": use system, user or assistant.') }}
+{%- elif message['content'] is not string %}
+{{- raise_exception('The content of a message must be text: this tokenizer reads no pictures or tools.') }}
+{%- endif %}
+{{- '<|' ~ message['role'] ~ '|>' }}
+{%- set said = ' ' ~ message['content'] | replace('<|', '< |') ~ '<|end_of_turn|>' %}
+{%- if message['role'] == 'assistant' %}{% generation %}{{ said }}{% endgeneration %}{% else %}{{ said }}{% endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}
+""".strip()
+
+
+def stop_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids after which an answer is over: the end of a document, and the end of a turn where the tokenizer has one.
+
+    A turn's end is known by its name: <|end_of_turn|> (ours), <|im_end|> (Qwen), <|eot_id|> (Llama 3).
+    """
+    turn_ends = [i for i, token in tokenizer.added_tokens_decoder.items() if str(token) in TURN_ENDS]
+    return list(dict.fromkeys([tokenizer.eos_token_id, *turn_ends]))

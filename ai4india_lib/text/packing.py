@@ -1,0 +1,267 @@
+"""lines → packed (inputs, targets) batches: shuffled, shared out over workers and processes, resumable.
+
+Documents are joined end to end, `<begin> words … <end>`, and the stream of ids is cut into blocks of `context_size`, so
+that no compute is spent on padding. Targets are the inputs one step later.
+
+    ids      b0 आम खाता है e b1 बस आई e …
+    inputs   b0 आम खाता है
+    targets     आम खाता है e
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from .corpus import train_and_test_lines
+from .resumable import TextLoader
+from .tokenizer import encode_documents
+
+LINES_AT_ONCE = 256  # lines handed to the tokenizer together: it is faster on many than on one
+
+
+@dataclass(frozen=True)
+class TextStatistics:
+    """What a tokenizer makes of a text. `complete` is False where only its beginning was counted."""
+
+    documents: int
+    tokens: int
+    bytes: int  # in UTF-8, one newline per document included, as in the file
+    complete: bool
+
+    @property
+    def bytes_per_token(self) -> float:
+        return self.bytes / self.tokens
+
+
+def count_text(lines: Iterable[str], tokenizer, *, max_bytes: int | None = 4_000_000) -> TextStatistics:
+    """Count documents, tokens and bytes of a text, or of its first `max_bytes`."""
+    documents = tokens = size = 0
+    lines = iter(lines)
+    while group := list(islice(lines, LINES_AT_ONCE)):
+        documents += len(group)
+        tokens += sum(map(len, encode_documents(tokenizer, group)))
+        size += sum(len(line.encode()) + 1 for line in group)
+        if max_bytes is not None and size >= max_bytes:
+            return TextStatistics(documents, tokens, size, complete=False)
+    if not documents:
+        raise ValueError("the text has no lines: expected one sentence or one document per line")
+    return TextStatistics(documents, tokens, size, complete=True)
+
+
+def estimate_tokens(lines: Iterable[str], tokenizer) -> float:
+    """Tokens in a text: counted in one of a few MB, else scaled up from its beginning."""
+    sample = count_text(lines, tokenizer)
+    size = getattr(lines, "num_bytes", None)
+    if not sample.complete and size is None:
+        sample = count_text(lines, tokenizer, max_bytes=None)
+    return sample.tokens if sample.complete else size / sample.bytes_per_token
+
+
+class PackedTextDataset(IterableDataset):
+    """A stream of batches (inputs, targets), each (batch_size, context_size) token ids: one pass over the text.
+
+    `lines` is anything that can be iterated again and again, such as `corpus.TextLines` or a list. With
+    `shuffle_buffer` > 0, each line is drawn at random from that many waiting ones, in another order in each `epoch`.
+    Lines are dealt out in turn over `world_size` processes times the workers of a DataLoader: together they give each
+    line once. The last batch may have fewer rows. What is left at the end is shorter than a block: with
+    `keep_last=True` it comes as a batch of its own, (1, less than context_size), so that evaluation counts each token
+    once; without, it is dropped, unless the whole text is that short.
+
+    `state_dict` tells how far the stream has been read; after `load_state_dict` the next pass starts there and gives
+    exactly the batches that were still to come. In a DataLoader use `batch_size=None`, or take `TextLoader`.
+    """
+
+    def __init__(
+        self,
+        lines: Iterable[str],
+        tokenizer,
+        context_size: int,
+        batch_size: int = 1,
+        *,
+        shuffle_buffer: int = 0,
+        seed: int = 0,
+        keep_last: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        if context_size < 1 or batch_size < 1:
+            raise ValueError(f"context_size={context_size} and batch_size={batch_size} must be at least 1")
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank={rank} is not one of world_size={world_size} processes (0 to {world_size - 1})")
+        self.lines, self.tokenizer = lines, tokenizer
+        self.context_size, self.batch_size = context_size, batch_size
+        self.shuffle_buffer, self.seed, self.keep_last = shuffle_buffer, seed, keep_last
+        self.rank, self.world_size = rank, world_size
+        self.epoch = 0  # chooses the order of the next pass
+        self.first_share = 0  # which share worker 0 reads: `TextLoader` turns it after a resume
+        self._resume: dict[int, dict] = {}  # where the next pass starts, for shares that do not start afresh
+        self._lines_used = 0  # lines of this share and pass whose ids have been taken up
+        self._left: list[int] = []  # ids taken up,
+        self._left_from = 0  # and how many of them have been given away
+
+    def num_tokens(self) -> float:
+        """Tokens of the text, all processes' parts together: counted, or estimated where it is long."""
+        return estimate_tokens(self.lines, self.tokenizer)
+
+    def bytes_per_token(self) -> float:
+        """Bytes of UTF-8 per token, in the text or its first MB."""
+        return count_text(self.lines, self.tokenizer).bytes_per_token
+
+    @property
+    def share(self) -> int:
+        """Which part of this process's lines is read here: the worker's number, 0 without workers."""
+        worker = get_worker_info()
+        return (worker.id + self.first_share) % worker.num_workers if worker else 0
+
+    def state_dict(self) -> dict:
+        """Where the stream stands: the epoch, how many lines of its share are used up, and the ids left of them."""
+        return {"epoch": self.epoch, "lines_used": self._lines_used, "left": self._left[self._left_from :]}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Let the next pass go on from `state`."""
+        self.resume(state["epoch"], {0: state})
+
+    def resume(self, epoch: int, shares: dict[int, dict], first_share: int = 0) -> None:
+        """Let each share's next pass go on from its state; shares without one start at their beginning."""
+        self.epoch, self._resume, self.first_share = epoch, dict(shares), first_share
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        start = self._resume.pop(self.share, {"lines_used": 0, "left": []})
+        self._lines_used, self._left, self._left_from = start["lines_used"], list(start["left"]), 0
+        given = self._lines_used > 0  # has this pass given anything yet?
+        size = self.context_size * self.batch_size
+        for document in self._documents(skip=self._lines_used):
+            self._lines_used += 1
+            del self._left[: self._left_from]
+            self._left += document
+            self._left_from = 0
+            while len(self._left) - self._left_from > size:
+                given = True
+                yield self._take(self.batch_size, self.context_size)
+        rows = (len(self._left) - self._left_from - 1) // self.context_size  # -1 where the share has no line
+        if rows > 0:
+            given = True
+            yield self._take(rows, self.context_size)
+        rest = len(self._left) - self._left_from - 1
+        if rest > 0 and (self.keep_last or not given):
+            yield self._take(1, rest)
+
+    def _take(self, rows: int, time: int) -> tuple[Tensor, Tensor]:
+        """The next rows × time ids as inputs; as targets the same one step later."""
+        stop = self._left_from + rows * time
+        ids = torch.tensor(self._left[self._left_from : stop + 1])  # (rows * time + 1,)
+        self._left_from = stop
+        return ids[:-1].view(rows, time), ids[1:].view(rows, time)
+
+    def _documents(self, skip: int) -> Iterator[list[int]]:
+        lines = self._shuffled(self._own_lines())
+        for number in range(skip):
+            if next(lines, None) is None:
+                raise ValueError(
+                    f"the text now ends after {number} lines, before the saved position at {skip}: it was changed "
+                    "after the run began. Bring back the old text, or start a new run"
+                )
+        while group := list(islice(lines, LINES_AT_ONCE)):
+            yield from encode_documents(self.tokenizer, group)
+
+    def _own_lines(self) -> Iterator[str]:
+        """This process's and this worker's part of the lines, dealt out like cards."""
+        worker = get_worker_info()
+        workers = worker.num_workers if worker else 1
+        own, hands = self.rank * workers + self.share, self.world_size * workers
+        return (line for index, line in enumerate(self.lines) if index % hands == own)
+
+    def _shuffled(self, lines: Iterator[str]) -> Iterator[str]:
+        """Each line drawn from a buffer of waiting lines: a shuffle for texts that do not fit into memory."""
+        if self.shuffle_buffer <= 1:
+            yield from lines
+            return
+        draw = random.Random(f"{self.seed}-{self.epoch}")
+        waiting: list[str] = []
+        for line in lines:
+            if len(waiting) < self.shuffle_buffer:
+                waiting.append(line)
+                continue
+            index = draw.randrange(len(waiting))
+            drawn, waiting[index] = waiting[index], line
+            yield drawn
+        draw.shuffle(waiting)
+        yield from waiting
+
+
+class WholeDocumentDataset(PackedTextDataset):
+    """For evaluation: batches whose rows begin with a document and cut none that fits into `context_size`.
+
+    In a packed stream the first document of a block has often lost its beginning, and nobody can tell a hero whose name
+    was cut off. Here each document is read with its own beginning, so that the loss can be held against what is
+    possible. Rows are filled up at their right end: inputs with the padding token, targets with −100, which the loss
+    leaves out. Every token of the text is a target exactly once: the end token stands before a row's first document.
+    """
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        rows = self._rows()
+        while group := list(islice(rows, self.batch_size)):
+            width = max(map(len, group)) - 1
+            inputs = torch.full((len(group), width), self.tokenizer.pad_token_id or 0)  # (rows, width)
+            targets = torch.full((len(group), width), -100)
+            for number, row in enumerate(group):
+                inputs[number, : len(row) - 1] = torch.tensor(row[:-1])
+                targets[number, : len(row) - 1] = torch.tensor(row[1:])
+            yield inputs, targets
+
+    def _rows(self) -> Iterator[list[int]]:
+        """Lists of at most context_size + 1 ids."""
+        start = [self.tokenizer.eos_token_id]
+        row = start
+        for document in self._documents(skip=0):
+            if len(row) > 1 and len(row) + len(document) > self.context_size + 1:
+                yield row
+                row = start
+            row = row + document
+            while len(row) > self.context_size + 1:  # longer than a row: this one must be cut
+                yield row[: self.context_size + 1]
+                row = row[self.context_size :]
+        if len(row) > 1:
+            yield row
+
+
+def download_and_prepare_data(
+    url: str | Path,
+    batch_size: int,
+    tokenizer,
+    max_length: int,
+    *,
+    folder: str | Path = "data/downloads",
+    shuffle_buffer: int = 10_000,
+    seed: int = 0,
+    num_workers: int = 0,
+    rank: int | None = None,
+    world_size: int | None = None,
+) -> tuple[TextLoader, TextLoader]:
+    """Loaders of packed batches, (batch_size, max_length) ids each, from a `.tar.gz` with `train.txt` and `test.txt`.
+
+    `url` is an address (http or https; downloaded into `folder` once), a local archive, or a folder that holds the two
+    files. Training text comes packed, shuffled, in another order in each pass; test text in order, each document with
+    its own beginning (`WholeDocumentDataset`: targets of −100 are to be left out).
+    Under `accelerate launch` or `torchrun` each process gets its part; `rank` and `world_size` say otherwise.
+
+    Raises `CorpusError` or `DownloadError`, with what to do, if the text cannot be had.
+    """
+    train_lines, test_lines = train_and_test_lines(url, folder=folder)
+    if world_size is None:  # the launchers tell each process who it is
+        rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    process = {"rank": rank or 0, "world_size": world_size}
+    train = PackedTextDataset(
+        train_lines, tokenizer, max_length, batch_size, shuffle_buffer=shuffle_buffer, seed=seed, **process
+    )
+    test = WholeDocumentDataset(test_lines, tokenizer, max_length, batch_size, **process)
+    return TextLoader(train, num_workers=num_workers), TextLoader(test)  # one order of the test text for any number

@@ -1,0 +1,258 @@
+"""Text ↔ ids, safe for Indian scripts.
+
+A language model reads numbers. Byte-level BPE (Sennrich et al., 2016; bytes: Radford et al., 2019) starts from the
+256 bytes and keeps joining the pair that occurs most often, so that frequent words become one id and nothing is ever
+"unknown". Joins never cross the pieces that a *split pattern* cuts first. This is where many tokenizers harm Indian
+scripts: for a computer the ि of किताब is not a letter but a *mark*, and a pattern that allows only letters in a word
+(GPT-2's) cuts there, at every vowel sign and every virama. Our pattern keeps the marks with their letters.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from .chat import CHAT_TEMPLATE
+
+# Tried in this order at each position. Every character falls in one of the last five, so nothing is lost.
+#   1  English 's 't 'll … (with ' or ’), unless more letters follow: "'they" keeps its word
+#   2  a word: its space, a letter or mark, then letters, marks, ZWNJ (U+200C), ZWJ (U+200D). It may start with a mark,
+#      because real text has stray ones.  \p{M} holds vowel signs, virama, nukta, candrabindu, Urdu's vowel points
+#   3  up to three digits of any script, with their space: long numbers do not each become a new word
+#   4  everything else that is visible: । ॥ ₹ , emoji. Marks and joiners after the first sign stay: ❤️ 👩‍💻
+#   5  line ends, with the blanks before them
+#   6  a run of blanks, but not its last one, which belongs to the word after it (rules 2 to 4)
+#   7  what is left: a tab, or a blank that nothing took
+_SPLIT_RULES = (
+    r"['’](?:[sdmtSDMT]|ll|ve|re|LL|VE|RE)(?![\p{L}\p{M}])",
+    r" ?[\p{L}\p{M}][\p{L}\p{M}\u200c\u200d]*",
+    r" ?\p{N}{1,3}",
+    r" ?[^\s\p{L}\p{M}\p{N}][^\s\p{L}\p{N}]*",
+    r"\s*[\r\n]+",
+    r"\s+(?!\S)",
+    r"\s+",
+)
+INDIC_SPLIT = "|".join(_SPLIT_RULES)
+"""The split pattern. Works alike in `tokenizers` and in the `regex` module: `regex.findall(INDIC_SPLIT, text)`."""
+
+SPECIAL_TOKENS = ("<|pad|>", "<|begin|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end_of_turn|>")
+"""Their places are their ids: 0 padding, 1 and 2 begin and end of a document, 3 to 5 who speaks, 6 end of a speech."""
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt")
+_TOKENIZER_FILES += ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
+
+
+def train_tokenizer(
+    lines: Iterable[str], vocab_size: int, *, max_bytes: int | None = 20_000_000, min_frequency: int = 2
+) -> PreTrainedTokenizerFast:
+    """Learn a byte-level BPE vocabulary from `lines`; the same lines always give the same tokenizer.
+
+    Args:
+        lines: any iterable of text; it is streamed, never held whole.
+        vocab_size: ids in all, special tokens and the 256 bytes included. The vocabulary is smaller when the text
+            has too few pairs that occur `min_frequency` times: `len(tokenizer)` tells.
+        max_bytes: stop reading after so many bytes of UTF-8; None reads all. The first 20 MB know the frequent words
+            of a language, and more only costs time, unless the text is sorted: then shuffle it first.
+        min_frequency: a pair must occur this often to become an id.
+
+    The text is brought to Unicode's NFC first, so that both spellings of क़ become one. From there nothing is lost:
+    `tokenizer.decode(ids, skip_special_tokens=True)` is `unicodedata.normalize("NFC", text)`, for every text. (The
+    tables of `tokenizers` are of 2016: marks younger than that, as the Telugu nukta U+0C3C, stay in the order typed.)
+
+    `tokenizer(text)` puts the begin token first, as models are trained, and reads "<|end|>" in `text` as the end token.
+    For text from strangers pass `split_special_tokens=True`, or use `encode_lines`: then it is seven plain characters.
+    Padding goes to the left, where generation needs it.
+    """
+    _refuse_single_string(lines)
+    smallest = len(SPECIAL_TOKENS) + 256
+    if not isinstance(vocab_size, int) or vocab_size < smallest:
+        raise ValueError(
+            f"vocab_size={vocab_size!r} is too small: it must be a whole number of at least {smallest} "
+            f"({len(SPECIAL_TOKENS)} special tokens and 256 bytes); try 4096"
+        )
+    core = Tokenizer(models.BPE())
+    core.normalizer = normalizers.NFC()
+    split = pre_tokenizers.Split(Regex(INDIC_SPLIT), behavior="isolated")
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    core.pre_tokenizer = pre_tokenizers.Sequence([split, to_bytes])
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=[AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    core.train_from_iterator(_checked(lines, max_bytes), trainer)
+    pad, begin, end, *others = SPECIAL_TOKENS
+    core.post_processor = processors.TemplateProcessing(
+        single=f"{begin} $A", pair=f"{begin} $A $B", special_tokens=[(begin, core.token_to_id(begin))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token=pad,
+        bos_token=begin,
+        eos_token=end,
+        additional_special_tokens=others,
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+        padding_side="left",
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+def load_tokenizer(name_or_folder: str | os.PathLike) -> PreTrainedTokenizerBase:
+    """Open a tokenizer folder (ours or any Hugging Face one), or fetch a published one by its hub name.
+
+    Code that comes with a tokenizer is never run. Every tokenizer returned has an end and a padding token:
+    without an end token it takes the separator (as BERT's), without a padding token the end token (as GPT-2's).
+    Then padding and a true end look alike: tell them apart by the attention mask, not by the id.
+    Without a network the hub's own code tries for half a minute; with HF_HUB_OFFLINE=1 it reads its cache at once.
+
+    Raises FileNotFoundError (nothing there), ValueError (files that cannot be read, or no end token), or
+    OSError (the hub cannot be reached, or does not have it).
+    """
+    from transformers import AutoTokenizer  # here, since it takes a third of a second
+
+    folder, name = Path(name_or_folder).expanduser(), str(name_or_folder)
+    if folder.is_file():
+        raise FileNotFoundError(f"{folder} is a file: give the folder that holds it, {folder.parent}")
+    if folder.is_dir():
+        if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+            raise FileNotFoundError(f"no tokenizer in folder {folder}: looked for {', '.join(_TOKENIZER_FILES)}")
+    elif isinstance(name_or_folder, os.PathLike) or "\\" in name or name.count("/") > 1 or name[:1] in (".", "/", "~"):
+        raise FileNotFoundError(f"no folder {folder} (looked from {Path.cwd()})")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder) if folder.is_dir() else name, trust_remote_code=False)
+    except Exception as error:
+        if folder.is_dir():
+            raise ValueError(f"the tokenizer files in {folder} cannot be read: {_first_line(error)}") from error
+        raise OSError(
+            f"tokenizer {name!r}: there is no such folder here, and the Hugging Face hub did not give it "
+            f"({_first_line(error)}). Check the spelling; if you are offline, run `hf download {name}` once where "
+            "there is a network, or give the path of a folder with the tokenizer's files"
+        ) from error
+    if tokenizer.eos_token_id is None:
+        if tokenizer.sep_token_id is None:
+            raise ValueError(
+                f"tokenizer {name!r} has no end token (eos_token) and no separator (sep_token): if one of its tokens "
+                "ends a text, name it in the folder's tokenizer_config.json, as in "
+                '{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>"}'
+            )
+        tokenizer.eos_token = tokenizer.sep_token
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | os.PathLike) -> None:
+    """Save so that plain `AutoTokenizer` opens it, in transformers 4.56 and later, without this library.
+
+    `save_pretrained` of transformers 5 writes a class name and a list that transformers 4 cannot read. Both versions
+    know the older names, so we write those.
+    """
+    folder = Path(folder)
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if config.get("tokenizer_class") == "TokenizersBackend":
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if isinstance(config.get("extra_special_tokens"), list):
+        config["additional_special_tokens"] = config.pop("extra_special_tokens")
+    beside = path.with_name(path.name + ".part")
+    beside.write_text(json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    beside.replace(path)
+
+
+def encode_lines(tokenizer: PreTrainedTokenizerBase, lines: Iterable[str]) -> list[list[int]]:
+    """Plain texts → one list of ids each. Adds no special token, cuts nothing, and lets no text inject one.
+
+    A text that holds "<|end|>" gives the ids of its characters. Some vocabularies hold "</s>" as an ordinary piece
+    too: such an id is replaced by the unknown token, or left out where there is none.
+    Give it some hundred lines at a time: `tokenizers` spreads them over the cores.
+    """
+    _refuse_single_string(lines)
+    lines = list(lines)
+    if not lines:
+        return []
+    only_ids = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
+    as_it_is = {"add_special_tokens": False, "split_special_tokens": True, "padding": False, "truncation": False}
+    try:
+        batch = tokenizer(lines, **as_it_is, **only_ids)
+    except (TypeError, UnicodeError):
+        for number, line in enumerate(lines, 1):
+            _utf8(line, number)  # names the line at fault
+        raise
+    unknown = tokenizer.unk_token_id
+    if unknown in (tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.bos_token_id):
+        unknown = None  # GPT-2 has one token for all of them
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special} | {*tokenizer.all_special_ids}
+    special.discard(unknown)
+    put = [] if unknown is None else [unknown]
+    return [
+        ids if special.isdisjoint(ids) else [j for i in ids for j in (put if i in special else [i])]
+        for ids in batch["input_ids"]
+    ]
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Ids of the beginning of a document, for a model to write on: the begin token (where there is one) and the text.
+
+    GPT-2 and its kin have one token that stands between documents: there it does as a beginning. A special token
+    written in `text` is plain characters, as in `encode_lines`.
+    """
+    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    return begin + encode_lines(tokenizer, [text])[0]
+
+
+def encode_documents(tokenizer: PreTrainedTokenizerBase, lines: Iterable[str]) -> list[list[int]]:
+    """Ids of each line as a whole document: begin token (where it differs from the end token), text, end token."""
+    begin = [] if tokenizer.bos_token_id in (None, tokenizer.eos_token_id) else [tokenizer.bos_token_id]
+    return [begin + ids + [tokenizer.eos_token_id] for ids in encode_lines(tokenizer, lines)]
+
+
+def pieces_per_word(tokenizer: PreTrainedTokenizerBase, text: str) -> float:
+    """Ids per word between blanks ("fertility"): 1 is the best; scripts a tokenizer never saw reach 10 and more."""
+    words = len(text.split())
+    if not words:
+        raise ValueError("the text has no words")
+    return len(encode_lines(tokenizer, [text])[0]) / words
+
+
+def _refuse_single_string(lines: Iterable[str]) -> None:
+    if isinstance(lines, (str, bytes)):
+        raise TypeError("lines is one string: give a list of strings, such as text.splitlines()")
+
+
+def _checked(lines: Iterable[str], max_bytes: int | None) -> Iterator[str]:
+    """Pass texts on, up to `max_bytes` of them; complain about what is not text, or about none at all."""
+    room, some_text = float("inf") if max_bytes is None else max_bytes, False
+    for number, line in enumerate(lines, 1):
+        encoded = _utf8(line, number)
+        some_text = some_text or bool(line.strip())
+        if len(encoded) > room:
+            yield encoded[:room].decode("utf-8", errors="ignore")
+            break
+        yield line
+        room -= len(encoded)
+    if not some_text:
+        raise ValueError("no text to learn from: lines is empty or blank")
+
+
+def _utf8(line: str, number: int) -> bytes:
+    if not isinstance(line, str):
+        raise TypeError(f"line {number} is not a str but {type(line).__name__}: {str(line)[:40]!r}")
+    try:
+        return line.encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = f"U+{ord(line[error.start]):04X}"
+        raise ValueError(f"line {number} holds half a character ({half}): read the file as UTF-8") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

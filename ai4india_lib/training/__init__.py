@@ -1,0 +1,12 @@
+"""Batches + a model → a trained model and the history of its run.
+
+Built in lesson 09: `hyperparameters`, `optimizers`, `loss`, the `loop`, how a run goes on (`resume`), and what happened
+in it (`history`). `distillation`, learning from a larger model, comes in lesson 13.
+"""
+
+from .distillation import distillation_loss
+from .history import History
+from .hyperparameters import Hyperparameters, get_hyperparameters
+from .loop import make_model, train
+from .loss import compute_loss_and_perplexity, next_token_loss
+from .optimizers import learning_rate_at, make_optimizers

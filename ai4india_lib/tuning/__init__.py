@@ -1,0 +1,29 @@
+"""A trained model → one that answers, and one that writes what is preferred or rewarded.
+
+Built in lessons 14 (`conversation_batches`, `finetuning`) and 15 (`completions`, `dpo`, `rewards`, `grpo`).
+"""
+
+from .completions import completion_batch, completion_log_probabilities, sequence_log_probabilities
+from .conversation_batches import ConversationDataset, encode_examples
+from .dpo import (
+    PREFERENCE_TUNING,
+    Preference,
+    PreferenceHistory,
+    dpo_loss,
+    encode_preferences,
+    score_preferences,
+    tune_on_preferences,
+)
+from .finetuning import finetune, training_memory
+from .grpo import (
+    REINFORCEMENT,
+    Group,
+    RewardHistory,
+    frozen_copy,
+    group_advantages,
+    grpo_loss,
+    kl_estimate,
+    kl_to_reference,
+    tune_on_rewards,
+)
+from .rewards import Attempt, Reward, Task, answer_reward, mark, mention_reward, write_attempts

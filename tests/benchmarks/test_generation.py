@@ -1,0 +1,139 @@
+"""The benchmark compares like with like: all ways write the same texts, and time is counted as it is said to be."""
+
+import math
+import time
+from itertools import islice
+
+import pytest
+import torch
+
+from ai4india_lib import __main__, load_model, train_and_test_lines
+from ai4india_lib.benchmarks import generation as benchmarking
+from ai4india_lib.benchmarks import profiling
+from ai4india_lib.inference.packed import FastDecoder
+from ai4india_lib.text.tokenizer import encode_documents
+
+
+@pytest.fixture(scope="module")
+def pair():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(benchmarking.SHAPES, "tiny", (32, 1, 2))
+        yield benchmarking.make_pair("tiny", context=400)
+
+
+def test_the_mixed_requests_are_as_the_issue_says():
+    requests = benchmarking.mixed_requests()
+    prompts, counts = [len(ids) for ids, _ in requests], [new for _, new in requests]
+    assert len(requests) == 64 and requests == benchmarking.mixed_requests()
+    assert 8 <= min(prompts) < 20 and 110 < max(prompts) <= 128
+    assert 16 <= min(counts) < 30 and 185 < max(counts) <= 200
+
+
+def test_all_ways_write_the_same_texts(pair):
+    model, theirs = pair
+    requests = [(ids, new // 8) for ids, new in benchmarking.mixed_requests(7)]
+    served = [
+        benchmarking.serve_continuously(model, requests, 3),
+        benchmarking.serve_in_groups(model, requests, 3),
+        benchmarking.serve_in_groups_of_transformers(theirs, requests, 3),
+    ]
+    for one in served:
+        assert one.texts == served[0].texts
+        assert [len(text) for text in one.texts] == [new for _, new in requests]
+        assert len(one.latencies) == 7 and 0 < min(one.latencies) <= one.percentile(0.95) <= max(one.latencies)
+
+
+def test_turns_take_the_median_and_leave_the_first_round_out(monkeypatch):
+    clock, order = [0.0], []
+    monkeypatch.setattr(profiling.time, "perf_counter", lambda: clock[0])
+    naps = iter([50.0, 5.0, 1.0, 5.0, 9.0, 5.0, 2.0, 5.0])
+
+    def nap(name):
+        order.append(name)
+        clock[0] += next(naps)
+        return len(order)
+
+    seconds, last = profiling.in_turns({"a": lambda: nap("a"), "b": lambda: nap("b")}, 3)
+    assert order == ["a", "b"] * 4 and last == {"a": 7, "b": 8}
+    assert seconds == {"a": 2.0, "b": 5.0}  # the medians of 1, 9, 2 and of 5, 5, 5
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setitem(benchmarking.SHAPES, "tiny", (32, 1, 2))
+    monkeypatch.setitem(benchmarking.SHAPES, "S", (32, 1, 2))
+    monkeypatch.setattr(benchmarking, "NEW", 6)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_both_sides_write_the_same_tokens(tiny, batch):
+    (result,) = benchmarking.against_transformers("tiny", batch, 2.5, 1)
+    assert result.same and result.target == 2.5
+    assert result.ratio == result.ours / result.theirs > 0
+    (result,) = benchmarking.against_no_cache(1)
+    assert result.same and result.peer == "no cache"
+
+
+def test_int8_is_told_with_its_loss(tiny):
+    (result,) = benchmarking.against_transformers("tiny", 1, None, 1, int8=True)
+    exact, rounded = (float(part.split()[0]) for part in result.note.split("kahani-hi: ")[1].split("with int8 "))
+    assert 0.05 < exact < 0.12 and abs(exact - rounded) < 0.002
+    assert result.same is None
+
+
+def test_bytes_read_are_those_of_all_matrices(pair):
+    model, _ = pair
+    matrices = sum(p.numel() for p in model.blocks.parameters() if p.dim() == 2) + model.embedding.weight.numel()
+    assert profiling.weight_bytes(FastDecoder(model)) == 4 * matrices
+    assert profiling.weight_bytes(FastDecoder(model, int8=True)) == matrices
+
+
+def test_bits_per_byte_as_decoded_are_those_of_the_model():
+    model, tokenizer = load_model("kahani-hi", "cpu")
+    lines = list(islice(train_and_test_lines("data/kahani-hi.tar.gz")[1], 4))
+    bits = 0.0
+    for ids in encode_documents(tokenizer, lines):
+        with torch.no_grad():
+            logits = model(torch.tensor([ids[:-1]]))[0]
+        bits += float(torch.nn.functional.cross_entropy(logits, torch.tensor(ids[1:]), reduction="sum")) / math.log(2)
+    decoded = benchmarking.decoded_bits_per_byte(FastDecoder(model), tokenizer, lines)
+    assert decoded == pytest.approx(bits / sum(len(line.encode()) for line in lines), rel=1e-4)
+
+
+def test_the_profile_tells_products_from_the_rest():
+    a = torch.randn(600, 600)
+
+    def share(run):
+        return [int(part.split("%")[0].split()[-1]) for part in profiling.where_time_goes(run).split(",")]
+
+    products, _, _ = share(lambda: [a @ a for _ in range(40)])
+    assert products > 60
+    _, others, _ = share(lambda: [a.sin() for _ in range(200)])
+    assert others > 60
+    _, _, between = share(lambda: time.sleep(0.2))
+    assert between > 90
+
+
+@pytest.mark.parametrize("kind", ["model", "ngram", "stored ngram"])
+def test_speculation_writes_what_the_model_writes_alone(kind):
+    (result,) = benchmarking.speculation(kind, benchmarking.GREEDY, 1.6, 1, texts=2, new=20)
+    assert result.same and "proposals accepted" in result.note
+    (result,) = benchmarking.speculation(kind, benchmarking.Sampling(temperature=0.8, seed=1), None, 1, texts=1, new=9)
+    assert result.same is None
+
+
+def test_the_command_prints_the_rows_that_were_asked_for(tiny, capsys):
+    assert __main__.main(["benchmark", "generation", "--rows", "s1,no-cache", "--repeats", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line for line in lines if line.startswith("| S")]
+    assert [row.split(" | ")[0] for row in rows] == ["| S, 1 at once", "| S, up to 256 tokens"]
+    assert all(row.endswith("| yes |") for row in rows)
+    assert lines[-1].startswith("S, 1 at once: reads ")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"), [(["--rows", "s1,x9"], "no row is called x9"), (["--repeats", "0"], "must be at least 1")]
+)
+def test_a_wrong_wish_is_told_before_anything_is_measured(options, told, capsys):
+    assert __main__.main(["benchmark", "generation", *options]) != 0
+    assert told in capsys.readouterr().err

@@ -1,0 +1,80 @@
+"""Lesson 09's exercises: right answers pass, stubs are told so, and usual mistakes get their own message."""
+
+import pytest
+import torch
+
+from ai4india_lib import check
+
+NAMES = ["09.learning_rate", "09.adamw_step", "09.clip"]
+
+
+def learning_rate(step, total_steps, highest, warmup, decay):
+    return highest * min((step + 1) / (warmup + 1), 1.0, (total_steps - step) / (decay + 1))
+
+
+def adamw_step(w, grad, m, v, step, lr, beta1, beta2, eps, weight_decay):
+    m = beta1 * m + (1 - beta1) * grad
+    v = beta2 * v + (1 - beta2) * grad**2
+    w = w - lr * weight_decay * w
+    return w - lr * (m / (1 - beta1**step)) / ((v / (1 - beta2**step)).sqrt() + eps), m, v
+
+
+def clip(grads, longest):
+    norm = sum(g.square().sum() for g in grads).sqrt()
+    return [g * min(1.0, float(longest / norm)) for g in grads]
+
+
+def no_correction(w, grad, m, v, step, lr, beta1, beta2, eps, weight_decay):
+    m, v = beta1 * m + (1 - beta1) * grad, beta2 * v + (1 - beta2) * grad**2
+    return w - lr * weight_decay * w - lr * m / (v.sqrt() + eps), m, v
+
+
+def coupled(w, grad, m, v, step, lr, beta1, beta2, eps, weight_decay):
+    _, new_m, new_v = adamw_step(w, grad, m, v, step, lr, beta1, beta2, eps, 0.0)
+    return adamw_step(w, grad + weight_decay * w, m, v, step, lr, beta1, beta2, eps, 0.0)[0], new_m, new_v
+
+
+def no_decay(*given, weight_decay, **settings):
+    return adamw_step(*given, weight_decay=0.0, **settings)
+
+
+def climbing(w, *given, lr, **settings):
+    _, m, v = adamw_step(w, *given, lr=lr, **settings)
+    return 2 * w * (1 - lr * 0.5) - adamw_step(w, *given, lr=lr, **settings)[0], m, v
+
+
+@pytest.mark.parametrize("name, right", list(zip(NAMES, (learning_rate, adamw_step, clip), strict=True)))
+def test_right_answer_and_stub(capsys, name, right):
+    assert check(name, right)
+    assert "right" in capsys.readouterr().out
+    assert not check(name, lambda *given, **named: ...)
+    assert "not done yet" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "name, wrong, words",
+    [
+        (NAMES[0], lambda step, total, top, up, down: top, "neither a rise nor a fall"),
+        (NAMES[0], lambda step, total, top, up, down: top * min(1.0, (total - step) / (down + 1)), "no warm-up"),
+        (NAMES[0], lambda step, total, top, up, down: top * min(1.0, (step + 1) / (up + 1)), "no decay"),
+        (NAMES[0], lambda *given: learning_rate(*given) / given[2], "What do they multiply"),
+        (NAMES[0], lambda s, t, top, up, down: top * min(s / (up + 1), 1.0, (t - s) / (down + 1)), "learns nothing"),
+        (NAMES[0], lambda s, t, top, up, down: top * min((s + 1) / (up + 1), 1, (t - 1 - s) / down), "wasted"),
+        (NAMES[0], lambda *given: torch.tensor(1.0), "one Python number"),
+        (NAMES[0], lambda *given: 0.5 * learning_rate(*given), "in the warm-up"),
+        (NAMES[1], no_correction, "began at 0"),
+        (NAMES[1], coupled, "before AdamW"),
+        (NAMES[1], no_decay, "decay is missing"),
+        (NAMES[1], climbing, "You climb"),
+        (NAMES[1], lambda *given, **named: adamw_step(*given, **named)[0], "three things"),
+        (NAMES[2], lambda grads, longest: list(grads), "Nothing is clipped"),
+        (NAMES[2], lambda grads, longest: [g.clamp(-longest, longest) for g in grads], "single numbers"),
+        (NAMES[2], lambda grads, longest: [clip([g], longest)[0] for g in grads], "own length"),
+        (NAMES[2], lambda grads, n: [g * n / sum(x.square().sum() for x in grads).sqrt() for g in grads], "longer"),
+        (NAMES[2], lambda grads, longest: torch.cat([g.flatten() for g in grads]), "list of 2 tensors"),
+        (NAMES[2], lambda grads, longest: [g[:1] for g in grads], "shape"),
+    ],
+)
+def test_mistakes_are_told_in_words(capsys, name, wrong, words):
+    assert not check(name, wrong)
+    assert words in capsys.readouterr().out

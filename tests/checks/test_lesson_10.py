@@ -1,0 +1,137 @@
+"""Lesson 10's feedback: right answers pass, stubs are "not done yet", each usual mistake gets its own sentence."""
+
+import pytest
+import torch
+
+from ai4india_lib.checks import check
+
+
+def told(capsys, name, answer):
+    verdict = check(f"10.{name}", answer)
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"10.{name}: ") and printed.count("\n") == 1
+    return verdict, printed
+
+
+def assert_told(capsys, name, answer, words):
+    verdict, printed = told(capsys, name, answer)
+    assert verdict is False and "not yet" in printed and words in printed, printed
+
+
+@pytest.mark.parametrize("name", ["temperature", "top_p", "repetition_penalty"])
+def test_a_stub_is_not_done_yet(capsys, name):
+    def stub(*arguments): ...
+
+    verdict, printed = told(capsys, name, stub)
+    assert verdict is False and "not done yet" in printed
+
+
+def safe(temperature):
+    return torch.where(temperature > 0, temperature, 1.0)[:, None]
+
+
+def heated(logits, temperature):
+    greedy = torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).float()
+    return torch.where(temperature[:, None] > 0, (logits / safe(temperature)).softmax(-1), greedy)
+
+
+def in_place(logits, temperature):
+    wanted = heated(logits, temperature)
+    logits /= 2
+    return wanted
+
+
+def test_right_temperature(capsys):
+    assert told(capsys, "temperature", heated)[0] is True
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda z, t: (z / t[:, None]).softmax(-1), "divides by zero"),
+        (lambda z, t: z / safe(t), "These are logits"),
+        (lambda z, t: (z / safe(t)).log_softmax(-1), "logarithms"),
+        (lambda z, t: (z * safe(t)).softmax(-1), "sharper"),
+        (lambda z, t: z.softmax(-1), "changes nothing"),
+        (lambda z, t: (z / safe(t)).softmax(0), "columns sum to 1"),
+        (lambda z, t: z.softmax(-1) / safe(t), "You divide probabilities"),
+        (lambda z, t: (z / safe(t)).softmax(-1), "temperature 0 is not"),
+        (lambda z, t: (z / (safe(t).T if z.shape[0] == z.shape[1] else safe(t))).softmax(-1), "Each column"),
+        (lambda z, t: (z / safe(t)).softmax(-1)[0], "shape"),
+        (lambda z, t: heated(z, t).double(), "float64"),
+        (lambda z, t: z / t, "RuntimeError"),
+        (in_place, "work on a copy"),
+    ],
+)
+def test_wrong_temperature(capsys, answer, words):
+    assert_told(capsys, "temperature", answer, words)
+
+
+def nucleus(logits, p, *, strict=False, include=False, ascending=False, scatter=True, fill=-torch.inf):
+    ordered, index = logits.softmax(-1).sort(descending=not ascending)
+    total = ordered.cumsum(-1) - (0 if include else ordered)
+    cut = total > p if strict else total >= p
+    if scatter:
+        cut = torch.zeros_like(cut).scatter(1, index, cut)
+    return logits.masked_fill(cut, fill)
+
+
+def test_right_top_p(capsys):
+    assert told(capsys, "top_p", nucleus)[0] is True
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda z, p: nucleus(z, p, include=True), "crosses p"),
+        (lambda z, p: nucleus(z, p, strict=True), "one too many"),
+        (lambda z, p: nucleus(z, p, ascending=True), "cut off"),
+        (lambda z, p: nucleus(z, p, scatter=False), "gone back to its own token"),
+        (lambda z, p: nucleus(z, p, fill=0.0), "e⁰"),
+        (lambda z, p: z.clone(), "Nothing has been cut off"),
+        (lambda z, p: z.softmax(-1).masked_fill(nucleus(z, p).isinf(), -torch.inf), "are probabilities"),
+        (lambda z, p: nucleus(z, p) * 2, "their logits have changed"),
+        (lambda z, p: nucleus(z, p)[0], "shape"),
+        (lambda z, p: nucleus(z, p).isfinite(), "bool"),
+    ],
+)
+def test_wrong_top_p(capsys, answer, words):
+    assert_told(capsys, "top_p", answer, words)
+
+
+def penalised(logits, texts, penalty, pad_idx, *, pad=False, all_rows=False, sign=True, times=False, multiply=False):
+    result = logits.clone()
+    for row, ids in enumerate(texts.tolist()):
+        ids = texts.flatten().tolist() if all_rows else ids
+        for token in ids if times else set(ids):
+            if token != pad_idx or pad:
+                down = (result[row, token] > 0 or not sign) and not multiply
+                result[row, token] *= 1 / penalty if down else penalty
+    return result
+
+
+def change_in_place(logits, *others):
+    logits.copy_(penalised(logits, *others))
+    return logits
+
+
+def test_right_penalty(capsys):
+    assert told(capsys, "repetition_penalty", penalised)[0] is True
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda *a: penalised(*a, sign=False), "below zero"),
+        (lambda *a: penalised(*a, multiply=True), "Is a positive logit smaller"),
+        (lambda *a: penalised(*a, pad=True), "padding"),
+        (lambda *a: penalised(*a, all_rows=True), "another row's text"),
+        (lambda *a: penalised(*a, times=True), "however often"),
+        (lambda z, *others: z.clone(), "No logit has changed"),
+        (lambda z, *others: z - 1, "own tokens only"),
+        (lambda *a: penalised(*a)[0], "shape"),
+        (change_in_place, "work on a copy"),
+    ],
+)
+def test_wrong_penalty(capsys, answer, words):
+    assert_told(capsys, "repetition_penalty", answer, words)

@@ -1,0 +1,185 @@
+"""Lesson 11's feedback: right answers pass, stubs are "not done yet", each usual mistake gets its own sentence."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from ai4india_lib.checks import check
+
+
+def told(capsys, name, answer):
+    verdict = check(f"11.{name}", answer)
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"11.{name}: ") and printed.count("\n") == 1
+    return verdict, printed
+
+
+def assert_told(capsys, name, answer, words):
+    verdict, printed = told(capsys, name, answer)
+    assert verdict is False and "not yet" in printed and words in printed, printed
+
+
+@pytest.mark.parametrize("name", ["texts_that_fit", "attend_with_past", "shared_prompt"])
+def test_a_stub_is_not_done_yet(capsys, name):
+    def stub(*arguments): ...
+
+    verdict, printed = told(capsys, name, stub)
+    assert verdict is False and "not done yet" in printed
+
+
+def token_bytes(c, size):
+    return 2 * c.num_blocks * c.num_kv_heads * c.head_dim * size
+
+
+@pytest.mark.parametrize("answer", [lambda c, t, b, free: free // (token_bytes(c, b) * t)])
+def test_right_texts_that_fit(capsys, answer):
+    assert told(capsys, "texts_that_fit", answer)[0] is True
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda c, t, b, free: free / (token_bytes(c, b) * t), "Count whole ones"),
+        (lambda c, t, b, free: float(free // (token_bytes(c, b) * t)), "of type float"),
+        (lambda c, t, b, free: free // (token_bytes(c, b) // 2 * t), "twice too many"),
+        (lambda c, t, b, free: free // (token_bytes(c, b) // c.num_blocks * t), "You count one block"),
+        (lambda c, t, b, free: free // (token_bytes(c, b) // c.num_kv_heads * c.num_heads * t), "query heads"),
+        (lambda c, t, b, free: free // (token_bytes(c, 1) * t), "You count numbers"),
+        (lambda c, t, b, free: free // token_bytes(c, b), "one token a text"),
+        (lambda c, t, b, free: free // (token_bytes(c, b) // c.num_kv_heads * t), "You count one head"),
+        (lambda c, t, b, free: free // (token_bytes(c, b) // c.head_dim * c.emb_dim * t), "emb_dim is the width"),
+        (lambda c, t, b, free: -(-free // (token_bytes(c, b) * t)), "one too many"),
+        (lambda c, t, b, free: 123456, "Compute one token by hand"),
+        (lambda c, t, b, free: "many", "Expected a whole number"),
+    ],
+)
+def test_wrong_texts_that_fit(capsys, answer, words):
+    assert_told(capsys, "texts_that_fit", answer, words)
+
+
+def attend(q, k, v, past_k, past_v, *, mask=1, from_past=True, scale=True, tile=False, swap=False, meet_past=True):
+    order = (lambda old, new: (new, old)) if swap else (lambda old, new: (old, new))
+    keep_k, keep_v = torch.cat(order(past_k, k), dim=2), torch.cat(order(past_v, v), dim=2)
+    seen = past_k.shape[2] if meet_past else 0
+    use_k, use_v = (keep_k, keep_v) if meet_past else (k, v)
+    group = q.shape[1] // k.shape[1]
+    use_k, use_v = ((x.repeat(1, group, 1, 1) if tile else x.repeat_interleave(group, 1)) for x in (use_k, use_v))
+    scores = q @ use_k.mT / (q.shape[-1] ** 0.5 if scale else 1)
+    if mask is not None:
+        hidden = torch.ones(scores.shape[2:], dtype=torch.bool).triu(mask + (seen if from_past else 0))
+        scores = scores.masked_fill(hidden, -torch.inf)
+    return scores.softmax(-1) @ use_v, keep_k, keep_v
+
+
+def attend_in_place(q, k, v, past_k, past_v):
+    result = attend(q, k, v, past_k, past_v)
+    q /= 2
+    return result
+
+
+def test_right_attend_with_past(capsys):
+    assert told(capsys, "attend_with_past", attend)[0] is True
+
+
+def test_the_fused_kernel_is_right_too(capsys):
+    def fused(q, k, v, past_k, past_v):
+        k, v = torch.cat((past_k, k), dim=2), torch.cat((past_v, v), dim=2)
+        mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool).tril(past_k.shape[2])
+        return F.scaled_dot_product_attention(q, k, v, mask, enable_gqa=True), k, v
+
+    assert told(capsys, "attend_with_past", fused)[0] is True
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda *given: attend(*given)[0], "Return three things"),
+        (attend_in_place, "have changed"),
+        (lambda *given: attend(*given, swap=True), "The new keys stand before the old ones"),
+        (lambda *given: (attend(*given)[0], attend(*given)[1], attend(*given)[2] * 2), "The values to keep are not"),
+        (lambda *given: (attend(*given)[0], given[1], given[2]), "The shape of the keys to keep"),
+        (lambda *given: attend(*given, mask=None), "sees the new ones behind it"),
+        (lambda *given: attend(*given, from_past=False, mask=1 if given[0].shape[2] > 1 else 9), "starts at column 0"),
+        (lambda *given: attend(*given, scale=False), "√head_dim"),
+        (lambda *given: attend(*given, tile=True), "should share head 0"),
+        (lambda *given: attend(*given, meet_past=False), "see only each other"),
+        (lambda *given: attend(*given, mask=0), "does not see itself"),
+        (lambda *given: (attend(*given)[0] * float("nan"), *attend(*given)[1:]), "there are NaN"),
+        (lambda *given: (attend(*given)[0] + 1, *attend(*given)[1:]), "compute one row by hand"),
+        (lambda q, k, v, past_k, past_v: attend(q, k, v, past_k), "It stopped with TypeError"),
+    ],
+)
+def test_wrong_attend_with_past(capsys, answer, words):
+    assert_told(capsys, "attend_with_past", answer, words)
+
+
+@torch.no_grad()
+def shared(model, prompt, texts, *, start=True, cut=True, at=None):
+    counts = torch.tensor([len(ids) for ids in texts])
+    once = model.new_cache(1, len(prompt))
+    model.hidden(torch.tensor([prompt]), once)
+    cache = model.new_cache(len(texts), len(prompt) + int(counts.max()))
+    cache.keys[:, :, :, : len(prompt)], cache.values[:, :, :, : len(prompt)] = once.keys, once.values
+    if start:
+        cache.set_lengths([len(prompt)] * len(texts))
+    padded = torch.tensor([ids + [0] * (int(counts.max()) - len(ids)) for ids in texts])
+    logits = model(padded, cache, lengths=counts if cut else None)
+    return logits[torch.arange(len(texts)), counts - 1 if at is None else at]
+
+
+@torch.no_grad()
+def each_anew(model, prompt, texts):
+    return torch.stack([model(torch.tensor([prompt + ids]))[0, -1] for ids in texts])
+
+
+@torch.no_grad()
+def only_the_prompt(model, prompt, texts):
+    return model(torch.tensor([prompt]))[:, -1].repeat(len(texts), 1)
+
+
+@torch.no_grad()
+def one_cache_for_all(model, prompt, texts):
+    cache = model.new_cache(1, len(prompt) + sum(map(len, texts)))
+    model.hidden(torch.tensor([prompt]), cache)
+    return torch.cat([model(torch.tensor([ids]), cache)[:, -1] for ids in texts])
+
+
+@torch.no_grad()
+def one_after_the_other(model, prompt, texts):
+    """Right, too: one row that is rolled back for each text."""
+    cache, logits = model.new_cache(1, len(prompt) + max(map(len, texts))), []
+    model.hidden(torch.tensor([prompt]), cache)
+    for ids in texts:
+        cache.set_lengths([len(prompt)])
+        logits.append(model(torch.tensor([ids]), cache)[:, -1])
+    return torch.cat(logits)
+
+
+def padding_their_lists(model, prompt, texts):
+    result = shared(model, prompt, texts)
+    for ids in texts:
+        ids.append(0)
+    return result
+
+
+@pytest.mark.parametrize("answer", [shared, one_after_the_other])
+def test_right_shared_prompt(capsys, answer):
+    assert told(capsys, "shared_prompt", answer)[0] is True
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (each_anew, "The logits are right, but"),
+        (only_the_prompt, "logits after the prompt"),
+        (one_cache_for_all, "sees the texts before it"),
+        (padding_their_lists, "have changed"),
+        (lambda *given: shared(*given, start=False), "without the prompt"),
+        (lambda *given: shared(*given, at=0), "after its first token"),
+        (lambda *given: shared(*given, at=-1), "behind its padding"),
+        (lambda *given: shared(*given)[:1], "The shape of the result"),
+        (lambda *given: shared(*given) * 2, "Print the cache's lengths"),
+    ],
+)
+def test_wrong_shared_prompt(capsys, answer, words):
+    assert_told(capsys, "shared_prompt", answer, words)

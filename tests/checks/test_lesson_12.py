@@ -1,0 +1,170 @@
+"""Lesson 12's feedback: right answers pass, stubs are "not done yet", each usual mistake gets its own sentence."""
+
+import pytest
+import torch
+
+from ai4india_lib.checks import check
+
+
+def told(capsys, name, answer):
+    verdict = check(f"12.{name}", answer)
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"12.{name}: ") and printed.count("\n") == 1
+    return verdict, printed
+
+
+def assert_told(capsys, name, answer, words):
+    verdict, printed = told(capsys, name, answer)
+    assert verdict is False and words in printed, printed
+
+
+@pytest.mark.parametrize("name", ["wasted", "finished", "close_gaps"])
+def test_a_stub_is_not_done_yet(capsys, name):
+    def stub(*arguments): ...
+
+    verdict, printed = told(capsys, name, stub)
+    assert verdict is False and "not done yet" in printed
+
+
+def groups(needs, seats):
+    return [needs[first : first + seats] for first in range(0, len(needs), seats)]
+
+
+def cells(needs, seats):
+    return sum(len(group) * max(group) for group in groups(needs, seats))
+
+
+def wasted(needs, seats):
+    return 1 - sum(needs) / cells(needs, seats)
+
+
+def sorts_first(needs, seats):
+    needs.sort()
+    return wasted(needs, seats)
+
+
+def test_right_wasted(capsys):
+    assert told(capsys, "wasted", wasted)[0] is True
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda n, s: sum(n) / cells(n, s), "somebody wanted"),
+        (lambda n, s: cells(n, s) - sum(n), "a number of cells"),
+        (lambda n, s: 100 * wasted(n, s), "a percentage"),
+        (lambda n, s: 1 - sum(n) / (s * sum(map(max, groups(n, s)))), "How many rows has the last one?"),
+        (lambda n, s: 1 - sum(n) / (len(n) * max(n)), "one large group"),
+        (lambda n, s: cells(n, s) / sum(n) - 1, "all that was computed"),
+        (lambda n, s: wasted(sorted(n), s), "Draw the first group"),
+        (lambda n, s: -1.0, "between 0 and 1"),
+        (lambda n, s: [wasted(n, s)], "Expected a number"),
+        (lambda n, s: n / s, "TypeError"),
+        (sorts_first, "has changed"),
+    ],
+)
+def test_wrong_wasted(capsys, answer, words):
+    assert_told(capsys, "wasted", answer, words)
+
+
+def finished(arrivals, needs, seats, *, early=False, turn=False):
+    free, ends = [0] * seats, []
+    for number, (arrival, need) in enumerate(zip(arrivals, needs, strict=True)):
+        seat = number % seats if turn else free.index(min(free))
+        free[seat] = (free[seat] if early else max(free[seat], arrival)) + need
+        ends.append(free[seat])
+    return ends
+
+
+def by_the_clock(arrivals, needs, seats):
+    """Another right way: step by step, as the stall of the lesson."""
+    waiting, sitting, ends, now = list(range(len(needs))), {}, [None] * len(needs), 0
+    while waiting or sitting:
+        for reader in [reader for reader, end in sitting.items() if end == now]:
+            ends[reader] = sitting.pop(reader)
+        while waiting and arrivals[waiting[0]] <= now and len(sitting) < seats:
+            reader = waiting.pop(0)
+            sitting[reader] = now + needs[reader]
+        now += 1
+    return ends
+
+
+def in_groups(arrivals, needs, seats):
+    now, ends = 0, []
+    for first in range(0, len(needs), seats):
+        now = max([now, *arrivals[first : first + seats]])
+        ends += [now + need for need in needs[first : first + seats]]
+        now = max(ends[first:])
+    return ends
+
+
+@pytest.mark.parametrize("answer", [finished, by_the_clock, lambda *a: torch.tensor(finished(*a))])
+def test_right_finished(capsys, answer):
+    assert told(capsys, "finished", answer)[0] is True
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda a, n, s: [e - m for e, m in zip(finished(a, n, s), n, strict=True)], "sit down"),
+        (lambda a, n, s: [e - m for e, m in zip(finished(a, n, s), a, strict=True)], "latencies"),
+        (lambda a, n, s: sorted(finished(a, n, s)), "order of the input"),
+        (lambda a, n, s: [e - 1 for e in finished(a, n, s)], "one step too early"),
+        (lambda a, n, s: finished(a, n, s, early=True), "before arriving"),
+        (in_groups, "wait for their neighbours"),
+        (lambda a, n, s: finished(a, n, s, turn=True), "in turn"),
+        (lambda a, n, s: [m + k for m, k in zip(a, n, strict=True)], "nobody ever waits"),
+        (lambda a, n, s: finished(a, n, 1), "which seat is free"),
+        (lambda a, n, s: finished(a, n, s)[:-1], "Each gets one"),
+        (lambda a, n, s: max(finished(a, n, s)), "Expected a list"),
+        (lambda a, n, s: finished(a, n), "TypeError"),
+    ],
+)
+def test_wrong_finished(capsys, answer, words):
+    assert_told(capsys, "finished", answer, words)
+
+
+def close_gaps(rows):
+    used = [row for row, text in enumerate(rows) if text is not None]
+    gaps = [row for row in range(len(used)) if rows[row] is None]
+    return [(row, gap) for row, gap in zip([row for row in used if row >= len(used)], gaps, strict=True)]
+
+
+def last_first(rows):
+    return [(source, target) for source, (_, target) in zip(
+        sorted((s for s, _ in close_gaps(rows)), reverse=True), close_gaps(rows), strict=True
+    )]  # fmt: skip
+
+
+def shift_all(rows):
+    used = [row for row, text in enumerate(rows) if text is not None]
+    return [(row, place) for place, row in enumerate(used) if row != place]
+
+
+def in_place(rows):
+    copies = close_gaps(rows)
+    for source, target in copies:
+        rows[target], rows[source] = rows[source], None
+    return copies
+
+
+@pytest.mark.parametrize("answer", [close_gaps, last_first, lambda rows: tuple(map(list, close_gaps(rows)))])
+def test_right_close_gaps(capsys, answer):
+    assert told(capsys, "close_gaps", answer)[0] is True
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (shift_all, "must a text in front move"),
+        (lambda rows: [], "not in the first"),
+        (lambda rows: [(target, source) for source, target in close_gaps(rows)], "Is the pair (from_row, to_row)?"),
+        (lambda rows: [(len(rows) - 1, 0)], "would be lost"),
+        (lambda rows: [(source + 1, target + 1) for source, target in close_gaps(rows)], "There is no row"),
+        (lambda rows: [text for text in rows if text], "Expected a list of pairs"),
+        (in_place, "has changed"),
+        (lambda rows: rows.index("Z"), "ValueError"),
+    ],
+)
+def test_wrong_close_gaps(capsys, answer, words):
+    assert_told(capsys, "close_gaps", answer, words)

@@ -1,0 +1,339 @@
+"""Tests of the tasks made from the stories: questions with answers that only the story tells, in every language."""
+
+from __future__ import annotations
+
+import collections
+import gzip
+import itertools
+import json
+import random
+import re
+import tarfile
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+kahani = pytest.importorskip("data.kahani", reason="the story generator stands in data/, beside the library")
+pytest.importorskip("tomllib", reason="the story generator needs Python 3.11; the archives need no generator")
+
+from data.kahani.__main__ import main  # noqa: E402
+from data.kahani.archive import pack  # noqa: E402
+from data.kahani.chat import chat_files  # noqa: E402
+from data.kahani.engine import Telling  # noqa: E402
+from data.kahani.frames import FrameError  # noqa: E402
+from data.kahani.questions import Asker, QuestionBook, blind_scores, question_files, read_questions  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "data"
+LANGUAGES = [code for code in kahani.languages() if (DATA / f"kahani-questions-{code}.tar.gz").exists()]
+
+
+def unpacked(path: Path) -> dict[str, bytes]:
+    with tarfile.open(path) as tar:
+        return {Path(entry.name).name: tar.extractfile(entry).read() for entry in tar.getmembers()}
+
+
+def lines_of(data: bytes) -> list[dict]:
+    return [json.loads(line) for line in data.decode("utf-8").splitlines()]
+
+
+def words_of(text: str) -> list[str]:
+    """Words of any script, with their marks: found here without the code that made the questions."""
+    return re.findall(r"[^\s।,!?”“…:;.\"()-]+", text)
+
+
+def holds(text: str, words: str) -> bool:
+    """Whether `words` stand in `text` one after the other, as whole words."""
+    inner, outer = words_of(words.casefold()), words_of(text.casefold())
+    return any(outer[i : i + len(inner)] == inner for i in range(len(outer) - len(inner) + 1))
+
+
+@pytest.fixture(scope="module", params=LANGUAGES)
+def language(request):
+    return kahani.load_language(request.param)
+
+
+@pytest.fixture(scope="module")
+def questions(language):
+    files = unpacked(DATA / f"kahani-questions-{language.code}.tar.gz")
+    return {part: lines_of(files[f"{part}.jsonl"]) for part in ("train", "test", "first")} | {
+        "about": json.loads(files["about.json"])
+    }
+
+
+@pytest.fixture(scope="module")
+def stories(language):
+    files = unpacked(DATA / f"kahani-{language.code}.tar.gz")
+    return {part: files[f"{part}.txt"].decode("utf-8").splitlines() for part in ("train", "test")}
+
+
+# --- questions
+
+
+def test_questions_are_made_again(language, questions):
+    """The documented command gives the committed archive, byte for byte inside."""
+    path = DATA / f"kahani-questions-{language.code}.tar.gz"
+    files = question_files(language, stories=questions["about"]["train_stories"])
+    assert gzip.decompress(path.read_bytes()) == pack(files, f"kahani-questions-{language.code}")
+
+
+def test_question_stories_are_new(questions, stories):
+    """No story of the questions stands in the story archive, and no test story in the training part."""
+    texts = {part: [item["story"] for item in questions[part]] for part in ("train", "test")}
+    everything = [*texts["train"], *texts["test"]]
+    assert len(set(everything)) == len(everything)
+    assert not set(everything) & {*stories["train"], *stories["test"]}
+    assert len(texts["train"]) >= 6000
+    assert len(texts["test"]) == 500
+
+
+def test_answers_stand_in_the_story(language, questions):
+    """Each answer is one to three words of its own story, or yes or no; the question does not give it away."""
+    book = read_questions(language)
+    assert max(len(item["questions"]) for item in questions["test"]) == 5
+    for item in itertools.chain(questions["train"], questions["test"]):
+        assert 4 <= len(item["questions"]) <= 7
+        for one in item["questions"]:
+            assert unicodedata.is_normalized("NFC", one["question"] + one["answer"])
+            assert one["question"].endswith("?")
+            assert not re.search(r"[{}()|*~\[\]]|  ", one["question"] + one["answer"])
+            if one["kind"] == "yes_no":
+                assert one["answer"] in (book.yes, book.no)
+            else:
+                assert holds(item["story"], one["answer"]), (one, item["story"])
+                assert not holds(one["question"], one["answer"])
+                assert len(one["answer"].split()) <= book.most_words <= 4
+
+
+def test_excerpts_answer_their_questions_alone(questions):
+    """One or two sentences of new stories, to be learned first: no quotation is cut, and the answers stand in them."""
+    assert len(questions["first"]) >= 5000
+    some = "\n".join(item["story"] for item in questions["test"])
+    words = [len(words_of(item["story"])) for item in questions["first"]]
+    assert max(words) <= 100 and sum(words) / len(words) < 25
+    assert sum(item["story"] in some for item in questions["first"]) < 0.1 * len(questions["first"])
+    for item in questions["first"]:
+        assert item["questions"] and item["story"].count("“") == item["story"].count("”")
+        for one in item["questions"]:
+            assert one["kind"] != "yes_no"
+            assert any(holds(text, one["answer"]) for text in (item["story"], item["story"].replace("'s", "")))
+            assert not holds(one["question"], one["answer"])
+
+
+def test_no_question_has_two_answers(questions):
+    """The same question about the same story never has two answers, in whatever way it is asked."""
+    for item in itertools.chain(questions["train"], questions["test"], questions["first"]):
+        answers = collections.defaultdict(set)
+        for one in item["questions"]:
+            answers[one["question"]].add(one["answer"])
+            answers[one["form"]].add(one["answer"])
+        assert all(len(found) == 1 for found in answers.values()), item
+
+
+def replay(language, choices):
+    """The telling that these choices lead to, and its text; None if they lead nowhere."""
+    script = iter(choices)
+
+    def pick(options):
+        taken = next(script)
+        if taken >= options:
+            raise StopIteration
+        return taken
+
+    try:
+        telling = Telling(language, pick)
+    except (StopIteration, RuntimeError):
+        return None
+    return telling, telling.story().text
+
+
+def test_answers_follow_the_story(language):
+    """Told again with the same choices but for the word that was asked for, a story has another answer: the new word.
+
+    So the answer hangs on the text of the story, and on the right word of it.
+    """
+    asker = Asker(language, random.Random(3))
+    followed = collections.Counter()
+    for _ in range(120):
+        telling, text = asker.tell()
+        for entry in asker.book.entries[telling.plot.name]:
+            one = asker.ask(entry, telling, text)
+            name = re.match(r"\{([^ :.*~}]+)", entry.answer)
+            if one is None or name is None:
+                continue
+            what = f"{telling.plot.name}.{name[1]}"
+            script = [
+                (choice.taken + 1) % choice.options if choice.what == what else choice.taken
+                for choice in telling.choices
+            ]
+            changed = replay(language, script)
+            if changed is None or changed[1] == text:
+                continue
+            again = asker.ask(entry, *changed)
+            if again is not None:
+                followed[one["kind"]] += 1
+                assert again["answer"] != one["answer"], (one, again, text, changed[1])
+                assert holds(changed[1], again["answer"])
+                assert len(words_of(text)) - 9 < len(words_of(changed[1])) < len(words_of(text)) + 9
+    assert all(followed[kind] > 20 for kind in ("who", "where", "what", "colour", "how_many")), followed
+
+
+def test_yes_and_no_are_equally_frequent(language, questions):
+    book = read_questions(language)
+    for part in ("train", "test"):
+        said = collections.Counter(
+            one["answer"] for item in questions[part] for one in item["questions"] if one["kind"] == "yes_no"
+        )
+        share = said[book.yes] / (said[book.yes] + said[book.no])
+        assert abs(share - 0.5) < (0.01 if part == "train" else 0.06)
+
+
+def test_answers_cannot_be_guessed_without_the_story(questions):
+    """The best answer that ignores the story: a coin's luck for yes or no, and well under one in six for the rest."""
+    scores = blind_scores(questions["train"], questions["test"])
+    assert scores == questions["about"]["story_blind_accuracy"]
+    assert 0.4 < scores.pop("yes_no") < 0.56
+    assert scores.pop("all") < 0.2
+    few = {kind for kind, count in questions["about"]["test_questions"].items() if count < 100}
+    assert all(score < 0.15 for kind, score in scores.items() if kind not in few), scores
+    assert all(score < 0.25 for score in scores.values()), scores
+    assert {"who", "where", "what", "colour", "how_many"} <= set(scores)
+
+
+def test_blind_scores_on_a_small_example():
+    """Two forms: one whose answer is always the same, one that has a favourite; counted by hand."""
+
+    def item(*pairs):
+        return {"questions": [{"kind": k, "question": q, "answer": a, "form": k} for k, q, a in pairs]}
+
+    train = [item(("who", "w?", "x"), ("what", "t?", "a"))] * 3 + [item(("what", "t?", "b"))]
+    test = [item(("who", "w?", "x"), ("what", "t?", "b")), item(("what", "t?", "a"), ("what", "u?", "a"))]
+    assert blind_scores(train, test) == {"all": 0.75, "what": round(2 / 3, 4), "who": 1.0}
+
+
+def test_bad_question_files_are_refused(language, tmp_path, monkeypatch):
+    """A message names the file and the line."""
+    monkeypatch.setattr("data.kahani.questions.HERE", tmp_path)
+    (tmp_path / language.code).mkdir()
+    path = tmp_path / language.code / "questions.txt"
+    for text, message in (
+        ("yes = y\n", "no and untold are missing"),
+        ("yes = y\nno = n\n== nowhere\n", "questions.txt:3.*nowhere"),
+        ("yes = y\nno = n\n== all\nwho who\n", "questions.txt:4.*who who"),
+    ):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(FrameError, match=message):
+            read_questions(language)
+    path.write_text("yes = y\nno = n\nuntold = ?\n== all\nwho = {x}\n- {x (y)}?\n", encoding="utf-8")
+    assert isinstance(read_questions(language), QuestionBook)
+
+
+def test_questions_fit_into_256_tokens(language, questions):
+    """Story, question and answer with the signs of a chat, in the tokenizer of the language's model."""
+    folder = ROOT / "models" / f"kahani-{language.code}"
+    if not folder.exists():
+        pytest.skip(f"there is no model kahani-{language.code}")
+    transformers = pytest.importorskip("transformers")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    for item in itertools.chain(questions["test"], questions["train"][:1500]):
+        longest = max(item["questions"], key=lambda one: len(one["question"]) + len(one["answer"]))
+        messages = [
+            {"role": "user", "content": f"{item['story']}\n{longest['question']}"},
+            {"role": "assistant", "content": longest["answer"]},
+        ]
+        ids = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)
+        assert len(ids) <= 256
+
+
+def test_command_line_makes_questions(language, tmp_path, capsys):
+    path = tmp_path / "questions.tar.gz"
+    options = ["--language", language.code, "--make", "questions", "--stories", "20", "--test-stories", "5"]
+    assert main([*options, "--output", str(path)]) == 0
+    assert "140 questions" in capsys.readouterr().out
+    assert len(lines_of(unpacked(path)["train.jsonl"])) == 20
+    assert [file.name for file in tmp_path.iterdir()] == ["questions.tar.gz"]
+
+
+# --- chats
+
+
+@pytest.fixture(scope="module")
+def chats(language):
+    path = DATA / f"kahani-chat-{language.code}.tar.gz"
+    if not path.exists():
+        pytest.skip(f"there are no chats in {language.code}")
+    files = unpacked(path)
+    return {part: lines_of(files[f"{part}.jsonl"]) for part in ("train", "test")}
+
+
+def test_chats_are_made_again(language, chats):
+    path = DATA / f"kahani-chat-{language.code}.tar.gz"
+    files = chat_files(language, DATA / f"kahani-{language.code}.tar.gz")
+    assert gzip.decompress(path.read_bytes()) == pack(files, f"kahani-chat-{language.code}")
+
+
+def test_chats_have_the_usual_form(language, chats):
+    """User and assistant in turns, the user first; every kind often; a few thousand to train, some hundred to test."""
+    assert len(chats["train"]) >= 2000
+    assert len(chats["test"]) >= 300
+    for part in ("train", "test"):
+        kinds = collections.Counter(chat["kind"] for chat in chats[part])
+        assert set(kinds) == {"question", "refusal", "story"}
+        assert min(kinds.values()) > 0.15 * len(chats[part])
+    for chat in itertools.chain(chats["train"], chats["test"]):
+        assert set(chat) == {"messages", "kind"}
+        roles = [message["role"] for message in chat["messages"]]
+        assert roles == ["user", "assistant"] * (len(roles) // 2)
+        assert all(message["content"].strip() == message["content"] != "" for message in chat["messages"])
+
+
+def test_chat_stories_are_of_the_same_part_of_the_archive(chats, stories):
+    """So chats to train on hold no story of a test, and chats to test on none that a model has read."""
+    for part in ("train", "test"):
+        known = set(stories[part])
+        for chat in chats[part]:
+            asked, answered = (message["content"] for message in chat["messages"][:2])
+            if chat["kind"] == "story":
+                assert answered in known
+                named = [word for word in words_of(asked) if holds(answered, word)]
+                assert named, (asked, answered)  # what was wished for stands in the story
+            else:
+                ends = [m.end() for m in re.finditer(r"[।.!?]”?(?= )", asked)]
+                assert any(asked[:end] in known for end in ends), asked
+
+
+def test_chat_answers_are_right(language, chats):
+    """An answer stands in the story, or is yes or no; a refusal is refused once, and only in a chat of that kind."""
+    book = read_questions(language)
+    for chat in itertools.chain(chats["train"], chats["test"]):
+        said = [message["content"] for message in chat["messages"]]
+        answers = said[1::2]
+        assert answers.count(book.untold) == (chat["kind"] == "refusal")
+        if chat["kind"] != "story":
+            told = said[0]
+            assert all(holds(told, one) or one in (book.yes, book.no, book.untold) for one in answers)
+            assert all(question.endswith("?") for question in said[::2])
+
+
+def test_refusals_cannot_be_told_from_the_question(language, chats):
+    """Part of the refused questions are answered in other chats: whether to refuse hangs on the story."""
+    book = read_questions(language)
+    asked = collections.defaultdict(set)
+    for chat in chats["train"]:
+        said = [message["content"] for message in chat["messages"]]
+        if chat["kind"] != "story":
+            first = re.split(r"[।.!?]”? ", said[0])[-1]
+            for question, answer in zip([first, *said[2::2]], said[1::2], strict=True):
+                asked[" ".join(words_of(question)[-3:])].add(answer == book.untold)
+    assert sum(len(kinds) == 2 for kinds in asked.values()) >= 5
+
+
+def test_chats_fit_into_256_tokens(language, chats):
+    folder = ROOT / "models" / f"kahani-{language.code}"
+    if not folder.exists():
+        pytest.skip(f"there is no model kahani-{language.code}")
+    transformers = pytest.importorskip("transformers")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    for chat in itertools.chain(chats["test"], chats["train"]):
+        assert len(tokenizer.apply_chat_template(chat["messages"], tokenize=True, return_dict=False)) <= 256
