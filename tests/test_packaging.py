@@ -103,8 +103,10 @@ def test_promised_hyperparameters_are_there():
 
 
 def public_names():
-    for path in sorted((ROOT / "ai4india_lib").glob("[a-z]*.py")):
-        module = importlib.import_module(f"ai4india_lib.{path.stem}")
+    for path in sorted((ROOT / "ai4india_lib").rglob("[a-z]*.py")):
+        if path.parent.name == "checks":  # a check of an exercise is found by its name, not called
+            continue
+        module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
         for name, thing in vars(module).items():
             is_ours = getattr(thing, "__module__", None) == module.__name__
             if is_ours and not name.startswith("_") and callable(thing):
@@ -129,5 +131,5 @@ def test_import_touches_neither_network_nor_disk_and_starts_no_gpu():
 
 
 def test_modules_are_short_enough_to_read():
-    lengths = {p.name: len(p.read_text(encoding="utf-8").splitlines()) for p in (ROOT / "ai4india_lib").glob("*.py")}
-    assert {name: n for name, n in lengths.items() if n > 350} == {}
+    lengths = {p: len(p.read_text(encoding="utf-8").splitlines()) for p in (ROOT / "ai4india_lib").rglob("*.py")}
+    assert {str(path): n for path, n in lengths.items() if n > 350} == {}

@@ -1,14 +1,40 @@
-"""How files are written: whole, or not at all."""
+"""How files are written: whole, or not at all. The new is made beside the old, then takes its place in one move."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+
+
+@contextmanager
+def replaced_file(target: str | Path) -> Iterator[Path]:
+    """Gives a path beside `target` to write to, and puts that file in its place when the block ends.
+
+    If the block fails, `target` is as it was and nothing is left beside it. The name keeps its ending, as some writers
+    choose the format by it.
+
+    >>> with replaced_file("picture.png") as beside:
+    ...     figure.savefig(beside)
+    """
+    target = Path(target)
+    beside = target.with_name(f".{target.stem}.part{target.suffix}")
+    try:
+        yield beside
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, content: object, *, indent: int | None = 2) -> None:
+    """Write `content` to `path` in UTF-8, whole or not at all."""
+    with replaced_file(path) as beside:
+        beside.write_text(json.dumps(content, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
@@ -41,8 +67,3 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
             return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} cannot be read ({error}): it is missing or damaged; copy or train it anew") from error
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Write `content` to `path`, indented, in UTF-8."""
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

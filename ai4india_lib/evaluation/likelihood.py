@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..text.packing import next_token_batch
 from ..text.tokenizer import encode_documents
 
 TOKENS_AT_ONCE = 4096  # tokens in one pass through the model: bounds the memory that logits take
@@ -53,11 +54,7 @@ def _batches(model: nn.Module, rows: list[list[int]]) -> Iterator[tuple[list[int
         width = len(pieces[0][1]) - 1
         batch = pieces[: max(1, TOKENS_AT_ONCE // width)]
         pieces = pieces[len(batch) :]
-        inputs = torch.zeros(len(batch), width, dtype=torch.long)  # (batch, time)
-        targets = torch.full((len(batch), width), -100)
-        for index, (_, ids) in enumerate(batch):
-            inputs[index, : len(ids) - 1] = torch.tensor(ids[:-1])
-            targets[index, : len(ids) - 1] = torch.tensor(ids[1:])
+        inputs, targets = next_token_batch([ids for _, ids in batch])  # (batch, time) each
         yield [number for number, _ in batch], model(inputs.to(model.device)), targets.to(model.device)
     model.train(was_training)
 

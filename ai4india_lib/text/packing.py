@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -26,6 +26,25 @@ from .resumable import TextLoader
 from .tokenizer import encode_documents
 
 LINES_AT_ONCE = 256  # lines handed to the tokenizer together: it is faster on many than on one
+
+
+def next_token_batch(
+    rows: Sequence[list[int]], pad_id: int = 0, learned: Sequence[list[int]] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Rows of ids of any lengths → (inputs, targets), each (rows, longest − 1): targets are the inputs one step later.
+
+    Short rows are filled up at their right end: inputs with `pad_id`, targets with −100, which the loss leaves out. A
+    causal model never looks there from a token that counts, so no attention mask is needed. `learned` says of each id
+    of each row whether it is a target (1) or only read (0); None: all are targets.
+    """
+    width = max(map(len, rows)) - 1
+    inputs = torch.full((len(rows), width), pad_id)  # (rows, time)
+    targets = torch.full_like(inputs, -100)
+    for number, ids in enumerate(map(torch.tensor, rows)):
+        inputs[number, : len(ids) - 1] = ids[:-1]
+        counts = torch.ones_like(ids) if learned is None else torch.tensor(learned[number])
+        targets[number, : len(ids) - 1] = torch.where(counts[1:] > 0, ids[1:], -100)
+    return inputs, targets
 
 
 @dataclass(frozen=True)
@@ -210,13 +229,7 @@ class WholeDocumentDataset(PackedTextDataset):
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         rows = self._rows()
         while group := list(islice(rows, self.batch_size)):
-            width = max(map(len, group)) - 1
-            inputs = torch.full((len(group), width), self.tokenizer.pad_token_id or 0)  # (rows, width)
-            targets = torch.full((len(group), width), -100)
-            for number, row in enumerate(group):
-                inputs[number, : len(row) - 1] = torch.tensor(row[:-1])
-                targets[number, : len(row) - 1] = torch.tensor(row[1:])
-            yield inputs, targets
+            yield next_token_batch(group, self.tokenizer.pad_token_id or 0)
 
     def _rows(self) -> Iterator[list[int]]:
         """Lists of at most context_size + 1 ids."""

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ..basics.device import pick_precision
 from ..model.decoder import DecoderLanguageModel
+from ..text.packing import next_token_batch
 from ..training.hyperparameters import Hyperparameters
 
 
@@ -25,21 +26,20 @@ def completion_batch(
 
     Raises ValueError for an empty prompt (nothing would predict the first token) or an empty completion.
     """
-    rows = []
-    for number, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+    pairs = list(zip(prompts, completions, strict=True))
+    for number, (prompt, completion) in enumerate(pairs):
         for name, ids in (("prompt", prompt), ("completion", completion)):
             if not ids:
                 raise ValueError(
                     f"{name} {number} has no ids: a prompt needs at least the begin token, a text one token"
                 )
-        rows.append((prompt + completion)[:-1])
-    if not rows:
+    if not prompts:
         raise ValueError("no texts were given: the lists of prompts and completions are empty")
-    inputs = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
-    targets = torch.full_like(inputs, -100)
-    for row, (ids, prompt, completion) in enumerate(zip(rows, prompts, completions, strict=True)):
-        inputs[row, : len(ids)] = torch.tensor(ids)
-        targets[row, len(prompt) - 1 : len(ids)] = torch.tensor(completion)
+    rows = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
+    learned = [
+        [0] * len(prompt) + [1] * len(completion) for prompt, completion in zip(prompts, completions, strict=True)
+    ]
+    inputs, targets = next_token_batch(rows, learned=learned)
     return inputs.to(device), targets.to(device)
 
 

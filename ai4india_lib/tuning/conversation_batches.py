@@ -15,12 +15,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
 
-import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from ..text.chat import check_messages, encode_conversation, encode_conversations, question_messages
 from ..text.corpus import CorpusError
+from ..text.packing import next_token_batch
 from ..text.tokenizer import encode_documents
 
 AT_ONCE = 256  # conversations given to the tokenizer together
@@ -236,12 +236,6 @@ class ConversationDataset(IterableDataset):
         batches = self.batches(self.epoch)
         self._given, self._resume = self._resume, 0
         for batch in batches[self._given :]:
-            width = self._width(batch)
-            inputs = torch.full((len(batch), width), self.pad_id)  # (rows, width)
-            targets = torch.full((len(batch), width), -100)
-            for row, i in enumerate(batch):
-                ids, learn = torch.tensor(self.examples.ids[i]), torch.tensor(self.examples.learn[i]).bool()
-                inputs[row, : len(ids) - 1] = ids[:-1]
-                targets[row, : len(ids) - 1] = torch.where(learn[1:], ids[1:], -100)
+            rows, learned = ([part[i] for i in batch] for part in (self.examples.ids, self.examples.learn))
             self._given += 1
-            yield inputs, targets
+            yield next_token_batch(rows, self.pad_id, learned)
