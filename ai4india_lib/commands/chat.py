@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..formats.pretrained import load_model
+from ..text.chat import encode_request
 from . import add_model_options, add_sampling_options, chosen_sampling, newest_model
 
 COMMANDS = "/reset begins a new conversation, /quit (or Ctrl-D) ends"
@@ -64,7 +65,7 @@ def fit_messages(tokenizer, messages: list[dict], context_size: int) -> list[dic
     start = messages[:1] if messages[0]["role"] == "system" else []
     rest = messages[len(start) :]
     while rest:
-        prompt = tokenizer.apply_chat_template(start + rest, add_generation_prompt=True, return_dict=False)
+        prompt = encode_request(tokenizer, start + rest)
         if len(prompt) <= context_size - max(context_size // 8, 1):
             return start + rest
         rest = rest[2:]

@@ -101,6 +101,7 @@ def write_together(
     from ..inference.continuous_batching import DynamicBatcher
     from ..inference.generation import decode_after
     from ..inference.sampling import Sampling
+    from ..text.chat import stop_ids
     from ..text.tokenizer import encode_prompt
 
     if options.max_length < 0:
@@ -113,7 +114,7 @@ def write_together(
         longest = max(longest, min(len(ids) + options.max_length, context))
     settings = {"slots": options.slots, "max_length": longest, "queue_size": len(asked), "compiled": options.compile}
     batcher = DynamicBatcher(model, **settings)
-    stops, requests = {tokenizer.eos_token_id, tokenizer.pad_token_id}, []
+    stops, requests = stop_ids(tokenizer, chat=False), []
     for number, (_, _, ids) in enumerate(asked):
         own = {**sampling, "seed": sampling["seed"] + number} if "seed" in sampling else sampling
         new_tokens = min(options.max_length, longest - len(ids))
@@ -145,14 +146,18 @@ def with_draft(name: str, model, compiled: bool):
     from ..inference.generation import whole_characters
     from ..inference.sampling import Sampling
     from ..inference.speculative import NgramDraft, Speculation, speculative_steps
+    from ..text.chat import stop_ids
     from ..text.tokenizer import encode_prompt
 
     draft = NgramDraft() if name == "ngram" else load_model(name, model.device)[0]
 
     def stream(model, start_string, tokenizer, max_length, **sampling):
         prompt, done = encode_prompt(tokenizer, start_string), Speculation()
-        stops = {tokenizer.eos_token_id, tokenizer.pad_token_id}
-        settings = {"max_new_tokens": max_length, "sampling": Sampling(**sampling), "stop_ids": stops}
+        settings = {
+            "max_new_tokens": max_length,
+            "sampling": Sampling(**sampling),
+            "stop_ids": stop_ids(tokenizer, chat=False),
+        }
         rounds = speculative_steps(model, prompt, draft, compiled=compiled, **settings)
         yield from whole_characters(tokenizer, prompt, (token for r in rounds for token in done.add(r).tokens))
         yield f"\n({done})"

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..text.packing import next_token_batch
-from ..text.tokenizer import encode_documents
+from ..text.tokenizer import encode_for_scoring
 
 TOKENS_AT_ONCE = 4096  # tokens in one pass through the model: bounds the memory that logits take
 
@@ -70,7 +70,7 @@ def document_bits(model: nn.Module, tokenizer, lines: Iterable[str]) -> tuple[Te
     lines = list(lines)
     if not lines:
         raise ValueError("no documents to measure: lines is empty")
-    rows = [[tokenizer.eos_token_id, *ids] for ids in encode_documents(tokenizer, lines)]
+    rows = encode_for_scoring(tokenizer, lines)
     bits = [-float(row.sum()) / math.log(2) for row in token_log_probabilities(model, rows)]
     sizes = [len(line.encode("utf-8")) + 1 for line in lines]
     return torch.tensor(bits, dtype=torch.float64), torch.tensor(sizes, dtype=torch.float64)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..text.corpus import CorpusError, json_lines
-from ..text.tokenizer import encode_lines
+from ..text.tokenizer import encode_lines, first_id
 from .likelihood import token_log_probabilities
 
 TIE = 1e-6  # nats: two sentences nearer than this are equally likely
@@ -38,8 +38,7 @@ def sentence_log_probabilities(model: nn.Module, tokenizer, sentences: Sequence[
 
     That is the sum over all its tokens after the begin token (after the end token where there is no begin token).
     """
-    begin = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-    rows = [[begin, *ids] for ids in encode_lines(tokenizer, sentences)]
+    rows = [[first_id(tokenizer), *ids] for ids in encode_lines(tokenizer, sentences)]
     return torch.tensor([float(row.sum()) for row in token_log_probabilities(model, rows)], dtype=torch.float64)
 
 

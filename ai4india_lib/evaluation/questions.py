@@ -11,8 +11,9 @@ from pathlib import Path
 from ..inference.generation import generate
 from ..inference.sampling import Sampling
 from ..model.decoder import DecoderLanguageModel
+from ..text.chat import encode_request, stop_ids
 from ..text.corpus import json_lines
-from ..text.tokenizer import encode_lines
+from ..text.tokenizer import encode_prompt
 from .minimal_pairs import _records, accuracy_by_kind
 
 # Questions about a story
@@ -50,10 +51,9 @@ def question_prompt(tokenizer, question: Question, *, chat: bool) -> list[int]:
     """
     asked = f"{question.story} {question.question}"
     if not chat:
-        begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-        return begin + encode_lines(tokenizer, [asked])[0]
+        return encode_prompt(tokenizer, asked)
     messages = [{"role": "user", "content": asked}]
-    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    return encode_request(tokenizer, messages)
 
 
 def answer_questions(
@@ -69,8 +69,8 @@ def answer_questions(
 
     Without `chat` nothing tells a model to stop after the answer: there it ends with its first sentence.
     """
-    stops = {tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.convert_tokens_to_ids("<|end_of_turn|>")}
-    settings = {"max_new_tokens": max_new_tokens, "sampling": Sampling(temperature=0), "stop_ids": stops - {None}}
+    stops = stop_ids(tokenizer)
+    settings = {"max_new_tokens": max_new_tokens, "sampling": Sampling(temperature=0), "stop_ids": stops}
     prompts = [question_prompt(tokenizer, question, chat=chat) for question in questions]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # like lengths together: less padding
     answers = [""] * len(prompts)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..model.decoder import DecoderLanguageModel
-from ..text.tokenizer import encode_documents
+from ..text.tokenizer import encode_for_scoring
 from .likelihood import _batches
 
 # Calibration
@@ -47,7 +47,7 @@ def calibrate(confidence: Tensor, correct: Tensor, *, bins: int = 10) -> Calibra
 @torch.inference_mode()
 def calibration(model: DecoderLanguageModel, tokenizer, lines: Iterable[str], *, bins: int = 10) -> Calibration:
     """How far the probability of a model's likeliest next token can be believed, over all tokens of some documents."""
-    rows = [[tokenizer.eos_token_id, *ids] for ids in encode_documents(tokenizer, lines)]
+    rows = encode_for_scoring(tokenizer, lines)
     confidence, correct = [], []
     for _, logits, targets in _batches(model, rows):
         real = targets != -100  # (batch, time)

@@ -17,7 +17,7 @@ from ..basics.device import pick_device
 from ..basics.files import read_safetensors, replace_folder, write_json
 from ..model.decoder import DecoderLanguageModel, rope_tables
 from ..model.lora import has_lora, merge_lora
-from ..text.chat import stop_ids
+from ..text.chat import end_ids
 from ..text.tokenizer import load_tokenizer, save_tokenizer
 from .adapters import base_of, load_adapter
 from .folders import MODELS, model_folder, models_in
@@ -62,7 +62,7 @@ def save_model(
         save_weights(model, beside / "model.safetensors", dtype=dtype)
         precision = str(model.embedding.weight.dtype).removeprefix("torch.")
         write_json(beside / "config.json", hugging_face_config(model.config, tokenizer, precision))
-        stops = stop_ids(tokenizer) if chats else tokenizer.eos_token_id
+        stops = end_ids(tokenizer) if chats else tokenizer.eos_token_id
         ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": stops}
         write_json(beside / "generation_config.json", {**ends, "pad_token_id": tokenizer.pad_token_id})
         save_tokenizer(tokenizer, beside)

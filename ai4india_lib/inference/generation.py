@@ -13,7 +13,7 @@ from torch import Tensor
 from ..basics.device import pick_device
 from ..model.cache import KVCache
 from ..model.decoder import DecoderLanguageModel
-from ..text.chat import stop_ids
+from ..text.chat import encode_request, stop_ids
 from ..text.tokenizer import encode_prompt
 from .fast import fast_decoder
 from .packed import FastDecoder, is_plain
@@ -139,8 +139,11 @@ def stream_text(
     `max_length` counts new tokens; `sampling` are the fields of `Sampling`; `int8`, `compiled` and `timing` as in
     `generate_steps`. Ends at the tokenizer's end token.
     """
-    stops = {tokenizer.eos_token_id, tokenizer.pad_token_id}
-    settings = {"max_new_tokens": max_length, "sampling": Sampling(**sampling), "stop_ids": stops}
+    settings = {
+        "max_new_tokens": max_length,
+        "sampling": Sampling(**sampling),
+        "stop_ids": stop_ids(tokenizer, chat=False),
+    }
     prompt = encode_prompt(tokenizer, start_string)
     yield from _pieces(model, prompt, tokenizer, {**settings, "int8": int8, "compiled": compiled, "timing": timing})
 
@@ -152,9 +155,8 @@ def stream_reply(
 
     `messages` are `{"role": …, "content": …}`, the last one the user's. Ends at the end of a turn or of a document.
     """
-    prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-    stops = {*stop_ids(tokenizer), tokenizer.pad_token_id}
-    settings = {"max_new_tokens": max_length, "sampling": Sampling(**sampling), "stop_ids": stops}
+    prompt = encode_request(tokenizer, messages)
+    settings = {"max_new_tokens": max_length, "sampling": Sampling(**sampling), "stop_ids": stop_ids(tokenizer)}
     begun = False  # an answer begins with a blank, which belongs to the template
     for piece in _pieces(model, prompt, tokenizer, settings):
         shown = piece if begun else piece.lstrip()

@@ -4,7 +4,14 @@ Built in lessons 01 to 04: `corpus` and `tokenizer` (01, 03), `download`, `packi
 `chat` in lesson 14.
 """
 
-from .chat import check_messages, encode_conversation, encode_conversations, question_messages, stop_ids
+from .chat import (
+    check_messages,
+    encode_conversation,
+    encode_conversations,
+    encode_request,
+    question_messages,
+    stop_ids,
+)
 from .corpus import CorpusError, TextLines, extract, json_lines, read_about, train_and_test_lines
 from .download import DownloadError, download
 from .ngrams import NgramModel
@@ -13,8 +20,10 @@ from .resumable import TextLoader
 from .tokenizer import (
     INDIC_SPLIT,
     encode_documents,
+    encode_for_scoring,
     encode_lines,
     encode_prompt,
+    first_id,
     load_tokenizer,
     pieces_per_word,
     save_tokenizer,

@@ -7,6 +7,46 @@ from collections.abc import Iterable
 from transformers import PreTrainedTokenizerBase
 
 ROLES = ("system", "user", "assistant")
+TURN_ENDS = ("<|end_of_turn|>", "<end_of_turn>", "<|im_end|>", "<|eot_id|>")
+
+# Between {% generation %} marks stands what the model shall learn to write: the answer and the sign that it is over.
+# "<|" inside a message becomes "< |": no message can end its own turn and speak for someone else.
+# A message begins with a blank, so that its first word is the token that it is within a text: " पटना" is one token that
+# every story taught, "पटना" without its blank may be several that none did.
+CHAT_TEMPLATE = """
+{{- bos_token }}
+{%- for message in messages %}
+{%- if message['role'] not in ['system', 'user', 'assistant'] %}
+{{- raise_exception('Unknown role "' ~ message['role'] ~ '": use system, user or assistant.') }}
+{%- elif message['content'] is not string %}
+{{- raise_exception('The content of a message must be text: this tokenizer reads no pictures or tools.') }}
+{%- endif %}
+{{- '<|' ~ message['role'] ~ '|>' }}
+{%- set said = ' ' ~ message['content'] | replace('<|', '< |') ~ '<|end_of_turn|>' %}
+{%- if message['role'] == 'assistant' %}{% generation %}{{ said }}{% endgeneration %}{% else %}{{ said }}{% endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}
+""".strip()
+
+
+def end_ids(tokenizer: PreTrainedTokenizerBase, *, chat: bool = True) -> list[int]:
+    """Ids that end a text: the end of a document, and in a `chat` the end of a turn, where the tokenizer has one.
+
+    A turn's end is known by its name: <|end_of_turn|> (ours), <|im_end|> (Qwen), <|eot_id|> (Llama 3).
+    """
+    turn_ends = [i for i, token in tokenizer.added_tokens_decoder.items() if str(token) in TURN_ENDS]
+    return list(dict.fromkeys([tokenizer.eos_token_id, *(turn_ends if chat else [])]))
+
+
+def stop_ids(tokenizer: PreTrainedTokenizerBase, *, chat: bool = True) -> list[int]:
+    """Ids after which writing stops: those that end a text, and the padding token, which belongs into none."""
+    ends = end_ids(tokenizer, chat=chat)
+    return ends if tokenizer.pad_token_id in (None, *ends) else [*ends, tokenizer.pad_token_id]
+
+
+def encode_request(tokenizer: PreTrainedTokenizerBase, messages: list[dict]) -> list[int]:
+    """Ids of a conversation up to where the assistant begins to speak: what a chat model is asked to write on."""
+    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
 
 
 def question_messages(story: str, questions: Iterable[dict]) -> list[dict]:
@@ -78,34 +118,3 @@ def _span(tokenizer, messages: list[dict], index: int, whole: str) -> tuple[int,
         f"this chat template does not tell where the assistant's message {index + 1} begins and ends: put "
         "{% generation %} before and {% endgeneration %} after it in the template (tokenizer.chat_template)"
     )
-
-
-TURN_ENDS = ("<|end_of_turn|>", "<end_of_turn>", "<|im_end|>", "<|eot_id|>")
-
-# Between {% generation %} marks stands what the model shall learn to write: the answer and the sign that it is over.
-# "<|" inside a message becomes "< |": no message can end its own turn and speak for someone else.
-# A message begins with a blank, so that its first word is the token that it is within a text: " पटना" is one token that
-# every story taught, "पटना" without its blank may be several that none did.
-CHAT_TEMPLATE = """
-{{- bos_token }}
-{%- for message in messages %}
-{%- if message['role'] not in ['system', 'user', 'assistant'] %}
-{{- raise_exception('Unknown role "' ~ message['role'] ~ '": use system, user or assistant.') }}
-{%- elif message['content'] is not string %}
-{{- raise_exception('The content of a message must be text: this tokenizer reads no pictures or tools.') }}
-{%- endif %}
-{{- '<|' ~ message['role'] ~ '|>' }}
-{%- set said = ' ' ~ message['content'] | replace('<|', '< |') ~ '<|end_of_turn|>' %}
-{%- if message['role'] == 'assistant' %}{% generation %}{{ said }}{% endgeneration %}{% else %}{{ said }}{% endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}
-""".strip()
-
-
-def stop_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Ids after which an answer is over: the end of a document, and the end of a turn where the tokenizer has one.
-
-    A turn's end is known by its name: <|end_of_turn|> (ours), <|im_end|> (Qwen), <|eot_id|> (Llama 3).
-    """
-    turn_ends = [i for i, token in tokenizer.added_tokens_decoder.items() if str(token) in TURN_ENDS]
-    return list(dict.fromkeys([tokenizer.eos_token_id, *turn_ends]))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .packing import LINES_AT_ONCE
-from .tokenizer import encode_documents
+from .tokenizer import encode_for_scoring
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class NgramModel:
         lines = iter(lines)
         documents = []
         while group := list(islice(lines, LINES_AT_ONCE)):
-            documents += [[tokenizer.eos_token_id, *ids] for ids in encode_documents(tokenizer, group)]
+            documents += encode_for_scoring(tokenizer, group)
         return cls(documents, longest, len(tokenizer))
 
     def token_log_probabilities(self, rows: list[list[int]]) -> list[Tensor]:

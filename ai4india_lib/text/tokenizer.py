@@ -210,10 +210,22 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return begin + encode_lines(tokenizer, [text])[0]
 
 
+def first_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """What stands before the first token of a text, so that this one can be predicted too: the begin token, or the end
+    token where there is no begin token."""
+    return tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+
+
 def encode_documents(tokenizer: PreTrainedTokenizerBase, lines: Iterable[str]) -> list[list[int]]:
     """Ids of each line as a whole document: begin token (where it differs from the end token), text, end token."""
     begin = [] if tokenizer.bos_token_id in (None, tokenizer.eos_token_id) else [tokenizer.bos_token_id]
     return [begin + ids + [tokenizer.eos_token_id] for ids in encode_lines(tokenizer, lines)]
+
+
+def encode_for_scoring(tokenizer: PreTrainedTokenizerBase, lines: Iterable[str]) -> list[list[int]]:
+    """`encode_documents`, each behind the end token of a document before it, as in a packed text: so every token of a
+    document, the first one too, is predicted from something."""
+    return [[tokenizer.eos_token_id, *ids] for ids in encode_documents(tokenizer, lines)]
 
 
 def pieces_per_word(tokenizer: PreTrainedTokenizerBase, text: str) -> float:

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from ..basics.device import keep_freed_memory, pick_device
 from ..evaluation.likelihood import token_log_probabilities
 from ..model.decoder import DecoderLanguageModel
-from ..text.tokenizer import encode_lines
+from ..text.tokenizer import encode_lines, first_id
 from ..training.hyperparameters import Hyperparameters
 from ..training.optimizers import learning_rate_at, make_optimizers, optimizer_step
 from .completions import autocast, completion_batch, plan_updates, sequence_log_probabilities, shuffled_forever
@@ -69,7 +69,7 @@ def encode_preferences(tokenizer, pairs: Iterable[tuple[str, str, str]]) -> list
     Raises ValueError for two texts that are the same: nothing could be learned from them.
     """
     pairs = list(pairs)
-    begin = [tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id]
+    begin = [first_id(tokenizer)]
     for number, (_, chosen, rejected) in enumerate(pairs, 1):
         if chosen == rejected or not chosen or not rejected:
             raise ValueError(f"pair {number} needs two different texts: {chosen[:60]!r} and {rejected[:60]!r}")

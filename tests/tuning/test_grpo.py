@@ -131,7 +131,7 @@ def test_an_attempt_tells_whether_it_ended(make_model, tokenizer):
     attempts = write_attempts(model, tokenizer, TASKS * 20, max_new_tokens=30, seed=3)
     assert {attempt.ended for attempt in attempts} == {True, False}
     for attempt in attempts:
-        assert attempt.ended == (attempt.ids[-1] in (tokenizer.eos_token_id, 6))
+        assert attempt.ended == (attempt.ids[-1] in (tokenizer.eos_token_id, 6, tokenizer.pad_token_id))
         assert attempt.text == tokenizer.decode(attempt.ids, skip_special_tokens=True)
 
 
