@@ -1,11 +1,26 @@
-"""For every test, of the library and of the notebooks: no network, no progress bars, room for a second process."""
+"""For every test, of the library and of the notebooks: no network, no progress bars, room for a second process.
+
+Tests marked `slow`, and the lessons listed here, run with `pytest --slow`, or when their file is named: they take minutes
+and show little that others do not show sooner.
+"""
 
 import os
+from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # notebooks run in kernels, which inherit these
 os.environ["TQDM_DISABLE"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "passive"  # tests run in two processes: a thread that waits must not hold a core
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads would quarrel with data loader processes
+
+SLOW_LESSONS = ("00_start_here.ipynb", "14_finetuning.ipynb", "15_preferences_and_rewards.ipynb")  # each trains
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run the slow tests and lessons too")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes minutes; runs with --slow, or when its file is named")
 
 
 def pytest_itemcollected(item):
@@ -13,3 +28,14 @@ def pytest_itemcollected(item):
     notebook = item.parent
     if "stderr" not in getattr(notebook, "skip_compare", ("stderr",)):
         notebook.skip_compare += ("stderr",)
+    if item.path.name in SLOW_LESSONS and item.path.parent.name == "notebooks":
+        item.add_marker("slow")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.option.slow or config.option.markexpr:
+        return
+    named = {Path(argument.split("::")[0]).resolve() for argument in config.args}
+    slow = [item for item in items if item.get_closest_marker("slow") and item.path not in named]
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [item for item in items if item not in slow]
