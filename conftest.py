@@ -1,7 +1,7 @@
 """For every test, of the library and of the notebooks: no network, no progress bars, room for a second process.
 
-Tests marked `slow`, and the lessons listed here, run with `pytest --slow`, or when their file is named: they take minutes
-and show little that others do not show sooner.
+Tests marked `slow`, and the lessons listed here, run with `pytest --slow`, or when their file is named: each takes long
+and shows little that others do not show sooner.
 """
 
 import os
@@ -20,7 +20,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: takes minutes; runs with --slow, or when its file is named")
+    config.addinivalue_line("markers", "slow: takes long; runs with --slow, or when its file is named")
 
 
 def pytest_itemcollected(item):
