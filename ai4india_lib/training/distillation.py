@@ -32,8 +32,11 @@ def check_teacher(teacher: DecoderLanguageModel | None, model: DecoderLanguageMo
     if teacher is model:
         raise ValueError("a model can't be its own teacher: give it another one")
     if theirs.vocab_size != ours.vocab_size:
-        told = f"the teacher knows {theirs.vocab_size} tokens, the model {ours.vocab_size}"
-        raise ValueError(f"{told}: they must share one tokenizer")
+        raise ValueError(
+            f"the teacher knows {theirs.vocab_size} tokens, the model {ours.vocab_size}: they must share one tokenizer"
+        )
     if theirs.context_size < h.context_size:
-        told = f"the teacher reads at most {theirs.context_size} tokens, the hyperparameters say {h.context_size}"
-        raise ValueError(f"{told}: set context_size={theirs.context_size} or less")
+        raise ValueError(
+            f"the teacher reads at most {theirs.context_size} tokens, the hyperparameters say {h.context_size}: "
+            f"set context_size={theirs.context_size} or less"
+        )

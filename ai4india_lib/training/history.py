@@ -7,27 +7,45 @@ import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from ..basics.files import write_json
+
 
 @dataclass
 class History:
-    """What happened in a run, step by step, for plots and for going on."""
+    """What happened in a run, step by step, for plots and for going on.
+
+    What a kind of run measures beside its loss, such as the rewards of GRPO, stands in `measured`, and can be read as
+    if it were a field: `history.reward`.
+    """
 
     total_steps: int = 0
-    tokens_per_step: int = 0
+    tokens_per_step: int = 0  # 0 where a step does not read a fixed number of them
     passes: float = 0.0  # how many times the text is read in `total_steps`
     bytes_per_token: float | None = None  # of the test text: turns loss per token into bits per byte
     floor_bits_per_byte: float | None = None  # the lowest that any model can reach, where it is known
     train_loss: list[float] = field(default_factory=list)  # one per step, nats per token
     learning_rate: list[float] = field(default_factory=list)  # one per step
+    measured: dict[str, list] = field(default_factory=dict)  # name → one value per step
     eval_step: list[int] = field(default_factory=list)  # steps done at each look at the test text
     eval_loss: list[float] = field(default_factory=list)
     test_loss: float | None = None  # of the weights that were kept, over the whole test text
-    seconds: float = 0.0
+    seconds: float = field(default=0.0, compare=False)  # two runs are equal if they did the same
     ended: str = ""  # why the run ended, in words
+
+    def __getattr__(self, name: str) -> list:
+        """Called for names that are no fields: what was measured under this name."""
+        measured = self.__dict__.get("measured", {})
+        if name in measured:
+            return measured[name]
+        raise AttributeError(f"this run measured no {name!r}: it has {', '.join(measured) or 'only its loss'}")
 
     @property
     def steps(self) -> int:
         return len(self.train_loss)
+
+    @property
+    def loss(self) -> list[float]:
+        return self.train_loss
 
     @property
     def eval_perplexity(self) -> list[float]:
@@ -62,20 +80,18 @@ class History:
         """How a run ended, in one line."""
         best = self.eval_step[self.eval_loss.index(min(self.eval_loss))]
         kept = "" if best == self.steps else f" (weights of step {best}, the best on the test text)"
-        told = f"{self.ended} after {self.steps} steps, {self.seconds:.0f} s{kept}: test loss {self.test_loss:.3f}"
-        told += (
-            f", perplexity {math.exp(self.test_loss):.2f}, {self.in_bits_per_byte(self.test_loss):.3f} bits per byte"
-        )
+        parts = [
+            f"{self.ended} after {self.steps} steps, {self.seconds:.0f} s{kept}: test loss {self.test_loss:.3f}",
+            f"perplexity {math.exp(self.test_loss):.2f}",
+            f"{self.in_bits_per_byte(self.test_loss):.3f} bits per byte",
+        ]
         if self.floor_loss:
-            told += f", {self.test_loss / self.floor_loss:.2f} × the floor"
-        return told
+            parts.append(f"{self.test_loss / self.floor_loss:.2f} × the floor")
+        return ", ".join(parts)
 
     def save(self, path: str | Path) -> None:
-        """Write as JSON: beside, then in one move."""
-        path = Path(path)
-        beside = path.with_name(path.name + ".part")
-        beside.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
-        beside.replace(path)
+        """Write as JSON, whole or not at all."""
+        write_json(path, asdict(self), indent=1)
 
     @classmethod
     def load(cls, path: str | Path) -> History:

@@ -58,6 +58,9 @@ class Hyperparameters:
                 raise ValueError(f"{name}={getattr(self, name)} is a share of all steps: it must lie between 0 and 1")
 
 
+SHAPE = ("vocab_size", "emb_dim", "num_heads", "num_blocks", "num_kv_heads", "qk_norm")
+"""The fields that fix a new model's shape. Where a model is trained further, it has its shape already."""
+
 PRESETS = {
     "laptop": Hyperparameters(),  # less than four minutes on two cores
     "quick": Hyperparameters(emb_dim=128, num_blocks=2, max_steps=200, eval_every=40, eval_batches=4),  # a minute
@@ -72,6 +75,13 @@ PRESETS = {
     "finetune-lora": Hyperparameters(  # the same for adapters
         batch_size=8, num_epochs=2, max_steps=720, learning_rate=6.5e-3, warmup_fraction=0.05, decay_fraction=0.6,
         weight_decay=0.0, eval_every=200, eval_batches=4,
+    ),
+    "dpo": Hyperparameters(  # preferences; batch_size counts pairs
+        batch_size=32, num_epochs=2, max_steps=None, optimizer="adamw", learning_rate=3e-4, warmup_fraction=0.1,
+        weight_decay=0.0,
+    ),
+    "grpo": Hyperparameters(  # rewards; batch_size counts tasks, max_steps batches of texts
+        batch_size=8, max_steps=40, optimizer="adamw", learning_rate=3e-4, warmup_fraction=0.1, weight_decay=0.0,
     ),
     "tiny": Hyperparameters(  # seconds: for tests
         vocab_size=512, emb_dim=32, num_heads=2, num_blocks=2, num_kv_heads=1, context_size=64, batch_size=8,
@@ -94,12 +104,14 @@ def get_hyperparameters(preset: str = "laptop", **changes) -> Hyperparameters:
     return replace(PRESETS[preset], **changes)
 
 
-def plan_steps(h: Hyperparameters, tokens: float, processes: int = 1) -> tuple[int, int, float]:
-    """(steps of a run, tokens per step, times a text of `tokens` tokens is read).
+def count_steps(h: Hyperparameters, items: float, per_step: int) -> int:
+    """Steps that read `items` items `num_epochs` times, `per_step` of them a step; at most `max_steps`."""
+    steps = max(1, math.ceil(h.num_epochs * items / per_step))
+    return steps if h.max_steps is None else min(steps, h.max_steps)
 
-    That is `num_epochs` passes over the text, but at most `max_steps` steps.
-    """
+
+def plan_steps(h: Hyperparameters, tokens: float, processes: int = 1) -> tuple[int, int, float]:
+    """(steps of a run, tokens per step, times a text of `tokens` tokens is read)."""
     per_step = h.batch_size * h.context_size * h.accumulation_steps * processes
-    steps = max(1, math.ceil(h.num_epochs * tokens / per_step))
-    steps = steps if h.max_steps is None else min(steps, h.max_steps)
+    steps = count_steps(h, tokens, per_step)
     return steps, per_step, steps * per_step / tokens

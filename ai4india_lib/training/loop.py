@@ -1,47 +1,49 @@
-"""batches + model → trained model + history.
+"""batches + model → trained model + history: the one loop of pretraining, fine-tuning, DPO and GRPO.
 
-The loop: read a batch, predict each next token, follow the gradient of the loss; now and then look at the test text,
-keep the weights that were best on it, and write a checkpoint from which the same run can go on, bit for bit.
+A step reads batches, computes a loss, and follows its gradient. Now and then a run looks at the test text, keeps the
+weights that were best on it, and writes a checkpoint from which the same run can go on, bit for bit.
+
+What differs between the kinds of training is their objective: which batches a step reads, and what the loss of a batch
+is (`objective.py`).
 """
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState, PartialState
-from accelerate.utils import DistributedDataParallelKwargs, gather_object
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..basics.device import keep_freed_memory, pick_device, pick_precision
-from ..basics.files import replace_folder
-from ..formats.pretrained import load_weights, save_weights
 from ..model.decoder import DecoderLanguageModel
 from ..model.first_weights import begin_by_copying
 from ..text.resumable import TextLoader
-from .distillation import check_teacher, distillation_loss
 from .history import History
-from .hyperparameters import Hyperparameters, get_hyperparameters, plan_steps
-from .loss import compute_loss_and_perplexity, next_token_loss
-from .optimizers import learning_rate_at, load_optimizer_tensors, make_optimizers, optimizer_tensors, set_learning_rate
+from .hyperparameters import Hyperparameters, get_hyperparameters
+from .objective import NextToken, Objective
+from .optimizers import (
+    learning_rate_at,
+    load_optimizer_tensors,
+    make_optimizers,
+    optimizer_tensors,
+    set_learning_rate,
+)
+from .resume import Checkpoints, check_same_run, read_state, read_tensors
 
 
 def make_model(hyperparameters: Hyperparameters, tokenizer) -> DecoderLanguageModel:
     """An untrained model for this tokenizer, its first weights drawn with the seed of `hyperparameters`.
 
-    Its attention begins as a copier (see `untrained.begin_by_copying`), so that it learns sooner to look back.
+    Its attention begins as a copier (see `first_weights.begin_by_copying`), so that it learns sooner to look back.
     """
     h = hyperparameters
     with torch.random.fork_rng(devices=[]):
@@ -85,95 +87,97 @@ def train(
     uninterrupted one bit for bit.
     """
     h = hyperparameters or get_hyperparameters()
-    run = _Run(model, train_loader, test_loader, h, teacher, Path(folder) if folder is not None else None, device)
-    if not (resume and run.load_checkpoint()):
-        run.plan(floor_bits_per_byte)
-    if progress and run.accelerator.is_main_process:
-        print(run.history.plan_in_words())
-    try:
-        run.go(progress and run.accelerator.is_main_process, on_evaluation)
-    finally:
-        run.accelerator.unwrap_model(run.model, keep_fp32_wrapper=False)  # `forward` is the model's own again
-    if progress and run.accelerator.is_main_process:
-        print(run.history.result_in_words())
+    objective = NextToken(train_loader, test_loader, h, teacher, floor_bits_per_byte)
+    run = Run(model, objective, h, folder=folder, resume=resume, device=device, progress=progress)
+    run.say(run.history.plan_in_words())
+    run.go(on_evaluation=on_evaluation)
+    run.say(run.history.result_in_words())
     return run.history
 
 
-class _Run:
-    """The state of one training run, and what can happen in it: a step, a look at the test text, a checkpoint."""
+class Run:
+    """One training run and what can happen in it: a step, a look at the test text, a checkpoint.
 
-    def __init__(self, model, train_loader, test_loader, h: Hyperparameters, teacher, folder: Path | None, device):
-        device = pick_device(device)
+    Several processes (`torchrun`, `accelerate launch`) share a run: each has a part of the data, and `accelerate` adds
+    up their gradients. Precision is ours, so that runs of one program need not agree on it.
+    """
+
+    def __init__(
+        self,
+        model: DecoderLanguageModel,
+        objective: Objective,
+        h: Hyperparameters,
+        *,
+        folder: str | Path | None = None,
+        resume: bool = False,
+        device: str | torch.device | None = None,
+        progress: bool = True,
+    ):
         keep_freed_memory()
-        if not PartialState(cpu=device.type == "cpu").use_distributed:  # the first to ask decides: GPU or CPU
-            AcceleratorState._reset_state(reset_partial_state=True)  # else accelerate keeps the last run's settings
-        self.accelerator = Accelerator(
-            mixed_precision=pick_precision(device) if h.precision == "auto" else h.precision,
-            gradient_accumulation_steps=h.accumulation_steps,
-            cpu=device.type == "cpu",
-            # buffers are constants: to send them would only wait for a process that has no test lines
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
-        )
-        self.h, self.folder = h, folder
-        self.train_loader, self.test_loader = train_loader, test_loader
-        self._check_loaders()
-        check_teacher(teacher, model, h)
-        self.teacher = None if teacher is None else teacher.to(self.accelerator.device).eval()
-        self.plain_model = model.to(self.accelerator.device).train()
-        self.model, *optimizers = self.accelerator.prepare(model, *make_optimizers(model, h))
-        self.optimizers = [wrapped.optimizer for wrapped in optimizers]
-        self.history = History()
+        self.h, self.objective, self.checkpoints = h, objective, Checkpoints(folder)
+        self.accelerator = _make_accelerator(pick_device(device))
+        self.processes, self.rank = self.accelerator.num_processes, self.accelerator.process_index
+        self.device = self.accelerator.device if self.processes > 1 else pick_device(device)
+        precision = pick_precision(self.device) if h.precision == "auto" else h.precision
+        self.half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
+        self.plain_model = model.to(self.device).train()
+        optimizers = make_optimizers(model, h)
+        placed = [False] * (1 + len(optimizers))  # the model is on its device already
+        self.model, *self.optimizers = self.accelerator.prepare(model, *optimizers, device_placement=placed)
+        self.shows = progress and self.accelerator.is_main_process
         self.best: dict[str, Tensor] = {}  # the weights that were best on the test text
+        self.history = objective.prepare(self)
+        if not (resume and self._load_checkpoint()) and self.accelerator.is_main_process:
+            self.checkpoints.clear()
 
-    def _check_loaders(self) -> None:
-        data, processes = self.train_loader.dataset, self.accelerator.num_processes
-        for name in ("batch_size", "context_size"):
-            has, wanted = getattr(data, name), getattr(self.h, name)
-            if has != wanted:
-                raise ValueError(f"the train_loader has {name}={has}, the hyperparameters {wanted}: make both the same")
-        if {data.world_size, self.test_loader.dataset.world_size} != {processes}:
-            raise ValueError(
-                f"{processes} processes train, but the loaders deal the text out to world_size={data.world_size}: give "
-                "each process its own rank and the same world_size"
-            )
+    def say(self, line: str) -> None:
+        if self.shows:
+            print(line)
 
-    def plan(self, floor_bits_per_byte: float | None) -> None:
-        """Look how long the texts are, and with that set the number of steps."""
-        tokens = self.train_loader.dataset.num_tokens()
-        steps, per_step, passes = plan_steps(self.h, tokens, self.accelerator.num_processes)
-        bytes_per_token = self.test_loader.dataset.bytes_per_token()
-        self.history = History(steps, per_step, passes, bytes_per_token, floor_bits_per_byte)
-        self.train_loader.rewind()
-        if self.folder is not None and self.accelerator.is_main_process:
-            for old in (*self.folder.glob("step-*"), *self.folder.glob(".step-*.part")):
-                shutil.rmtree(old)
+    def autocast(self):
+        """Inside of it products are computed in half precision, where the run wants that."""
+        return torch.autocast(self.device.type, self.half) if self.half else nullcontext()
 
-    def go(self, progress: bool, on_evaluation: Callable[[History], None] | None) -> None:
+    def go(
+        self,
+        *,
+        on_step: Callable[[History], None] | None = None,
+        on_evaluation: Callable[[History], None] | None = None,
+    ) -> None:
+        """Step until the end, or until the test loss no longer falls, or until Ctrl-C; then keep the best weights."""
         history, h = self.history, self.h
         started = time.perf_counter() - history.seconds
-        batches = self._endless_batches()
-        silent = {} if progress else {"disable": True}  # TQDM_DISABLE=1 counts only where `disable` is not given
-        bar = tqdm(total=history.total_steps, initial=history.steps, desc="training", unit="step", **silent)
+        silent = {} if self.shows else {"disable": True}  # TQDM_DISABLE=1 counts only where `disable` is not given
+        bar = tqdm(total=history.total_steps, initial=history.steps, desc=self.objective.name, unit="step", **silent)
         with bar, _interruptible() as interrupted:
             if not history.eval_loss:
                 self._look(bar, on_evaluation)
-            while history.steps < history.total_steps and not self._is_getting_worse() and not self._any(interrupted):
-                self._step(batches)
+            while history.steps < history.total_steps and not self._is_getting_worse():
+                if self._over_processes(len(interrupted)):  # all must end after the same step
+                    break
+                self._step()
                 bar.update()
+                if on_step is not None:
+                    on_step(history)
                 if history.steps % h.eval_every == 0 or history.steps == history.total_steps:
                     self._look(bar, on_evaluation)
                 history.seconds = time.perf_counter() - started
                 if history.steps % h.checkpoint_every == 0 and history.steps < history.total_steps:
-                    self.save_checkpoint()
+                    self._save_checkpoint()
             history.ended = self._why_ended()
-            self.save_checkpoint()
+            self._save_checkpoint()
         self.plain_model.load_state_dict(self.best, strict=False)  # frozen and tied weights are not there
-        history.test_loss, _ = compute_loss_and_perplexity(self.model, self.test_loader, self.accelerator.device)
+        with self.autocast():
+            history.test_loss = self.objective.look(self.model, whole=True)
+        self.plain_model.eval()
         history.seconds = time.perf_counter() - started
 
-    def _any(self, interrupted: list) -> bool:
-        """Was any process interrupted? All must end after the same step."""
-        return self.accelerator.reduce(torch.tensor(len(interrupted), device=self.accelerator.device)).item() > 0
+    def _over_processes(self, number: int) -> float:
+        """The sum of a number over all processes."""
+        if self.processes == 1:
+            return number
+        return self.accelerator.reduce(torch.tensor(float(number), device=self.device)).item()
 
     def _is_getting_worse(self) -> bool:
         return self.history.looks_since_best() >= self.h.patience
@@ -187,134 +191,114 @@ class _Run:
             )
         return "interrupted: resume goes on from here"
 
-    def _step(self, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
-        """One step of the optimizers, over `accumulation_steps` batches."""
-        rate = learning_rate_at(self.history.steps, self.history.total_steps, self.h)
+    def _step(self) -> None:
+        """One step: the batches' gradients, each weighted by its size, are the gradient of one large batch."""
+        history = self.history
+        rate = learning_rate_at(history.steps, history.total_steps, self.h)
         set_learning_rate(self.optimizers, rate)
-        losses = []
-        for _ in range(self.h.accumulation_steps):
-            inputs, targets = (x.to(self.accelerator.device) for x in next(batches))  # (batch, time) each
-            with self.accelerator.accumulate(self.model):
-                loss, text_loss = self._losses(inputs, targets)
-                self.accelerator.backward(loss)
-                if self.accelerator.sync_gradients:
-                    self.accelerator.clip_grad_norm_(self.model.parameters(), self.h.clip_norm)
-                    self._follow_gradients()
-            losses.append(text_loss)
-        loss = self.accelerator.reduce(torch.stack(losses).mean(), "mean").item()
-        if not math.isfinite(loss):
+        batches = self.objective.batches()
+        sizes = [self.objective.size(batch) for batch in batches]
+        mean = (self._over_processes(sum(sizes)) or 1) / self.processes  # DDP takes the mean over the processes
+        for _ in range(self.objective.updates):
+            noted: dict[str, float] = {}
+            for number, (batch, size) in enumerate(zip(batches, sizes, strict=True), 1):
+                is_last = number == len(batches)  # only then do the processes add up their gradients
+                with nullcontext() if is_last else self.accelerator.no_sync(self.model):
+                    with self.autocast():
+                        loss, values = self.objective.loss(self.model, batch)
+                    self.accelerator.backward(self.scaler.scale(loss * (size / mean)))
+                for name, value in values.items():
+                    noted[name] = noted.get(name, 0.0) + value * (size / mean)
+            self._follow_gradients()
+        means = {name: self.accelerator.reduce(value, "mean").item() for name, value in noted.items()}
+        if not math.isfinite(means["loss"]):
             raise FloatingPointError(
-                f"the loss became {loss} at step {self.history.steps}: try a learning_rate below {self.h.learning_rate}"
+                f"the loss became {means['loss']} at step {history.steps}: try a learning_rate below "
+                f"{self.h.learning_rate}"
             )
-        self.history.train_loss.append(loss)
-        self.history.learning_rate.append(rate)
-
-    def _losses(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss to follow, and that of predicting the text, which without a teacher is the same."""
-        learned = targets != -100
-        some = {} if learned.all() else {"where": learned}
-        targets = targets[learned] if some else targets
-        logits = self.model(inputs, **some)
-        if self.teacher is None:
-            loss = next_token_loss(logits, targets)
-            return loss, loss.detach()
-        with torch.no_grad(), self.accelerator.autocast():
-            taught = self.teacher(inputs, **some)
-        return distillation_loss(logits, taught), next_token_loss(logits.detach(), targets)
+        history.train_loss.append(means.pop("loss"))
+        history.learning_rate.append(rate)
+        for name, value in (means | self.objective.measured()).items():
+            history.measured.setdefault(name, []).append(value)
 
     def _follow_gradients(self) -> None:
-        """Step all optimizers. With fp16 they share one scaler, which must be updated once, after the last of them:
-        accelerate's own optimizers do so after each, and would divide the second one's gradients twice."""
-        scaler = self.accelerator.scaler
+        """Clip, and step all optimizers. With fp16 they share one scaler, which is updated once, after the last."""
         for optimizer in self.optimizers:
-            optimizer.step() if scaler is None else scaler.step(optimizer)
+            self.scaler.unscale_(optimizer)
+        self.accelerator.clip_grad_norm_(self.model.parameters(), self.h.clip_norm)
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)
             optimizer.zero_grad()
-        if scaler is not None:
-            scaler.update()
-
-    def _endless_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        while True:
-            empty = True
-            for batch in self.train_loader:
-                empty = False
-                yield batch
-            if empty and not self.history.train_loss:
-                raise ValueError("the training text gives no batch: it needs two tokens or more for each process")
+        self.scaler.update()
 
     def _look(self, bar: tqdm, on_evaluation: Callable[[History], None] | None) -> None:
         """Read (some of) the test text, note the loss, and keep the weights if they are the best so far."""
         history = self.history
-        loss, perplexity = compute_loss_and_perplexity(
-            self.model, self.test_loader, self.accelerator.device, max_batches=self.h.eval_batches
-        )
+        with self.autocast():
+            loss = self.objective.look(self.model)
+        if loss is None:
+            return
         history.eval_step.append(history.steps)
         history.eval_loss.append(loss)
         if history.looks_since_best() == 0:
-            trained = ((name, p) for name, p in self.plain_model.named_parameters() if p.requires_grad)
-            self.best = {name: p.detach().cpu().clone() for name, p in trained}
-        bar.set_postfix_str(f"perplexity {perplexity:.2f}, bits per byte {history.in_bits_per_byte(loss):.3f}")
+            self.best = _trained_weights(self.plain_model)
+        perplexity, bits = history.eval_perplexity[-1], history.in_bits_per_byte(loss)
+        bar.set_postfix_str(f"perplexity {perplexity:.2f}, bits per byte {bits:.3f}")
         if on_evaluation is not None and self.accelerator.is_main_process:
             on_evaluation(history)
 
-    def save_checkpoint(self) -> None:
-        """Write all that the run needs to go on into a new folder, then drop the older ones."""
-        if self.folder is None:
+    def _save_checkpoint(self) -> None:
+        """Write all that the run needs to go on."""
+        if self.checkpoints.folder is None:
             return
-        positions = gather_object([self.train_loader.state_dict()])  # one of each process
+        from accelerate.utils import gather_object
+
+        positions = gather_object([self.objective.state_dict()])  # one of each process
         if not self.accelerator.is_main_process:
             return
-        scaler = self.accelerator.scaler
-        state = {
-            "hyperparameters": asdict(self.h),
-            "history": asdict(self.history),
-            "taught": self.teacher is not None,
-            "positions": positions,
-            "scaler": scaler.state_dict() if scaler is not None else None,
+        tensors = {
+            "model": _trained_weights(self.plain_model),
+            "best": self.best,
+            "optimizers": optimizer_tensors(self.optimizers),
         }
+        state = {"hyperparameters": asdict(self.h), "history": asdict(self.history), "facts": self.objective.facts()}
+        state |= {"positions": positions, "scaler": self.scaler.state_dict()}
+        self.checkpoints.save(self.history.steps, tensors, state)
 
-        def write(beside: Path) -> None:
-            save_weights(self.plain_model, beside / "model.safetensors", only_trained=True)
-            save_file(self.best, beside / "best.safetensors")
-            save_file(optimizer_tensors(self.optimizers), beside / "optimizers.safetensors")
-            (beside / "state.json").write_text(json.dumps(state), encoding="utf-8")
-
-        newest = self.folder / f"step-{self.history.steps:07d}"
-        replace_folder(newest, write)
-        for old in self.folder.glob("step-*"):
-            if old != newest:
-                shutil.rmtree(old, ignore_errors=True)
-
-    def load_checkpoint(self) -> bool:
+    def _load_checkpoint(self) -> bool:
         """Bring back the newest checkpoint; False if there is none. Raises ValueError if it was of another run."""
-        found = sorted(self.folder.glob("step-*/state.json")) if self.folder is not None else []
-        if not found:
+        newest = self.checkpoints.newest()
+        if newest is None:
             return False
-        source = found[-1].parent
-        state = json.loads((source / "state.json").read_text(encoding="utf-8"))
-        now = asdict(self.h)
-        if changed := sorted(name for name in now if state["hyperparameters"].get(name) != now[name]):
-            was = ", ".join(f"{name}={state['hyperparameters'].get(name)}" for name in changed)
+        state = read_state(newest)
+        check_same_run(state, asdict(self.h), self.objective.facts(), self.processes, self.checkpoints.folder)
+        weights, now = read_tensors(newest, "model"), _trained_weights(self.plain_model)
+        if {name: p.shape for name, p in weights.items()} != {name: p.shape for name, p in now.items()}:
             raise ValueError(
-                f"the run in {self.folder} was started with {was}: use the same settings to resume it, or start a new "
-                "run in another folder"
+                f"{newest} holds other weights than the model trains: was its shape or its adapter changed?"
             )
-        if state.get("taught", False) != (self.teacher is not None):
-            was, now = ("with a", "without") if self.teacher is None else ("without a", "with")
-            raise ValueError(f"the run in {self.folder} was started {was} teacher: it can't be resumed {now} one")
-        if len(state["positions"]) != self.accelerator.num_processes:
-            raise ValueError(
-                f"the run in {self.folder} had {len(state['positions'])} processes, this one has "
-                f"{self.accelerator.num_processes}: resume it with as many"
-            )
-        load_weights(self.plain_model, source / "model.safetensors", only_trained=True)
-        best = load_file(source / "best.safetensors")
-        self.best = {name: p.clone() for name, p in best.items()}  # else Windows could not delete the file
-        load_optimizer_tensors(self.optimizers, load_file(source / "optimizers.safetensors"))
+        self.plain_model.load_state_dict(weights, strict=False)
+        self.best = read_tensors(newest, "best")
+        load_optimizer_tensors(self.optimizers, read_tensors(newest, "optimizers"))
+        self.scaler.load_state_dict(state["scaler"])
+        self.objective.load_state_dict(state["positions"][self.rank])
         self.history = History(**{**state["history"], "ended": "", "test_loss": None})
-        self.train_loader.load_state_dict(state["positions"][self.accelerator.process_index])
-        if state["scaler"] is not None:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
         return True
+
+
+def _make_accelerator(device: torch.device):
+    from accelerate import Accelerator  # here: it takes a second, and only a run needs it
+    from accelerate.utils import DistributedDataParallelKwargs
+
+    several = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    # buffers are constants: to send them would only wait for a process that has no test lines
+    settings = [DistributedDataParallelKwargs(broadcast_buffers=False)]
+    return Accelerator(mixed_precision="no", cpu=several and device.type == "cpu", kwargs_handlers=settings)
+
+
+def _trained_weights(model: DecoderLanguageModel) -> dict[str, Tensor]:
+    """Copies on the CPU of the weights that are not frozen, by name."""
+    return {name: p.detach().cpu().clone() for name, p in model.named_parameters() if p.requires_grad}
 
 
 @contextmanager

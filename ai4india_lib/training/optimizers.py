@@ -60,29 +60,14 @@ def make_optimizers(model: DecoderLanguageModel, h: Hyperparameters) -> list[tor
 def _groups(weights: list[Tensor], slow: set[int], **settings) -> list[dict]:
     """Parameter groups for an optimizer: the weights, and apart from them those that learn more slowly."""
     parts = {1.0: [p for p in weights if id(p) not in slow], A_RATE: [p for p in weights if id(p) in slow]}
-    return [{"params": part, "share_of_rate": share, **settings} for share, part in parts.items() if part]
+    return [{"params": part, "rate_factor": factor, **settings} for factor, part in parts.items() if part]
 
 
 def set_learning_rate(optimizers: list[torch.optim.Optimizer], rate: float) -> None:
-    """Let the next step of all optimizers be of this rate, and of a share of it where `make_optimizers` set one."""
+    """Let the next step of all optimizers be of this rate, times the factor that `make_optimizers` gave a group."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = rate * group.get("share_of_rate", 1.0)
-
-
-def optimizer_step(
-    model: DecoderLanguageModel, optimizers: list[torch.optim.Optimizer], rate: float, clip_norm: float
-) -> float:
-    """Follow the gradients with all optimizers at learning rate `rate`, then clear them.
-
-    Gradients longer than `clip_norm` are shortened to it. Returns how long they were.
-    """
-    length = torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], clip_norm)
-    set_learning_rate(optimizers, rate)
-    for optimizer in optimizers:
-        optimizer.step()
-        optimizer.zero_grad()
-    return length.item()
+            group["lr"] = rate * group.get("rate_factor", 1.0)
 
 
 def optimizer_tensors(optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:

@@ -8,7 +8,6 @@ from .conversation_batches import ConversationDataset, encode_examples
 from .dpo import (
     PREFERENCE_TUNING,
     Preference,
-    PreferenceHistory,
     dpo_loss,
     encode_preferences,
     score_preferences,
@@ -18,7 +17,6 @@ from .finetuning import finetune, training_memory
 from .grpo import (
     REINFORCEMENT,
     Group,
-    RewardHistory,
     frozen_copy,
     group_advantages,
     grpo_loss,

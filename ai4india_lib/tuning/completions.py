@@ -1,19 +1,14 @@
-"""Texts behind their prompts: batches of them, and how likely a model finds each."""
+"""Texts behind their prompts: batches of them, and how likely a model finds each. DPO and GRPO rest on this."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from contextlib import nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..basics.device import pick_precision
-from ..model.decoder import DecoderLanguageModel
 from ..text.packing import next_token_batch
-from ..training.hyperparameters import Hyperparameters
 
 
 def completion_batch(
@@ -21,59 +16,66 @@ def completion_batch(
 ) -> tuple[Tensor, Tensor]:
     """(inputs, targets), each (batch, time), of texts of different lengths, each behind its prompt.
 
-    Targets are the completions' ids where these are predicted, and −100 elsewhere: inside the prompts, and at the right
-    end of short rows. A causal model never looks there from a token that counts, so no attention mask is needed.
-
+    Targets are the completions' ids where these are predicted, and −100 elsewhere (see `packing.next_token_batch`).
     Raises ValueError for an empty prompt (nothing would predict the first token) or an empty completion.
     """
     pairs = list(zip(prompts, completions, strict=True))
-    for number, (prompt, completion) in enumerate(pairs):
-        for name, ids in (("prompt", prompt), ("completion", completion)):
+    for number, pair in enumerate(pairs):
+        for name, ids in zip(("prompt", "completion"), pair, strict=True):
             if not ids:
                 raise ValueError(
                     f"{name} {number} has no ids: a prompt needs at least the begin token, a text one token"
                 )
-    if not prompts:
+    if not pairs:
         raise ValueError("no texts were given: the lists of prompts and completions are empty")
-    rows = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
-    learned = [
-        [0] * len(prompt) + [1] * len(completion) for prompt, completion in zip(prompts, completions, strict=True)
-    ]
+    rows = [prompt + completion for prompt, completion in pairs]
+    learned = [[0] * len(prompt) + [1] * len(completion) for prompt, completion in pairs]
     inputs, targets = next_token_batch(rows, learned=learned)
     return inputs.to(device), targets.to(device)
 
 
-def completion_log_probabilities(model: DecoderLanguageModel, inputs: Tensor, targets: Tensor) -> Tensor:
+def completion_log_probabilities(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """log p of each target, given the tokens up to its place: (batch, time) in nats, 0 where the target is −100.
 
-    With gradients, unlike `evaluation.token_log_probabilities`. The vocabulary, the widest part of a small model, is
+    With gradients, unlike `likelihood.token_log_probabilities`. The vocabulary, the widest part of a small model, is
     only looked at where a target counts.
     """
     counts = targets != -100  # (batch, time)
-    hidden = model.hidden(inputs)[counts]  # (counted, emb_dim)
-    scores = -F.cross_entropy(model.head(hidden).float(), targets[counts], reduction="none")  # (counted,)
+    logits = model(inputs, where=counts).float()  # (counted, vocab_size)
+    scores = -F.cross_entropy(logits, targets[counts], reduction="none")  # (counted,)
     return scores.new_zeros(targets.shape).masked_scatter(counts, scores)
 
 
-def sequence_log_probabilities(model: DecoderLanguageModel, inputs: Tensor, targets: Tensor) -> Tensor:
+def sequence_log_probabilities(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """log p of each row's counted text as a whole: (batch,), the sum over its tokens, in nats."""
     return completion_log_probabilities(model, inputs, targets).sum(1)
 
 
-def plan_updates(h: Hyperparameters, items: int) -> int:
-    """Steps that read `items` items `num_epochs` times, but at most `max_steps`."""
-    steps = max(1, math.ceil(h.num_epochs * items / h.batch_size))
-    return steps if h.max_steps is None else min(steps, h.max_steps)
+class ShuffledOrder:
+    """The numbers 0 … items − 1 in random order, again and again, each time in another one; dealt out to processes.
 
+    It knows its position, so that a run can go on from there.
+    """
 
-def shuffled_forever(items: int, seed: int) -> Iterator[int]:
-    """The numbers 0 … items − 1 in random order, again and again, each time in another one."""
-    generator = torch.Generator().manual_seed(seed)
-    while True:
-        yield from torch.randperm(items, generator=generator).tolist()
+    def __init__(self, items: int, seed: int, rank: int = 0, processes: int = 1):
+        self.items, self.seed, self.rank, self.processes = items, seed, rank, processes
+        self.drawn, self._numbers = 0, self._endless()
 
+    def _endless(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed)
+        while True:
+            yield from torch.randperm(self.items, generator=generator).tolist()
 
-def autocast(model: DecoderLanguageModel, h: Hyperparameters):
-    """bfloat16 where it pays; float32 elsewhere, also where training takes fp16, whose sums of log p are too coarse."""
-    precision = pick_precision(model.device) if h.precision == "auto" else h.precision
-    return torch.autocast(model.device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+    def take(self, count: int) -> list[int]:
+        """The next `count` numbers for this process."""
+        for_all = [next(self._numbers) for _ in range(count * self.processes)]
+        self.drawn += len(for_all)
+        return for_all[self.rank :: self.processes]
+
+    def state_dict(self) -> dict:
+        return {"drawn": self.drawn}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.drawn, self._numbers = state["drawn"], self._endless()
+        for _ in range(self.drawn):
+            next(self._numbers)

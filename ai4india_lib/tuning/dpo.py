@@ -6,27 +6,24 @@ how much further apart the tuned model holds the two texts than the model did at
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
-from ..basics.device import keep_freed_memory, pick_device
 from ..evaluation.likelihood import token_log_probabilities
 from ..model.decoder import DecoderLanguageModel
 from ..text.tokenizer import encode_lines, first_id
-from ..training.hyperparameters import Hyperparameters
-from ..training.optimizers import learning_rate_at, make_optimizers, optimizer_step
-from .completions import autocast, completion_batch, plan_updates, sequence_log_probabilities, shuffled_forever
+from ..training.history import History
+from ..training.hyperparameters import Hyperparameters, count_steps, get_hyperparameters
+from ..training.loop import Run
+from ..training.objective import Objective
+from .completions import ShuffledOrder, completion_batch, sequence_log_probabilities
 
-PREFERENCE_TUNING = Hyperparameters(
-    batch_size=32, num_epochs=2, max_steps=None, optimizer="adamw", learning_rate=3e-4, warmup_fraction=0.1,
-    weight_decay=0.0,
-)  # fmt: skip
+PREFERENCE_TUNING = get_hyperparameters("dpo")
 """What `tune_on_preferences` uses when it is given no hyperparameters; `batch_size` counts pairs."""
 
 
@@ -37,17 +34,6 @@ class Preference:
     prompt: list[int]
     chosen: list[int]
     rejected: list[int]
-
-
-@dataclass
-class PreferenceHistory:
-    """What happened in a run, one number per step."""
-
-    loss: list[float] = field(default_factory=list)
-    accuracy: list[float] = field(default_factory=list)  # share of the step's pairs whose chosen text is likelier
-    margin: list[float] = field(default_factory=list)  # how much further apart than at the start, in nats
-    chosen: list[float] = field(default_factory=list)  # how much likelier the chosen texts became, in nats
-    rejected: list[float] = field(default_factory=list)
 
 
 def dpo_loss(
@@ -81,8 +67,8 @@ def score_preferences(model: DecoderLanguageModel, pairs: list[Preference]) -> T
     """log p of each pair's chosen and rejected text, (pairs, 2), without gradients."""
     rows = [pair.prompt + text for pair in pairs for text in (pair.chosen, pair.rejected)]
     starts = [len(pair.prompt) - 1 for pair in pairs for _ in range(2)]
-    told = token_log_probabilities(model, rows)
-    sums = [row[start:].sum() for row, start in zip(told, starts, strict=True)]
+    scores = token_log_probabilities(model, rows)
+    sums = [row[start:].sum() for row, start in zip(scores, starts, strict=True)]
     return torch.stack(sums).float().view(len(pairs), 2)
 
 
@@ -92,56 +78,71 @@ def tune_on_preferences(
     hyperparameters: Hyperparameters | None = None,
     *,
     beta: float = 0.1,
+    folder: str | Path | None = None,
+    resume: bool = False,
     device: str | torch.device | None = None,
     progress: bool = True,
-) -> PreferenceHistory:
+) -> History:
     """Tune `model` in place with DPO; the reference is the model as it is at the start.
 
     The reference's log-probabilities are computed once, before the first step, so no second model stays in memory.
     All weights that require gradients are tuned: with LoRA only the adapter. Same seed, same machine: the same run.
 
     Args:
-        hyperparameters: `PREFERENCE_TUNING` if None. `batch_size` counts pairs, `num_epochs` readings of all pairs.
+        hyperparameters: the preset "dpo" if None. `batch_size` counts pairs, `num_epochs` readings of all pairs.
         beta: see `dpo_loss`.
+        folder, resume: checkpoints, as in `training.train`; to resume, give the model as it was at the start.
+
+    Beside its loss the history has, for each step, the mean over its pairs of `accuracy` (1 where the chosen text is
+    the likelier), `chosen` and `rejected` (how much likelier each became, in nats), and `margin`, their difference.
     """
     h = hyperparameters or PREFERENCE_TUNING
     if not pairs:
         raise ValueError("no pairs were given: preference tuning needs at least one")
     if not beta > 0:
         raise ValueError(f"beta={beta} must be above 0; usual values are 0.05 to 0.5")
-    model.to(pick_device(device)).train()
-    keep_freed_memory()
-    with autocast(model, h):
-        reference = score_preferences(model, pairs).to(model.device)  # (pairs, 2)
-    optimizers = make_optimizers(model, h)
-    steps = plan_updates(h, len(pairs))
-    order = shuffled_forever(len(pairs), h.seed)
-    history = PreferenceHistory()
-    for step in tqdm(range(steps), desc="preferences", unit="step", **({} if progress else {"disable": True})):
-        rows = [next(order) for _ in range(min(h.batch_size, len(pairs)))]
-        with autocast(model, h):
-            scores = _score_together(model, [pairs[i] for i in rows])  # (batch, 2)
-        loss = dpo_loss(*scores.T, *reference[rows].T, beta=beta).mean()
-        loss.backward()
-        optimizer_step(model, optimizers, learning_rate_at(step, steps, h), h.clip_norm)
-        _note(history, loss, scores.detach(), reference[rows])
-    model.eval()
-    return history
+    run = Run(model, _Preferring(pairs, h, beta), h, folder=folder, resume=resume, device=device, progress=progress)
+    run.go()
+    return run.history
 
 
-def _score_together(model: DecoderLanguageModel, pairs: list[Preference]) -> Tensor:
-    """log p of chosen and rejected texts, (batch, 2), with gradients, in one pass through the model."""
-    texts = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
-    batch = completion_batch([pair.prompt for pair in pairs] * 2, texts, model.device)
-    return sequence_log_probabilities(model, *batch).view(2, len(pairs)).T
+class _Preferring(Objective):
+    """Of each pair the chosen text shall become likelier than the rejected one."""
 
+    name = "preferences"
 
-def _note(history: PreferenceHistory, loss: Tensor, scores: Tensor, reference: Tensor) -> None:
-    if not math.isfinite(loss.item()):
-        raise FloatingPointError(f"the loss became {loss.item()} at step {len(history.loss)}: lower the learning_rate")
-    moved = (scores - reference).mean(0)  # (2,): chosen, rejected
-    history.loss.append(loss.item())
-    history.accuracy.append((scores[:, 0] > scores[:, 1]).float().mean().item())
-    history.margin.append((moved[0] - moved[1]).item())
-    history.chosen.append(moved[0].item())
-    history.rejected.append(moved[1].item())
+    def __init__(self, pairs: list[Preference], h: Hyperparameters, beta: float):
+        self.pairs, self.h, self.beta = pairs, h, beta
+        self.at_once = min(h.batch_size, len(pairs))
+
+    def prepare(self, run: Run) -> History:
+        with run.autocast():
+            self.reference = score_preferences(run.plain_model, self.pairs).to(run.device)  # (pairs, 2)
+        self.order = ShuffledOrder(len(self.pairs), self.h.seed, run.rank, run.processes)
+        per_step = self.h.batch_size * self.h.accumulation_steps * run.processes
+        return History(count_steps(self.h, len(self.pairs), per_step))
+
+    def batches(self) -> list[list[int]]:
+        return [self.order.take(self.at_once) for _ in range(self.h.accumulation_steps)]
+
+    def size(self, rows: list[int]) -> int:
+        return len(rows)
+
+    def loss(self, model: nn.Module, rows: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Chosen and rejected texts go through the model in one pass."""
+        pairs, reference = [self.pairs[i] for i in rows], self.reference[rows]  # (batch, 2)
+        texts = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
+        batch = completion_batch([pair.prompt for pair in pairs] * 2, texts, reference.device)
+        scores = sequence_log_probabilities(model, *batch).view(2, len(pairs)).T  # (batch, 2)
+        loss = dpo_loss(*scores.T, *reference.T, beta=self.beta).mean()
+        scores = scores.detach()
+        chosen, rejected = (scores - reference).mean(0)  # how far each moved
+        accuracy = (scores[:, 0] > scores[:, 1]).float().mean()
+        noted = {"accuracy": accuracy, "margin": chosen - rejected, "chosen": chosen, "rejected": rejected}
+        return loss, {"loss": loss.detach(), **noted}
+
+    def state_dict(self) -> dict:
+        return self.order.state_dict()
+
+    def load_state_dict(self, state: dict) -> None:
+        self.order.load_state_dict(state)

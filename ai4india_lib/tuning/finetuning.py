@@ -72,7 +72,7 @@ def finetune(
     parts = conversation_loaders(
         tokenizer, data, h, replay=replay, replay_share=replay_share, tell=print if progress else None
     )
-    _check_places(model, tokenizer, parts[0].dataset.examples, adapters)
+    _prepare_chat_tokens(model, tokenizer, parts[0].dataset.examples, adapters)
     if lora_rank is not None:
         add_lora(model, lora_rank, lora_alpha, lora_targets, seed=h.seed)
     elif not adapters and model.embedding.weight.dtype != torch.float32:
@@ -81,8 +81,8 @@ def finetune(
     return train(model, *parts, h, progress=progress, **more)
 
 
-def _check_places(model: DecoderLanguageModel, tokenizer, examples: Examples, adapters: bool) -> None:
-    """See that the signs of the chat can be told apart; where all weights train, give them places (see `untrained`)."""
+def _prepare_chat_tokens(model: DecoderLanguageModel, tokenizer, examples: Examples, adapters: bool) -> None:
+    """See that the signs of a chat can be told apart; where all weights train, make them so (see `new_tokens`)."""
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     lost = untrained_tokens(model, sorted(special & {i for ids in examples.ids for i in ids}))
     if lost and adapters:
@@ -143,8 +143,8 @@ def _replayed(texts: str | Path | Iterable[str], tokenizer, context_size: int, t
 def easy_conversations(data: str | Path | list) -> list[dict]:
     """The lines of `first.jsonl`, where an archive or folder of `data` has one; see `finetune`."""
     sources = data if isinstance(data, list) else [data]
-    places = [s for s in sources if not isinstance(s, dict) and not str(s).lower().endswith((".jsonl", ".jsonl.gz"))]
-    return [line for source in places for line in json_lines(source, "first.jsonl", optional=True)]
+    archives = [s for s in sources if not isinstance(s, dict) and not str(s).lower().endswith((".jsonl", ".jsonl.gz"))]
+    return [line for source in archives for line in json_lines(source, "first.jsonl", optional=True)]
 
 
 def read_conversations(data: str | Path | list) -> tuple[list[dict], list[dict]]:

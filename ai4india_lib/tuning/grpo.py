@@ -8,24 +8,22 @@ copy of the model, the *reference*, keeps the language whole.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from torch import Tensor
-from tqdm.auto import tqdm
+from torch import Tensor, nn
 
-from ..basics.device import keep_freed_memory, pick_device
 from ..model.decoder import DecoderLanguageModel
-from ..training.hyperparameters import Hyperparameters
-from ..training.optimizers import learning_rate_at, make_optimizers, optimizer_step
-from .completions import autocast, completion_batch, completion_log_probabilities, shuffled_forever
+from ..training.history import History
+from ..training.hyperparameters import Hyperparameters, get_hyperparameters
+from ..training.loop import Run
+from ..training.objective import Objective
+from .completions import ShuffledOrder, completion_batch, completion_log_probabilities
 from .rewards import Attempt, Reward, Task, mark, write_attempts
 
-REINFORCEMENT = Hyperparameters(
-    batch_size=8, max_steps=40, optimizer="adamw", learning_rate=3e-4, warmup_fraction=0.1, weight_decay=0.0
-)
+REINFORCEMENT = get_hyperparameters("grpo")
 """What `tune_on_rewards` uses when it is given no hyperparameters; `batch_size` counts tasks, not texts."""
 
 
@@ -48,20 +46,6 @@ class Group:
         for name in ("kl_weight", "clip_range"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be 0 or more")
-
-
-@dataclass
-class RewardHistory:
-    """What happened in a run, one entry per batch of texts."""
-
-    reward: list[float] = field(default_factory=list)  # mean over the batch's texts
-    kl: list[float] = field(default_factory=list)  # to the reference, nats per token, before the batch's update
-    loss: list[float] = field(default_factory=list)
-    length: list[float] = field(default_factory=list)  # mean, in tokens
-    silent: list[float] = field(
-        default_factory=list
-    )  # share of groups whose texts all earn the same: they teach nothing
-    sample: list[str] = field(default_factory=list)  # the first text
 
 
 def group_advantages(rewards: Tensor) -> Tensor:
@@ -137,48 +121,38 @@ def tune_on_rewards(
     group: Group | None = None,
     *,
     reference: DecoderLanguageModel | None = None,
+    folder: str | Path | None = None,
+    resume: bool = False,
     device: str | torch.device | None = None,
     progress: bool = True,
-    on_batch: Callable[[RewardHistory], None] | None = None,
-) -> RewardHistory:
+    on_batch: Callable[[History], None] | None = None,
+) -> History:
     """Tune `model` in place so that its texts earn more of `reward`, a function of an `Attempt`.
 
     All weights that require gradients are tuned: with LoRA only the adapter. Same seed, same machine: the same run.
 
     Args:
-        hyperparameters: `REINFORCEMENT` if None. `batch_size` counts tasks, `max_steps` batches of texts; texts pass
+        hyperparameters: the preset "grpo" if None. `batch_size` counts tasks, `max_steps` batches of texts; texts pass
             through the model in `accumulation_steps` parts, where memory is short.
         group: how texts are drawn and compared; `Group()` if None.
         reference: the frozen model that the penalty is measured from; None: a copy of the model as it is at the start.
+        folder, resume: checkpoints, as in `training.train`; to resume, give the model as it was at the start.
         on_batch: called with the history after each batch, to draw or to print it.
+
+    Beside its loss the history has, for each batch of texts, the mean `reward`, the `kl` to the reference (nats per
+    token, before the batch's update), the mean `length` in tokens, the share of `silent` groups, whose texts all earn
+    the same and teach nothing, and the first text as a `sample`.
     """
     if not tasks:
         raise ValueError("no tasks were given: reinforcement needs at least one prompt to write on")
-    h = hyperparameters or REINFORCEMENT
-    run_group = group or Group()
-    _check_room(model, tasks, run_group)
-    model.to(pick_device(device))
-    reference = frozen_copy(model) if reference is None else reference.to(model.device).eval()
-    run = _Run(model, reference, h, run_group)
-    keep_freed_memory()
-    order = shuffled_forever(len(tasks), h.seed)
-    silent = {} if progress else {"disable": True}
-    for step in tqdm(range(run.steps), desc="reinforcement", unit="batch", **silent):
-        chosen = [tasks[next(order)] for _ in range(h.batch_size)]
-        several = [task for task in chosen for _ in range(run.group.size)]
-        seed = h.seed + step * len(several)  # each text of a run draws from its own random numbers
-        attempts = write_attempts(model, tokenizer, several, max_new_tokens=run.group.max_new_tokens, seed=seed)
-        run.learn_from(attempts, mark(attempts, reward).view(h.batch_size, run.group.size))
-        if on_batch is not None:
-            on_batch(run.history)
+    h, group = hyperparameters or REINFORCEMENT, group or Group()
+    if h.max_steps is None:
+        raise ValueError("max_steps=None: say how many batches of texts are to be drawn, for example max_steps=40")
+    _check_room(model, tasks, group)
+    objective = _Rewarding(tokenizer, tasks, reward, h, group, reference)
+    run = Run(model, objective, h, folder=folder, resume=resume, device=device, progress=progress)
+    run.go(on_step=on_batch)
     return run.history
-
-
-def frozen_copy(model: DecoderLanguageModel) -> DecoderLanguageModel:
-    """The model as it is now, for a reference. Weights that are frozen are shared, not copied: with LoRA the copy takes
-    only the adapter's memory."""
-    shared = {id(p): p for p in model.parameters() if not p.requires_grad}
-    return copy.deepcopy(model, shared).eval().requires_grad_(False)
 
 
 def _check_room(model: DecoderLanguageModel, tasks: Sequence[Task], group: Group) -> None:
@@ -191,49 +165,79 @@ def _check_room(model: DecoderLanguageModel, tasks: Sequence[Task], group: Group
         )
 
 
-class _Run:
-    """The state of one run, and what it does with a batch of marked texts."""
+def frozen_copy(model: DecoderLanguageModel) -> DecoderLanguageModel:
+    """The model as it is now, for a reference. Weights that are frozen are shared, not copied: with LoRA the copy takes
+    only the adapter's memory."""
+    shared = {id(p): p for p in model.parameters() if not p.requires_grad}
+    return copy.deepcopy(model, shared).eval().requires_grad_(False)
 
-    def __init__(self, model: DecoderLanguageModel, reference: DecoderLanguageModel, h: Hyperparameters, group: Group):
-        if h.max_steps is None:
-            raise ValueError("max_steps=None: say how many batches of texts are to be drawn, for example max_steps=40")
-        self.model, self.reference, self.h, self.group = model, reference, h, group
-        self.steps = h.max_steps
-        self.optimizers = make_optimizers(model, h)
-        self.history = RewardHistory()
 
-    def learn_from(self, attempts: list[Attempt], rewards: Tensor) -> None:
-        """`updates` steps of the optimizers on one batch; rewards (tasks, size)."""
-        advantages = group_advantages(rewards).flatten().to(self.model.device)
-        batch = completion_batch([a.task.prompt for a in attempts], [a.ids for a in attempts], self.model.device)
-        parts = torch.arange(len(attempts)).chunk(self.h.accumulation_steps)
-        known: list[tuple[Tensor, Tensor]] = []  # of each part, log p when it was drawn and under the reference
-        rate = learning_rate_at(len(self.history.loss), self.steps, self.h)
-        for update in range(self.group.updates):
-            loss = 0.0
-            for number, rows in enumerate(parts):
-                inputs, targets = (x[rows] for x in batch)
-                with autocast(self.model, self.h):
-                    now = completion_log_probabilities(self.model, inputs, targets)  # (texts, time)
-                    if update == 0:
-                        with torch.no_grad():
-                            known.append((now.detach(), completion_log_probabilities(self.reference, inputs, targets)))
-                settings = {"clip_range": self.group.clip_range, "kl_weight": self.group.kl_weight}
-                losses = grpo_loss(now, *known[number], advantages[rows], targets != -100, **settings)
-                part = losses.sum() / len(attempts)
-                part.backward()
-                loss += part.item()
-            optimizer_step(self.model, self.optimizers, rate, self.h.clip_norm)
-        self._note(attempts, rewards, loss, known)
+@dataclass
+class _Texts:
+    """Some of the texts of a step, and how they are to be judged."""
 
-    def _note(self, attempts: list[Attempt], rewards: Tensor, loss: float, known: list[tuple[Tensor, Tensor]]) -> None:
-        history = self.history
-        if not math.isfinite(loss):
-            raise FloatingPointError(f"the loss became {loss} at batch {len(history.loss)}: lower the learning_rate")
-        tokens = sum(len(attempt.ids) for attempt in attempts)
-        history.reward.append(rewards.mean().item())
-        history.kl.append(sum(kl_estimate(*pair).sum().item() for pair in known) / tokens)
-        history.loss.append(loss)
-        history.length.append(tokens / len(attempts))
-        history.silent.append((rewards == rewards[:, :1]).all(1).float().mean().item())
-        history.sample.append(attempts[0].text)
+    inputs: Tensor  # (texts, time)
+    targets: Tensor
+    advantages: Tensor  # (texts,)
+    old: Tensor | None = None  # log p of each token (texts, time) under the model that drew the texts,
+    reference: Tensor | None = None  # and under the reference
+
+
+class _Rewarding(Objective):
+    """Texts that earn more than the others of their group shall become likelier."""
+
+    name = "reinforcement"
+
+    def __init__(self, tokenizer, tasks, reward: Reward, h: Hyperparameters, group: Group, reference):
+        self.tokenizer, self.tasks, self.reward, self.h, self.group = tokenizer, tasks, reward, h, group
+        self.reference, self.updates = reference, group.updates
+
+    def prepare(self, run: Run) -> History:
+        self.model, self.rank, self.processes = run.plain_model, run.rank, run.processes
+        given = self.reference
+        self.reference = frozen_copy(self.model) if given is None else given.to(run.device).eval()
+        self.order = ShuffledOrder(len(self.tasks), self.h.seed, self.rank, self.processes)
+        return History(self.h.max_steps)
+
+    def batches(self) -> list[_Texts]:
+        """Draw texts on some tasks, and mark them."""
+        texts = self.h.batch_size * self.group.size  # of this process
+        seed = self.h.seed + self.order.drawn * self.group.size + self.rank * texts  # each text draws its own numbers
+        tasks = [self.tasks[i] for i in self.order.take(self.h.batch_size) for _ in range(self.group.size)]
+        settings = {"max_new_tokens": self.group.max_new_tokens, "seed": seed}
+        self.attempts = write_attempts(self.model, self.tokenizer, tasks, **settings)
+        self.rewards = mark(self.attempts, self.reward).view(self.h.batch_size, self.group.size)
+        advantages = group_advantages(self.rewards).flatten().to(self.model.device)
+        prompts, completions = zip(*((a.task.prompt, a.ids) for a in self.attempts), strict=True)
+        whole = (*completion_batch(prompts, completions, self.model.device), advantages)
+        self.parts = [_Texts(*part) for part in zip(*(x.chunk(self.h.accumulation_steps) for x in whole), strict=True)]
+        return self.parts
+
+    def size(self, part: _Texts) -> int:
+        return len(part.inputs)
+
+    def loss(self, model: nn.Module, part: _Texts) -> tuple[Tensor, dict[str, Tensor]]:
+        now = completion_log_probabilities(model, part.inputs, part.targets)  # (texts, time)
+        if part.old is None:
+            part.old = now.detach()
+            with torch.no_grad():
+                part.reference = completion_log_probabilities(self.reference, part.inputs, part.targets)
+        settings = {"clip_range": self.group.clip_range, "kl_weight": self.group.kl_weight}
+        losses = grpo_loss(now, part.old, part.reference, part.advantages, part.targets != -100, **settings)
+        return losses.mean(), {"loss": losses.detach().mean()}
+
+    def measured(self) -> dict[str, float | str]:
+        tokens = sum(len(attempt.ids) for attempt in self.attempts)
+        return {
+            "reward": self.rewards.mean().item(),
+            "kl": sum(kl_estimate(part.old, part.reference).sum().item() for part in self.parts) / tokens,
+            "length": tokens / len(self.attempts),
+            "silent": (self.rewards == self.rewards[:, :1]).all(1).float().mean().item(),
+            "sample": self.attempts[0].text,
+        }
+
+    def state_dict(self) -> dict:
+        return self.order.state_dict()
+
+    def load_state_dict(self, state: dict) -> None:
+        self.order.load_state_dict(state)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from torch.nn import functional as F
 from training_runs import PLANS, TEST, TOKENIZER, TRAIN, ingredients, settings, stories, told, weights
 
@@ -19,8 +18,9 @@ from ai4india_lib import DecoderLanguageModel, History, compute_loss_and_perplex
 from ai4india_lib.text.packing import PackedTextDataset
 from ai4india_lib.text.resumable import TextLoader
 from ai4india_lib.training import loop
-from ai4india_lib.training.loop import make_model
+from ai4india_lib.training.loop import Run, make_model
 from ai4india_lib.training.loss import next_token_loss
+from ai4india_lib.training.objective import NextToken
 
 QUIET = {"device": "cpu", "progress": False}
 
@@ -230,15 +230,13 @@ def test_one_scaler_serves_both_optimizers():
     def few_steps(scaled):
         h = settings(max_steps=4)
         model, *loaders = ingredients(h)
-        state = loop._Run(model, *loaders, h, None, None, "cpu")
+        run = Run(model, NextToken(*loaders, h), h, device="cpu", progress=False)
         if scaled:
-            state.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=2)
-            state.accelerator.native_amp, AcceleratorState._shared_state["_mixed_precision"] = True, "fp16"
-        state.plan(None)
-        state.go(False, None)
+            run.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=2)
+        run.go()
         if scaled:
-            assert state.accelerator.scaler.get_scale() == 2.0**12, "doubled after each two steps, not more often"
-        return state.history, weights(model)
+            assert run.scaler.get_scale() == 2.0**12, "doubled after each two steps, not more often"
+        return run.history, weights(model)
 
     assert same(few_steps(True), few_steps(False))
 

@@ -1,0 +1,146 @@
+"""What a run learns from: the batches of a step, and the loss of a batch.
+
+The loop is the same for pretraining, fine-tuning, DPO and GRPO; their objectives differ. That of a text stands here,
+those for preferences and rewards in the room `tuning`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from ..model.decoder import DecoderLanguageModel
+from ..text.resumable import TextLoader
+from .distillation import check_teacher, distillation_loss
+from .history import History
+from .hyperparameters import Hyperparameters, plan_steps
+from .loss import compute_loss_and_perplexity, next_token_loss
+
+
+class Objective:
+    """What a run learns from. A kind of training is a class of its own that overrides these.
+
+    A step learns from several batches, `accumulation_steps` of them, whose gradients are added up; they can be anything
+    that `loss` understands.
+    """
+
+    name = "training"  # what the progress bar says
+    updates = 1  # how often a step learns from its batches
+
+    def prepare(self, run) -> History:
+        """Look at what there is to learn, once, and return the plan: a history with its `total_steps`.
+
+        `run` is the `loop.Run` that asks: it knows the model, the device, and how many processes there are.
+        """
+        raise NotImplementedError
+
+    def batches(self) -> list:
+        """What the next step learns from."""
+        raise NotImplementedError
+
+    def size(self, batch) -> int:
+        """Over how many things (tokens, pairs, texts) the loss of this batch is a mean: its weight in the step."""
+        raise NotImplementedError
+
+    def loss(self, model: nn.Module, batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss to follow, and what to note in the history, by name and without gradients: "loss", and more.
+
+        All are means over the batch; the history gets the mean of a step.
+        """
+        raise NotImplementedError
+
+    def measured(self) -> dict[str, float | str]:
+        """What else to note of the step that was done, by name: what is not the mean of something over batches."""
+        return {}
+
+    def look(self, model: nn.Module, *, whole: bool = False) -> float | None:
+        """The loss on some of the test text, or on the `whole` of it; None where there is none."""
+        return None
+
+    def facts(self) -> dict[str, bool]:
+        """What a resumed run must have in common with the one that was saved."""
+        return {}
+
+    def state_dict(self) -> dict:
+        """Where this process stands in its data, in what fits into JSON."""
+        raise NotImplementedError
+
+    def load_state_dict(self, state: dict) -> None:
+        raise NotImplementedError
+
+
+class NextToken(Objective):
+    """Predict each next token of a text, or with a teacher what the teacher predicts there."""
+
+    def __init__(
+        self,
+        train_loader: TextLoader,
+        test_loader: TextLoader,
+        h: Hyperparameters,
+        teacher: DecoderLanguageModel | None = None,
+        floor_bits_per_byte: float | None = None,
+    ):
+        self.train_loader, self.test_loader, self.h = train_loader, test_loader, h
+        self.teacher, self.floor_bits_per_byte = teacher, floor_bits_per_byte
+        self._endless = self._endless_batches()
+
+    def prepare(self, run) -> History:
+        self.device, data = run.device, self.train_loader.dataset
+        for name in ("batch_size", "context_size"):
+            has, wanted = getattr(data, name), getattr(self.h, name)
+            if has != wanted:
+                raise ValueError(f"the train_loader has {name}={has}, the hyperparameters {wanted}: make both the same")
+        if {data.world_size, self.test_loader.dataset.world_size} != {run.processes}:
+            raise ValueError(
+                f"{run.processes} processes train, but the loaders deal the text out to world_size={data.world_size}: "
+                "give each process its own rank and the same world_size"
+            )
+        check_teacher(self.teacher, run.plain_model, self.h)
+        if self.teacher is not None:
+            self.teacher.to(self.device).eval()
+        steps, per_step, passes = plan_steps(self.h, data.num_tokens(), run.processes)
+        self.train_loader.rewind()
+        return History(steps, per_step, passes, self.test_loader.dataset.bytes_per_token(), self.floor_bits_per_byte)
+
+    def _endless_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        empty_passes = 0  # the first may be empty, where a run goes on behind the last batch of a pass
+        while empty_passes < 2:
+            empty_passes += 1
+            for batch in self.train_loader:
+                empty_passes = 0
+                yield batch
+        raise ValueError("the training text gives no batch: it needs two tokens or more for each process")
+
+    def batches(self) -> list[tuple[Tensor, Tensor]]:
+        return [next(self._endless) for _ in range(self.h.accumulation_steps)]
+
+    def size(self, batch: tuple[Tensor, Tensor]) -> int:
+        return int((batch[1] != -100).sum())
+
+    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        inputs, targets = (x.to(self.device) for x in batch)  # (batch, time) each
+        learned = targets != -100
+        some = {} if learned.all() else {"where": learned}
+        targets = targets[learned] if some else targets
+        logits = model(inputs, **some)
+        if self.teacher is None:
+            loss = next_token_loss(logits, targets)
+            return loss, {"loss": loss.detach()}
+        with torch.no_grad():
+            taught = self.teacher(inputs, **some)
+        return distillation_loss(logits, taught), {"loss": next_token_loss(logits.detach(), targets)}
+
+    def look(self, model: nn.Module, *, whole: bool = False) -> float:
+        batches = None if whole else self.h.eval_batches
+        return compute_loss_and_perplexity(model, self.test_loader, self.device, max_batches=batches)[0]
+
+    def facts(self) -> dict[str, bool]:
+        return {"teacher": self.teacher is not None}
+
+    def state_dict(self) -> dict:
+        return self.train_loader.state_dict()
+
+    def load_state_dict(self, state: dict) -> None:
+        self.train_loader.load_state_dict(state)
