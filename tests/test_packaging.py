@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import json
 import os
 import re
 import shlex
@@ -21,10 +22,20 @@ from ai4india_lib.benchmarks.generation import ROWS
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", "data/README.md", "models/README.md", "tests/README.md", "ai4india_lib/benchmarks/README.md"]
+LESSONS = [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("notebooks/[0-9][0-9]_*.ipynb"))]
 
 
 def read_toml(path):
     return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+def text_of(page):
+    """What a reader reads: of a notebook only the prose."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    if not page.endswith(".ipynb"):
+        return text
+    cells = json.loads(text)["cells"]
+    return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
 
 
 def pins():
@@ -86,23 +97,21 @@ def test_the_oldest_python_is_the_same_everywhere():
     assert f"- python={oldest}\n" in (ROOT / "environment.yml").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, *LESSONS])
 def test_pages_point_to_what_is_there(page):
-    text = (ROOT / page).read_text(encoding="utf-8")
-    links = re.findall(r"\]\((?!https?:|#)([^)\s]+)\)", text)
+    links = re.findall(r"\]\((?!https?:|#)([^)\s]+)\)", text_of(page))
     assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []
-    tests = re.findall(r"\btests/[\w/]+\.py", text)
-    assert [path for path in tests if not (ROOT / path).exists()] == []
+    files = re.findall(r"\b(?:ai4india_lib|notebooks|tests)/[\w/]+\.(?:py|ipynb)", text_of(page))
+    assert [file for file in files if not (ROOT / file).exists()] == []
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, *LESSONS])
 def test_commands_of_the_pages_are_understood(page):
     """Each `python -m ai4india_lib …`, in a block or within a sentence, and each row of the benchmark."""
-    text = (ROOT / page).read_text(encoding="utf-8")
-    for command in re.findall(r"python -m ai4india_lib ([^`\n]+)", text):
+    for command in re.findall(r"python -m ai4india_lib ([^`\n]+)", text_of(page)):
         if "…" not in command:
             make_parser().parse_args(shlex.split(command, comments=True))
-    named = [row for rows in re.findall(r"--rows ([\w.,-]+)", text) for row in rows.split(",")]
+    named = [row for rows in re.findall(r"--rows ([\w.,-]+)", text_of(page)) for row in rows.split(",")]
     assert [row for row in named if row not in ROWS] == []
 
 
