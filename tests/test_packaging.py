@@ -1,23 +1,41 @@
-"""The promises of the repository's outside: its files, its pins, its names."""
+"""The promises of the repository's outside: its files and pages, its pins, its wheel, its names."""
 
 import importlib
 import inspect
+import json
+import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
+import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
 import ai4india_lib
+from ai4india_lib.__main__ import make_parser
+from ai4india_lib.benchmarks.generation import ROWS
 
 ROOT = Path(__file__).parent.parent
+PAGES = ["README.md", "data/README.md", "models/README.md", "tests/README.md", "ai4india_lib/benchmarks/README.md"]
+LESSONS = [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("notebooks/[0-9][0-9]_*.ipynb"))]
 
 
 def read_toml(path):
-    tomllib = pytest.importorskip("tomllib")  # Python 3.11
     return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+def text_of(page):
+    """What a reader reads: of a notebook only the prose."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    if not page.endswith(".ipynb"):
+        return text
+    cells = json.loads(text)["cells"]
+    return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
 
 
 def pins():
@@ -69,6 +87,87 @@ def test_readme_and_ci_say_the_same_test_command():
     command = "pip install -r requirements.txt && pytest"
     assert command in (ROOT / "README.md").read_text(encoding="utf-8")
     assert (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1] == f"{command} --slow"
+
+
+def test_the_oldest_python_is_the_same_everywhere():
+    settings = read_toml(ROOT / "pyproject.toml")
+    oldest = settings["project"]["requires-python"].removeprefix(">=")
+    assert settings["tool"]["ruff"]["target-version"] == "py" + oldest.replace(".", "")
+    assert f"Python {oldest} or newer" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"- python={oldest}\n" in (ROOT / "environment.yml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", [*PAGES, *LESSONS])
+def test_pages_point_to_what_is_there(page):
+    links = re.findall(r"\]\((?!https?:|#)([^)\s]+)\)", text_of(page))
+    assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []
+    files = re.findall(r"\b(?:ai4india_lib|notebooks|tests)/[\w/]+\.(?:py|ipynb)", text_of(page))
+    assert [file for file in files if not (ROOT / file).exists()] == []
+
+
+@pytest.mark.parametrize("page", [*PAGES, *LESSONS])
+def test_commands_of_the_pages_are_understood(page):
+    """Each `python -m ai4india_lib …`, in a block or within a sentence, and each row of the benchmark."""
+    for command in re.findall(r"python -m ai4india_lib ([^`\n]+)", text_of(page)):
+        if "…" not in command:
+            make_parser().parse_args(shlex.split(command, comments=True))
+    named = [row for rows in re.findall(r"--rows ([\w.,-]+)", text_of(page)) for row in rows.split(",")]
+    assert [row for row in named if row not in ROWS] == []
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The names of all files of the wheel that `pip wheel .` would make, and a folder where they are unpacked.
+
+    The same build, without pip and without the network: torch brings setuptools along. It is made from a copy, as
+    setuptools leaves its work in the folder.
+    """
+    folder = tmp_path_factory.mktemp("wheel")
+    skip = shutil.ignore_patterns("__pycache__", "*.tar.gz", "*.ipynb", "*.png")
+    for name in ("ai4india_lib", "data", "tests", "notebooks"):
+        shutil.copytree(ROOT / name, folder / "source" / name, ignore=skip)
+    for name in ("pyproject.toml", "README.md", "LICENSE", "conftest.py"):
+        shutil.copy(ROOT / name, folder / "source")
+    build = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
+    ran = subprocess.run(
+        [sys.executable, "-c", build, str(folder)], cwd=folder / "source", capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    (built,) = folder.glob("*.whl")
+    with zipfile.ZipFile(built) as archive:
+        archive.extractall(folder / "unpacked")
+        return archive.namelist(), folder / "unpacked"
+
+
+def test_wheel_holds_every_module_and_nothing_but_the_library(wheel):
+    names, _ = wheel
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "ai4india_lib").rglob("*.py")}
+    assert {name for name in names if name.startswith("ai4india_lib/") and name.endswith(".py")} == modules
+    assert {re.sub(r"-.*", "", name.split("/")[0]) for name in names} == {"ai4india_lib", "ai4india"}  # and its papers
+
+
+def test_every_module_of_the_wheel_imports_far_from_the_repository(wheel):
+    names, folder = wheel
+    modules = [name.removesuffix(".py").replace("/", ".") for name in names if name.endswith(".py")]
+    code = (
+        "import importlib, sys\n"
+        "from pathlib import Path\n"
+        "root, folder = (Path(argument) for argument in sys.argv[1:3])\n"
+        "sys.path = [str(folder)] + [path for path in sys.path if path and Path(path).resolve() != root]\n"
+        "for name in sys.argv[3:]:\n"
+        "    importlib.import_module(name.removesuffix('.__init__'))\n"
+        "ours = {n: m.__file__ for n, m in sys.modules.items() if n.split('.')[0] in ('ai4india_lib', 'data')}\n"
+        "assert all(Path(file).is_relative_to(folder) for file in ours.values()), ours"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT.resolve()), str(folder.resolve()), *modules],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert modules and ran.returncode == 0, ran.stderr[-2000:]
 
 
 @pytest.mark.parametrize("arguments", [["check"], ["format", "--check"]], ids=["check", "format"])
