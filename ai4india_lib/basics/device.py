@@ -45,6 +45,11 @@ def pick_precision(device: torch.device) -> str:
     return "bf16" if fast else "no"
 
 
+def rank_and_world_size() -> tuple[int, int]:
+    """(this process's number, how many there are): `torchrun` and `accelerate launch` tell each process who it is."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
 def may_lack_threads() -> bool:
     """May OpenMP start fewer threads than torch asks for? OMP_THREAD_LIMIT and OMP_DYNAMIC allow it.
 

@@ -10,7 +10,6 @@ that no compute is spent on padding. Targets are the inputs one step later.
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from ..basics.device import rank_and_world_size
 from .corpus import train_and_test_lines
 from .resumable import TextLoader
 from .tokenizer import encode_documents
@@ -270,8 +270,8 @@ def download_and_prepare_data(
     Raises `CorpusError` or `DownloadError`, with what to do, if the text cannot be had.
     """
     train_lines, test_lines = train_and_test_lines(url, folder=folder)
-    if world_size is None:  # the launchers tell each process who it is
-        rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if world_size is None:
+        rank, world_size = rank_and_world_size()
     process = {"rank": rank or 0, "world_size": world_size}
     train = PackedTextDataset(
         train_lines, tokenizer, max_length, batch_size, shuffle_buffer=shuffle_buffer, seed=seed, **process

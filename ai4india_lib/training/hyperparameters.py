@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields, replace
 
+from ..basics.arguments import above, at_least, between
+
 
 @dataclass(frozen=True)
 class Hyperparameters:
@@ -38,24 +40,14 @@ class Hyperparameters:
     checkpoint_every: int = 100  # steps
 
     def __post_init__(self):
-        for name in ("num_epochs", "clip_norm"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be above 0")
-        for name in ("batch_size", "context_size", "accumulation_steps", "eval_every", "checkpoint_every", "patience"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        for name in ("max_steps", "eval_batches"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1, or None")
-        if self.optimizer not in ("muon", "adamw"):
-            raise ValueError(f"optimizer={self.optimizer!r} is not known: use 'muon' or 'adamw'")
-        if self.precision not in ("auto", "no", "bf16", "fp16"):
-            raise ValueError(f"precision={self.precision!r} is not known: use 'auto', 'no', 'bf16' or 'fp16'")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate={self.learning_rate} must be above 0; try 0.008")
-        for name in ("warmup_fraction", "decay_fraction"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)} is a share of all steps: it must lie between 0 and 1")
+        sizes = ("batch_size", "context_size", "accumulation_steps", "max_steps")
+        rhythm = ("eval_every", "eval_batches", "patience", "checkpoint_every")
+        at_least(1, **{name: getattr(self, name) for name in (*sizes, *rhythm)})
+        above(0, num_epochs=self.num_epochs, clip_norm=self.clip_norm, learning_rate=self.learning_rate)
+        between(0, 1, warmup_fraction=self.warmup_fraction, decay_fraction=self.decay_fraction)
+        for name, known in (("optimizer", ("muon", "adamw")), ("precision", ("auto", "no", "bf16", "fp16"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not known: use one of {', '.join(known)}")
 
 
 SHAPE = ("vocab_size", "emb_dim", "num_heads", "num_blocks", "num_kv_heads", "qk_norm")

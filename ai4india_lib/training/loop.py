@@ -10,7 +10,6 @@ is (`objective.py`).
 from __future__ import annotations
 
 import math
-import os
 import signal
 import threading
 import time
@@ -23,7 +22,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..basics.device import keep_freed_memory, pick_device, pick_precision
+from ..basics.device import keep_freed_memory, pick_device, pick_precision, rank_and_world_size
 from ..model.decoder import DecoderLanguageModel
 from ..model.first_weights import begin_by_copying
 from ..text.resumable import TextLoader
@@ -290,7 +289,7 @@ def _make_accelerator(device: torch.device):
     from accelerate import Accelerator  # here: it takes a second, and only a run needs it
     from accelerate.utils import DistributedDataParallelKwargs
 
-    several = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    several = rank_and_world_size()[1] > 1
     # buffers are constants: to send them would only wait for a process that has no test lines
     settings = [DistributedDataParallelKwargs(broadcast_buffers=False)]
     return Accelerator(mixed_precision="no", cpu=several and device.type == "cpu", kwargs_handlers=settings)

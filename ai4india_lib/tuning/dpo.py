@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..basics.arguments import above
 from ..evaluation.likelihood import token_log_probabilities
 from ..model.decoder import DecoderLanguageModel
 from ..text.tokenizer import encode_lines, first_id
@@ -43,7 +44,7 @@ def dpo_loss(
 
     The arguments are log-probabilities (batch,) of whole texts. The margin is how much further the model holds the two
     apart than the reference: (chosen − reference_chosen) − (rejected − reference_rejected), in nats. `beta` says how
-    dear it is to leave the reference: with a large one a small margin is enough. At the reference the loss is log 2.
+    costly it is to leave the reference: with a large one a small margin is enough. At the reference the loss is log 2.
     """
     margin = (chosen - reference_chosen) - (rejected - reference_rejected)
     return -F.logsigmoid(beta * margin)
@@ -99,8 +100,7 @@ def tune_on_preferences(
     h = hyperparameters or PREFERENCE_TUNING
     if not pairs:
         raise ValueError("no pairs were given: preference tuning needs at least one")
-    if not beta > 0:
-        raise ValueError(f"beta={beta} must be above 0; usual values are 0.05 to 0.5")
+    above(0, beta=beta)
     run = Run(model, _Preferring(pairs, h, beta), h, folder=folder, resume=resume, device=device, progress=progress)
     run.go()
     return run.history

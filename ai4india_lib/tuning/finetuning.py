@@ -6,7 +6,6 @@ says, and some plain text of the first training may be mixed in ("replay"), so t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import islice
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from ..basics.device import rank_and_world_size
 from ..model.config import DecoderConfig
 from ..model.decoder import DecoderLanguageModel
 from ..model.lora import LORA_TARGETS, add_lora, has_lora
@@ -25,7 +25,7 @@ from ..training.hyperparameters import Hyperparameters, get_hyperparameters
 from ..training.loop import train
 from .conversation_batches import ConversationDataset, Examples, encode_examples
 
-HELD_OUT = 20  # where there is no test part, each so-manieth conversation becomes one
+HELD_OUT = 20  # where there is no test part, every 20th conversation becomes one
 
 
 def finetune(
@@ -69,9 +69,8 @@ def finetune(
     h = replace(h, context_size=min(h.context_size, model.config.context_size))
     if not 0 <= replay_share < 1:
         raise ValueError(f"replay_share={replay_share} is a share of all tokens: it must be at least 0 and below 1")
-    parts = conversation_loaders(
-        tokenizer, data, h, replay=replay, replay_share=replay_share, tell=print if progress else None
-    )
+    say = print if progress else lambda line: None
+    parts = conversation_loaders(tokenizer, data, h, replay=replay, replay_share=replay_share, say=say)
     _prepare_chat_tokens(model, tokenizer, parts[0].dataset.examples, adapters)
     if lora_rank is not None:
         add_lora(model, lora_rank, lora_alpha, lora_targets, seed=h.seed)
@@ -101,30 +100,29 @@ def conversation_loaders(
     *,
     replay: str | Path | Iterable[str] | None = None,
     replay_share: float = 0.5,
-    tell: Callable[[str], None] | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> tuple[TextLoader, TextLoader]:
-    """Loaders of what `finetune` trains and tests on; `tell` is given a line about each part."""
-    tell = tell or (lambda line: None)
+    """Loaders of what `finetune` trains and tests on; `say` is given a line about each part."""
+
+    def encoded(lines: Iterable[dict], source: str, name: str | None = None) -> Examples:
+        examples = encode_examples(lines, tokenizer, h.context_size, source=source)
+        say(f"{name or source}: {examples.in_words()}")
+        return examples
+
     lines, test_lines = read_conversations(data)
-    easy, texts = Examples(), Examples()
-    if first := easy_conversations(data):
-        easy = encode_examples(first, tokenizer, h.context_size, source="first data")
-        tell(f"first of all: {easy.in_words()}")
-    talks, tests = (
-        encode_examples(part, tokenizer, h.context_size, source=f"{name} data")
-        for part, name in ((lines, "training"), (test_lines, "test"))
-    )
-    tell(f"training data: {talks.in_words()}")
-    process = {"rank": int(os.environ.get("RANK", 0)), "world_size": int(os.environ.get("WORLD_SIZE", 1))}
-    longest_pass = h.max_steps and h.max_steps * h.accumulation_steps
+    first = _easy_conversations(data)
+    easy = encoded(first, "first data", "first of all") if first else Examples()
+    talks, texts = encoded(lines, "training data"), Examples()
     if replay is not None and replay_share > 0:
         wanted = sum(map(len, talks.ids)) * replay_share / (1 - replay_share)
         texts = _replayed(replay, tokenizer, h.context_size, wanted)
-        tell(f"replay: {texts.in_words()}")
-    tell(f"test data: {tests.in_words()}")
-    more = {"seed": h.seed, **process}
-    parts = {"first": len(easy.ids), "replay": len(texts.ids), "longest_pass": longest_pass}
+        say(f"replay: {texts.in_words()}")
+    tests = encoded(test_lines, "test data")
+    rank, world_size = rank_and_world_size()
     settings = (tokenizer.pad_token_id or 0, h.context_size, h.batch_size)
+    more = {"seed": h.seed, "rank": rank, "world_size": world_size}
+    longest_pass = h.max_steps and h.max_steps * h.accumulation_steps
+    parts = {"first": len(easy.ids), "replay": len(texts.ids), "longest_pass": longest_pass}
     train_data = ConversationDataset(easy + talks + texts, *settings, **parts, **more)
     return TextLoader(train_data), TextLoader(ConversationDataset(tests, *settings, shuffle=False, **more))
 
@@ -140,11 +138,11 @@ def _replayed(texts: str | Path | Iterable[str], tokenizer, context_size: int, t
     return found
 
 
-def easy_conversations(data: str | Path | list) -> list[dict]:
+def _easy_conversations(data: str | Path | list) -> list[dict]:
     """The lines of `first.jsonl`, where an archive or folder of `data` has one; see `finetune`."""
     sources = data if isinstance(data, list) else [data]
-    archives = [s for s in sources if not isinstance(s, dict) and not str(s).lower().endswith((".jsonl", ".jsonl.gz"))]
-    return [line for source in archives for line in json_lines(source, "first.jsonl", optional=True)]
+    places = [source for source in sources if not isinstance(source, dict) and not _is_one_file(source)]
+    return [line for source in places for line in json_lines(source, "first.jsonl", optional=True)]
 
 
 def read_conversations(data: str | Path | list) -> tuple[list[dict], list[dict]]:
@@ -153,16 +151,21 @@ def read_conversations(data: str | Path | list) -> tuple[list[dict], list[dict]]
         return _hold_out(data)
     train_lines, test_lines = [], []
     for source in data if isinstance(data, list) else [data]:
-        if str(source).lower().endswith((".jsonl", ".jsonl.gz")):
-            found = _hold_out(list(json_lines(source)))
+        if _is_one_file(source):
+            train, test = _hold_out(list(json_lines(source)))
         else:
-            found = list(json_lines(source)), list(json_lines(source, "test.jsonl"))
-        train_lines += found[0]
-        test_lines += found[1]
+            train, test = list(json_lines(source)), list(json_lines(source, "test.jsonl"))
+        train_lines += train
+        test_lines += test
     return train_lines, test_lines
 
 
+def _is_one_file(source: str | Path) -> bool:
+    return str(source).lower().endswith((".jsonl", ".jsonl.gz"))
+
+
 def _hold_out(lines: list[dict]) -> tuple[list[dict], list[dict]]:
+    """(the others, every 20th) of some conversations, or the last one of fewer."""
     if len(lines) < 2:
         raise ValueError(f"{len(lines)} conversations are too few: at least two are needed, one of them for testing")
     every = min(HELD_OUT, len(lines))

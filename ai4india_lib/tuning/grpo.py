@@ -8,6 +8,7 @@ copy of the model, the *reference*, keeps the language whole.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..basics.arguments import at_least, between
 from ..model.decoder import DecoderLanguageModel
 from ..training.history import History
 from ..training.hyperparameters import Hyperparameters, get_hyperparameters
@@ -33,19 +35,15 @@ class Group:
 
     size: int = 8  # texts drawn for each task; G
     max_new_tokens: int = 64
-    kl_weight: float = 0.04  # how dear it is to leave the reference; β
+    kl_weight: float = 0.04  # how costly it is to leave the reference; β
     clip_range: float = 0.2  # how far one batch may move a token's probability, as a ratio; ε
     updates: int = 1  # steps of the optimizer for each batch of texts; μ
 
     def __post_init__(self):
         if self.size < 2:
             raise ValueError(f"size={self.size}: a group needs two texts or more, else there is nothing to compare")
-        for name in ("max_new_tokens", "updates"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        for name in ("kl_weight", "clip_range"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be 0 or more")
+        at_least(1, max_new_tokens=self.max_new_tokens, updates=self.updates)
+        between(0, math.inf, kl_weight=self.kl_weight, clip_range=self.clip_range)
 
 
 def group_advantages(rewards: Tensor) -> Tensor:

@@ -154,7 +154,7 @@ def test_easy_conversations_of_an_archive_are_learned_first_and_without_replay(t
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
     told = []
     loaders = conversation_loaders(
-        tokenizer, folder, settings(), replay=["एक कहानी।"] * 100, replay_share=0.5, tell=told.append
+        tokenizer, folder, settings(), replay=["एक कहानी।"] * 100, replay_share=0.5, say=told.append
     )
     train_data, test_data = (loader.dataset for loader in loaders)
     assert train_data.first == 8 and test_data.first == 0
