@@ -7,7 +7,7 @@ import sys
 
 from .commands import benchmark, chat, evaluate, finetune, generate, train
 
-COMMANDS = (train, finetune, generate, chat, evaluate, benchmark)
+SUBCOMMANDS = (train, finetune, generate, chat, evaluate, benchmark)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -16,14 +16,14 @@ def make_parser() -> argparse.ArgumentParser:
         prog="python -m ai4india_lib",
         description="Train a small language model, let it write and answer, measure it and its speed.",
     )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        command.add_to(commands)
+    subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in SUBCOMMANDS:
+        command.add_to(subparsers)
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, or 1 after telling what was wrong."""
+    """Run one command and return its exit status: 0, or 1 after saying what was wrong."""
     options = make_parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
