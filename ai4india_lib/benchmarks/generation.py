@@ -39,7 +39,7 @@ from .contestants import (
 from .profiling import in_turns, reading_speed, weight_bytes, where_time_goes
 from .table import Result
 
-NEW = 200  # tokens
+NEW, LONG = 200, 256  # tokens: to write on a prompt, and of a whole text
 DOCUMENTS = 60  # on which the loss by rounding is measured
 STORED = 2000  # stories in which n-gram proposals are looked up
 
@@ -73,9 +73,9 @@ def against_transformers(
 
 
 def against_no_cache(repeats: int) -> list[Result]:
-    """Writing until the text has 256 tokens, against reading the whole text for each."""
+    """Writing until the text has `LONG` tokens, against reading the whole text for each."""
     model, _ = make_pair("S")
-    prompts, count = random_prompts(1), 256 - PROMPT
+    prompts, count = random_prompts(1), LONG - PROMPT
     seconds, wrote = in_turns(
         {
             "ours": lambda: generate(model, prompts, max_new_tokens=count, sampling=GREEDY),
@@ -84,7 +84,7 @@ def against_no_cache(repeats: int) -> list[Result]:
         repeats,
     )
     same = wrote["ours"] == wrote["naive"]
-    return [Result("S, up to 256 tokens", count / seconds["ours"], "no cache", count / seconds["naive"], 5, same)]
+    return [Result(f"S, up to {LONG} tokens", count / seconds["ours"], "no cache", count / seconds["naive"], 5, same)]
 
 
 def int8_loss(name: str = "kahani-hi") -> str:

@@ -20,13 +20,13 @@ MODEL_SHAPE = ("vocab_size", "emb_dim", "num_heads", "num_blocks", "num_kv_heads
 def refuse(options: argparse.Namespace, names: str, when: str, instead: str = "") -> None:
     """Raise a ValueError if the command line gives one of these options, which would change nothing.
 
-    An option counts as given if it is not None, so that must be its default.
+    An option that is None, or lacking (`argparse.SUPPRESS`), was not given.
 
     >>> refuse(options, "lora_alpha", "without --lora", "give --lora RANK too")
     ValueError: --lora-alpha has no effect without --lora: leave --lora-alpha out, or give --lora RANK too
     """
     for name in names.split():
-        if getattr(options, name) is not None:
+        if getattr(options, name, None) is not None:
             option = f"--{name.replace('_', '-')}"
             raise ValueError(f"{option} has no effect {when}: leave {option} out" + (instead and f", or {instead}"))
 
@@ -82,20 +82,24 @@ _READ_AS = {"int": int, "float": float, "str": str, "bool": _yes_or_no, "int | N
 
 
 def _given(options: argparse.Namespace, kind: type) -> dict:
-    """The fields of a dataclass that have a value among the options."""
-    return {f.name: value for f in fields(kind) if (value := getattr(options, f.name)) is not None}
+    """The fields of a dataclass that the command line names, also with the value None (`--max-steps none`)."""
+    return {f.name: getattr(options, f.name) for f in fields(kind) if f.name in options}
 
 
-def add_hyperparameter_options(parser: argparse.ArgumentParser, *, shape: bool = True) -> None:
-    """An option for each field of `Hyperparameters`, to change it. Without `shape`, those of the model's shape are
-    understood, so that they can be refused with a reason, but not shown."""
-    group = parser.add_argument_group("hyperparameters", "change single fields of the preset")
+def add_hyperparameter_options(parser: argparse.ArgumentParser, preset: str, *, shape: bool = True) -> None:
+    """An option for each field of `Hyperparameters`, to change it; `preset` is the usual one, whose values are shown.
+
+    Without `shape`, those of the model's shape are not shown, but understood, so that they are refused with a reason.
+    """
+    about = "change single fields of the preset"
+    group = parser.add_argument_group("hyperparameters", about, argument_default=argparse.SUPPRESS)
     for f in fields(Hyperparameters):
         option = f"--{f.name.replace('_', '-')}"
         if f.name in MODEL_SHAPE and not shape:
-            parser.add_argument(option, nargs="?", const="", help=argparse.SUPPRESS)
+            group.add_argument(option, nargs="?", const="", help=argparse.SUPPRESS)
         else:
-            group.add_argument(option, type=_READ_AS[f.type], metavar=f.name.upper(), help=f.name.replace("_", " "))
+            usual = f"preset {preset}: {getattr(get_hyperparameters(preset), f.name)}"
+            group.add_argument(option, type=_READ_AS[f.type], metavar=f.type.split()[0].upper(), help=usual)
 
 
 def hyperparameters_of(options: argparse.Namespace) -> Hyperparameters:
@@ -105,21 +109,20 @@ def hyperparameters_of(options: argparse.Namespace) -> Hyperparameters:
 
 def add_sampling_options(parser: argparse.ArgumentParser, temperature: float) -> None:
     """An option for each field of `Sampling`; the given temperature is shown as the default, not set."""
-    parser.add_argument(
-        "--temperature", type=float, help=f"0: always the likeliest token; 1: as the model thinks ({temperature})"
-    )
-    parser.add_argument("--top-k", type=int, help="draw only from the K likeliest tokens")
-    parser.add_argument("--top-p", type=float, help="draw only from the fewest tokens that have probability P together")
-    parser.add_argument("--min-p", type=float, help="only from tokens at least P times as likely as the likeliest")
-    parser.add_argument("--repetition-penalty", type=float, help="above 1: repeat less")
-    parser.add_argument("--seed", type=int, help="same seed, same text")
+    group = parser.add_argument_group("sampling", "how the next token is drawn", argument_default=argparse.SUPPRESS)
+    about = f"0: always the likeliest token; 1: as the model thinks ({temperature})"
+    group.add_argument("--temperature", type=float, help=about)
+    group.add_argument("--top-k", type=int, help="draw only from the K likeliest tokens")
+    group.add_argument("--top-p", type=float, help="draw only from the fewest tokens that have probability P together")
+    group.add_argument("--min-p", type=float, help="only from tokens at least P times as likely as the likeliest")
+    group.add_argument("--repetition-penalty", type=float, help="above 1: repeat less")
+    group.add_argument("--seed", type=int, help="same seed, same text")
 
 
 def chosen_sampling(options: argparse.Namespace) -> dict:
     """The fields of `Sampling` that the command line names. Raises ValueError for those that cannot be."""
-    if options.temperature == 0:
+    chosen = _given(options, Sampling)
+    if Sampling(**chosen).temperature == 0:
         always = "with --temperature 0, which always takes the likeliest token"
         refuse(options, "top_k top_p min_p seed", always, "give another temperature")
-    chosen = _given(options, Sampling)
-    Sampling(**chosen)
     return chosen

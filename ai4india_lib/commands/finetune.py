@@ -57,7 +57,7 @@ def add_to(subparsers) -> None:
     )
     parser.add_argument("--preset", choices=PRESETS, help="hyperparameters (default: finetune, or finetune-lora)")
     add_run_options(parser)
-    add_hyperparameter_options(parser, shape=False)
+    add_hyperparameter_options(parser, "finetune", shape=False)
 
 
 def _check(options: argparse.Namespace, source: Path, folder: Path, adapters: bool) -> None:
@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> None:
 
     base = base_of(source) if further else source
     model, tokenizer = load_model(base, options.device)
-    if options.context_size is not None and h.context_size > model.config.context_size:
+    if "context_size" in options and h.context_size > model.config.context_size:
         most = f"the {model.config.context_size} tokens that {base} reads"
         raise ValueError(f"--context-size {h.context_size} is more than {most}: leave --context-size out")
     if further:

@@ -55,7 +55,7 @@ def add_to(subparsers) -> None:
     parser.add_argument("--half", action="store_true", help="save the weights in bfloat16: half the size, three digits")
     parser.add_argument("--device", help="cpu, cuda, mps … (default: the best there is)")
     add_run_options(parser)
-    add_hyperparameter_options(parser)
+    add_hyperparameter_options(parser, "laptop")
 
 
 def _name_of(source: str) -> str:
