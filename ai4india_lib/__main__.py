@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from .commands import benchmark, chat, evaluate, finetune, generate, train
+from .commands import benchmark, chat, evaluate, finetune, generate, refuse_empty, train
 
 SUBCOMMANDS = (train, finetune, generate, chat, evaluate, benchmark)
 
@@ -29,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")  # a Windows console may have another encoding
     try:
+        refuse_empty(options)
         options.run(options)
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
         return 1

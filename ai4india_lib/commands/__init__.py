@@ -31,6 +31,13 @@ def refuse(options: argparse.Namespace, names: str, when: str, instead: str = ""
             raise ValueError(f"{option} has no effect {when}: leave {option} out" + (instead and f", or {instead}"))
 
 
+def refuse_empty(options: argparse.Namespace) -> None:
+    """Raise a ValueError for an option with an empty value, as a script's unset variable leaves behind."""
+    for name, value in vars(options).items():
+        if value == "" and name != "prompt":
+            raise ValueError(f"--{name.replace('_', '-')} is empty: give it a value, or leave it out")
+
+
 def check_at_least(options: argparse.Namespace, least: int, names: str) -> None:
     """Raise a ValueError if one of these options is given a number below `least`."""
     for name in names.split():
@@ -96,7 +103,7 @@ def add_hyperparameter_options(parser: argparse.ArgumentParser, preset: str, *, 
     for f in fields(Hyperparameters):
         option = f"--{f.name.replace('_', '-')}"
         if f.name in MODEL_SHAPE and not shape:
-            group.add_argument(option, nargs="?", const="", help=argparse.SUPPRESS)
+            group.add_argument(option, nargs="?", const=True, help=argparse.SUPPRESS)
         else:
             usual = f"preset {preset}: {getattr(get_hyperparameters(preset), f.name)}"
             group.add_argument(option, type=_READ_AS[f.type], metavar=f.type.split()[0].upper(), help=usual)

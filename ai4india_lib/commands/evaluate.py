@@ -182,7 +182,7 @@ def _lead(first: tuple, second: tuple, digits: int) -> str:
 
 
 def table(candidates: list[Candidate], exam: Exam, *, against: bool) -> str:
-    """One line per measure, one column per model, and with `against` the second one's lead over it, paired."""
+    """One line per measure, one column per model, and with `against` the lead of the first over the second, paired."""
     first, second = candidates[0], candidates[min(1, len(candidates) - 1)]
     rows = [["", *(candidate.name for candidate in candidates)]]
     if against:

@@ -148,11 +148,9 @@ def show(texts: Iterator[dict], output: str | None) -> None:
         for text in texts:
             print(f"{text['line']}: {text['prompt']}{text['text']}\n", flush=True)
         return
-    count = 0
     with replaced_file(output) as beside, beside.open("w", encoding="utf-8") as file:
-        for count, text in enumerate(texts, 1):  # noqa: B007 (counted for the line below)
-            file.write(json.dumps(text, ensure_ascii=False) + "\n")
-    print(f"{count} texts in {output}", file=sys.stderr)
+        sizes = [file.write(json.dumps(text, ensure_ascii=False) + "\n") for text in texts]
+    print(f"{len(sizes)} texts in {output}", file=sys.stderr)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -56,6 +56,8 @@ def at_work(tmp_path, monkeypatch):
         (["evaluate", "--model", "x", "--pairs", "y", "--chat"], "--chat and --no-chat are about questions"),
         (["evaluate", "--model", "x", "--pairs", "y", "--no-chat"], "--chat and --no-chat are about questions"),
         (["evaluate", "--limit", "0"], "--limit 0 must be at least 1"),
+        (["generate", "--model", ""], "--model is empty: give it a value, or leave it out"),
+        (["train", "--tokenizer", "x", "--teacher", ""], "--teacher is empty"),
         (["benchmark", "generation", "--threads", "0"], "--threads 0 must be at least 1"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
