@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from .commands import benchmark, chat, evaluate, finetune, generate, train
+from .commands import benchmark, chat, evaluate, finetune, generate, refuse_empty, train
 
-COMMANDS = (train, finetune, generate, chat, evaluate, benchmark)
+SUBCOMMANDS = (train, finetune, generate, chat, evaluate, benchmark)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -16,19 +16,20 @@ def make_parser() -> argparse.ArgumentParser:
         prog="python -m ai4india_lib",
         description="Train a small language model, let it write and answer, measure it and its speed.",
     )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        command.add_to(commands)
+    subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in SUBCOMMANDS:
+        command.add_to(subparsers)
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, or 1 after telling what was wrong."""
+    """Run one command and return its exit status: 0, or 1 after saying what was wrong."""
     options = make_parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")  # a Windows console may have another encoding
     try:
+        refuse_empty(options)
         options.run(options)
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
         return 1

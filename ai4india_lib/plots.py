@@ -12,6 +12,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from .basics.files import replaced_file
 from .evaluation.significance import Interval
 from .training.history import History
 
@@ -98,12 +99,12 @@ def plot_scores(
     thick = 0.8 / len(scores)
     colors = (BLUE, ORANGE, GREY, "#c9c9c9", GREEN)
     for index, (name, marks) in enumerate(scores.items()):
-        places = [kinds.index(kind) - 0.4 + thick * (index + 0.5) for kind in marks]
+        heights = [kinds.index(kind) - 0.4 + thick * (index + 0.5) for kind in marks]
         values = [found.value for found in marks.values()]
         whiskers = [[found.value - found.low for found in marks.values()],
                     [found.high - found.value for found in marks.values()]]  # fmt: skip
-        axes.barh(places, values, thick * 0.9, color=colors[index % len(colors)], label=name)
-        axes.errorbar(values, places, xerr=whiskers, fmt="none", ecolor="black", elinewidth=0.8, capsize=2)
+        axes.barh(heights, values, thick * 0.9, color=colors[index % len(colors)], label=name)
+        axes.errorbar(values, heights, xerr=whiskers, fmt="none", ecolor="black", elinewidth=0.8, capsize=2)
     if line is not None:
         axes.axvline(line, color=GREEN, ls="--", lw=1.2, label=line_label)
     axes.set_yticks(range(len(kinds)), [kind.replace("_", " ") for kind in kinds])
@@ -113,10 +114,8 @@ def plot_scores(
 
 
 def save_figure(axes: Axes, path: str | Path) -> Path:
-    """Write the picture that `axes` is part of as PNG, beside its place first; close it, and return the path."""
-    path = Path(path)
-    beside = path.with_name(path.stem + ".part.png")
-    axes.figure.savefig(beside, dpi=150)
-    beside.replace(path)
+    """Write the picture that `axes` is part of as PNG, whole or not at all; close it, and return the path."""
+    with replaced_file(path) as beside:
+        axes.figure.savefig(beside, dpi=150, format="png")
     plt.close(axes.figure)
-    return path
+    return Path(path)

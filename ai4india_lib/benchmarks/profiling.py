@@ -42,7 +42,7 @@ def reading_speed(size: int) -> float:
 def where_time_goes(run: Callable[[], object]) -> str:
     """Shares of one run's time: in products of matrices, in other operations, and between operations (Python).
 
-    By PyTorch's profiler, which itself makes each operation a little dearer.
+    By PyTorch's profiler, which itself adds a little to each operation.
     """
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         start = time.perf_counter()
@@ -55,5 +55,5 @@ def where_time_goes(run: Callable[[], object]) -> str:
             kind = "compiled code"
         inside[kind] += operation.self_cpu_time_total / 1e6 / whole
     inside["Python between them"] = max(0.0, 1 - sum(inside.values()))
-    told = [f"{min(1.0, share):.0%} {kind}" for kind, share in inside.items() if share or kind != "compiled code"]
-    return "time: " + ", ".join(told)
+    shown = [(kind, min(1.0, part)) for kind, part in inside.items() if part or kind != "compiled code"]
+    return "time: " + ", ".join(f"{part:.0%} {kind}" for kind, part in shown)

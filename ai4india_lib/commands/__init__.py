@@ -1,17 +1,49 @@
-"""The commands of `python -m ai4india_lib`: one module each, with `add_to(commands)` and a function that runs it.
+"""The commands of `python -m ai4india_lib`: one module each, with `add_to(subparsers)` and a function that runs it.
 
-What the commands share stands here.
+What they share stands here. No option is accepted and ignored: each `run` first refuses those that would change nothing
+beside the others, before anything is read or written.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 from dataclasses import fields
 from pathlib import Path
 
-from ..formats.folders import models_in
+from ..inference.sampling import Sampling
 from ..training.hyperparameters import Hyperparameters, get_hyperparameters
+
+# the fields of `Hyperparameters` that shape a new model; one that is trained further keeps its own shape
+MODEL_SHAPE = ("vocab_size", "emb_dim", "num_heads", "num_blocks", "num_kv_heads", "qk_norm")
+
+
+def refuse(options: argparse.Namespace, names: str, when: str, instead: str = "") -> None:
+    """Raise a ValueError if the command line gives one of these options, which would change nothing.
+
+    An option that is None, or lacking (`argparse.SUPPRESS`), was not given.
+
+    >>> refuse(options, "lora_alpha", "without --lora", "give --lora RANK too")
+    ValueError: --lora-alpha has no effect without --lora: leave --lora-alpha out, or give --lora RANK too
+    """
+    for name in names.split():
+        if getattr(options, name, None) is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option} has no effect {when}: leave {option} out" + (instead and f", or {instead}"))
+
+
+def refuse_empty(options: argparse.Namespace) -> None:
+    """Raise a ValueError for an option with an empty value, as a script's unset variable leaves behind."""
+    for name, value in vars(options).items():
+        if value == "" and name != "prompt":
+            raise ValueError(f"--{name.replace('_', '-')} is empty: give it a value, or leave it out")
+
+
+def check_at_least(options: argparse.Namespace, least: int, names: str) -> None:
+    """Raise a ValueError if one of these options is given a number below `least`."""
+    for name in names.split():
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise ValueError(f"--{name.replace('_', '-')} {value} must be at least {least}")
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -19,67 +51,85 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda, mps … (default: the best there is)")
 
 
-def newest_model() -> str:
-    """The model of this folder that was trained last, or the Hindi stories' one."""
-    found = sorted(models_in(), key=lambda path: max(file.stat().st_mtime for file in path.glob("*config.json")))
-    if not found:
-        raise ValueError(
-            "no model in models/ yet: train one with `python -m ai4india_lib train`, or give --model FOLDER"
-        )
-    return found[-1].name
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """What to do about a run that was there before."""
+    parser.add_argument("--overwrite", action="store_true", help="replace models/NAME if it exists")
+    parser.add_argument("--resume", action="store_true", help="go on with the interrupted run in models/NAME")
 
 
-def add_hyperparameter_options(parser: argparse.ArgumentParser) -> None:
-    """An option for each field of `Hyperparameters`, to change it."""
-    changes = parser.add_argument_group("hyperparameters", "change single fields of the preset")
-    for f in fields(Hyperparameters):
-        changes.add_argument(
-            f"--{f.name.replace('_', '-')}", type=_READ_AS[f.type], metavar=f.name.upper(), help=f.name
-        )
-
-
-def hyperparameters_of(options: argparse.Namespace) -> Hyperparameters:
-    """The preset, with the fields changed that the command line names."""
-    changes = {f.name: value for f in fields(Hyperparameters) if (value := getattr(options, f.name)) is not None}
-    return get_hyperparameters(options.preset, **changes)
-
-
-def add_sampling_options(parser: argparse.ArgumentParser, temperature: float) -> None:
-    """An option for each field of `Sampling`; the given temperature is only told, not set."""
-    told = f"0: always the likeliest token; 1: as the model thinks ({temperature})"
-    parser.add_argument("--temperature", type=float, help=told)
-    parser.add_argument("--top-k", type=int, help="draw only from the K likeliest tokens")
-    parser.add_argument("--top-p", type=float, help="draw only from the fewest tokens that have probability P together")
-    parser.add_argument("--min-p", type=float, help="only from tokens at least P times as likely as the likeliest")
-    parser.add_argument("--repetition-penalty", type=float, help="above 1: repeat less")
-    parser.add_argument("--seed", type=int, help="same seed, same text")
-
-
-def chosen_sampling(options: argparse.Namespace) -> dict:
-    """The fields of `Sampling` that were given a value."""
-    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
-    return {name: value for name in names if (value := getattr(options, name)) is not None}
-
-
-def make_way(folder: Path, options: argparse.Namespace) -> None:
-    """Refuse to write over a folder unless --overwrite or --resume was said; with --overwrite its old run goes."""
+def check_run_options(options: argparse.Namespace, folder: Path) -> None:
+    """Raise a ValueError unless `folder` is free, or --overwrite, or there is something to --resume."""
+    if options.overwrite and options.resume:
+        raise ValueError("--resume goes on with a run and --overwrite starts anew in its place: leave one of them out")
+    if options.resume and not any((folder / "training").glob("step-*")):
+        raise ValueError(f"there is no interrupted run in {folder} to go on with: leave --resume out")
     if folder.exists() and any(folder.iterdir()) and not (options.overwrite or options.resume):
         raise ValueError(
             f"{folder} is there already: --resume goes on with an interrupted run, --overwrite starts anew in its "
             "place, --name takes another folder"
         )
-    if options.overwrite and not options.resume:
-        shutil.rmtree(folder / "training", ignore_errors=True)
 
 
 def _whole_or_none(text: str) -> int | None:
-    return None if text.lower() == "none" else int(text)
+    if text.lower() == "none":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number nor none") from None
 
 
 def _yes_or_no(text: str) -> bool:
     if text.lower() not in ("true", "false", "yes", "no", "1", "0"):
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is neither yes nor no")
     return text.lower() in ("true", "yes", "1")
 
 
 _READ_AS = {"int": int, "float": float, "str": str, "bool": _yes_or_no, "int | None": _whole_or_none}
+
+
+def _given(options: argparse.Namespace, kind: type) -> dict:
+    """The fields of a dataclass that the command line names, also with the value None (`--max-steps none`)."""
+    return {f.name: getattr(options, f.name) for f in fields(kind) if f.name in options}
+
+
+def add_hyperparameter_options(parser: argparse.ArgumentParser, preset: str, *, shape: bool = True) -> None:
+    """An option for each field of `Hyperparameters`, to change it; `preset` is the usual one, whose values are shown.
+
+    Without `shape`, those of the model's shape are not shown, but understood, so that they are refused with a reason.
+    """
+    about = "change single fields of the preset"
+    group = parser.add_argument_group("hyperparameters", about, argument_default=argparse.SUPPRESS)
+    for f in fields(Hyperparameters):
+        option = f"--{f.name.replace('_', '-')}"
+        if f.name in MODEL_SHAPE and not shape:
+            group.add_argument(option, nargs="?", const=True, help=argparse.SUPPRESS)
+        else:
+            usual = f"preset {preset}: {getattr(get_hyperparameters(preset), f.name)}"
+            group.add_argument(option, type=_READ_AS[f.type], metavar=f.type.split()[0].upper(), help=usual)
+
+
+def hyperparameters_of(options: argparse.Namespace) -> Hyperparameters:
+    """The preset, with the fields changed that the command line names."""
+    return get_hyperparameters(options.preset, **_given(options, Hyperparameters))
+
+
+def add_sampling_options(parser: argparse.ArgumentParser, temperature: float) -> None:
+    """An option for each field of `Sampling`; the given temperature is shown as the default, not set."""
+    group = parser.add_argument_group("sampling", "how the next token is drawn", argument_default=argparse.SUPPRESS)
+    about = f"0: always the likeliest token; 1: as the model thinks ({temperature})"
+    group.add_argument("--temperature", type=float, help=about)
+    group.add_argument("--top-k", type=int, help="draw only from the K likeliest tokens")
+    group.add_argument("--top-p", type=float, help="draw only from the fewest tokens that have probability P together")
+    group.add_argument("--min-p", type=float, help="only from tokens at least P times as likely as the likeliest")
+    group.add_argument("--repetition-penalty", type=float, help="above 1: repeat less")
+    group.add_argument("--seed", type=int, help="same seed, same text")
+
+
+def chosen_sampling(options: argparse.Namespace) -> dict:
+    """The fields of `Sampling` that the command line names. Raises ValueError for those that cannot be."""
+    chosen = _given(options, Sampling)
+    if Sampling(**chosen).temperature == 0:
+        always = "with --temperature 0, which always takes the likeliest token"
+        refuse(options, "top_k top_p min_p seed", always, "give another temperature")
+    return chosen

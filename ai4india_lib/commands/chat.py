@@ -4,72 +4,29 @@ from __future__ import annotations
 
 import argparse
 
+from ..formats.folders import newest_model
 from ..formats.pretrained import load_model
+from ..inference.generation import stream_reply
 from ..text.chat import encode_request
-from . import add_model_options, add_sampling_options, chosen_sampling, newest_model
+from . import add_model_options, add_sampling_options, check_at_least, chosen_sampling
 
-COMMANDS = "/reset begins a new conversation, /quit (or Ctrl-D) ends"
+SLASH_COMMANDS = "/reset begins a new conversation, /quit (or Ctrl-D) ends"
 TEMPERATURE = 0.3  # answers want to be right more than to be new
 
 
-def add_to(commands) -> None:
+def add_to(subparsers) -> None:
     """Add this command to the sub-commands of an argument parser."""
-    chat = commands.add_parser(
+    parser = subparsers.add_parser(
         "chat",
         help="talk with a model",
-        description=f"Talk with a fine-tuned model. {COMMANDS}. When a conversation outgrows the model's context, its "
-        "oldest questions and answers are forgotten.",
+        description=f"Talk with a fine-tuned model. {SLASH_COMMANDS}. When a conversation outgrows the model's "
+        "context, its oldest questions and answers are forgotten.",
     )
-    chat.set_defaults(run=run)
-    add_model_options(chat)
-    chat.add_argument("--system", metavar="TEXT", help="what the model is told before the conversation")
-    chat.add_argument("--max-length", type=int, default=160, help="longest answer, in tokens (%(default)s)")
-    add_sampling_options(chat, TEMPERATURE)
-
-
-def run(options: argparse.Namespace) -> None:
-    """Read a line, answer it, and again, until the input ends."""
-    from ..inference.generation import stream_reply
-
-    model, tokenizer = load_model(options.model or newest_model(), options.device)
-    sampling = {"temperature": TEMPERATURE} | chosen_sampling(options)
-    start = [{"role": "system", "content": options.system}] if options.system else []
-    messages = list(start)
-    print(COMMANDS)
-    while (said := _read_line()) is not None:
-        if said == "/quit":
-            break
-        if said == "/reset":
-            messages = list(start)
-            print("(a new conversation)")
-        elif said.startswith("/"):
-            print(f"({said.split()[0]} is not known: {COMMANDS})")
-        elif said:
-            asked = fit_messages(tokenizer, [*messages, {"role": "user", "content": said}], model.config.context_size)
-            if asked is None:
-                print(f"(too long: a question must leave room for an answer in {model.config.context_size} tokens)")
-                continue
-            answer = ""
-            for piece in stream_reply(model, asked, tokenizer, options.max_length, **sampling):
-                print(piece, end="", flush=True)
-                answer += piece
-            print()
-            messages = [*asked, {"role": "assistant", "content": answer}]
-
-
-def fit_messages(tokenizer, messages: list[dict], context_size: int) -> list[dict] | None:
-    """`messages` without the oldest questions and answers, so that an eighth of the context is left for the answer.
-
-    A system message stays. None if not even the last question fits.
-    """
-    start = messages[:1] if messages[0]["role"] == "system" else []
-    rest = messages[len(start) :]
-    while rest:
-        prompt = encode_request(tokenizer, start + rest)
-        if len(prompt) <= context_size - max(context_size // 8, 1):
-            return start + rest
-        rest = rest[2:]
-    return None
+    parser.set_defaults(run=run)
+    add_model_options(parser)
+    parser.add_argument("--system", metavar="TEXT", help="what the model reads before the conversation")
+    parser.add_argument("--max-length", type=int, default=160, help="longest answer, in tokens (%(default)s)")
+    add_sampling_options(parser, TEMPERATURE)
 
 
 def _read_line() -> str | None:
@@ -79,3 +36,45 @@ def _read_line() -> str | None:
     except (EOFError, KeyboardInterrupt):
         print()
         return None
+
+
+def fit_messages(tokenizer, messages: list[dict], context_size: int) -> list[dict] | None:
+    """`messages` without the oldest questions and answers, so that an eighth of the context is left for the answer.
+
+    A system message stays. None if not even the last question fits.
+    """
+    start = messages[:1] if messages[0]["role"] == "system" else []
+    longest = context_size - max(context_size // 8, 1)
+    for first in range(len(start), len(messages), 2):  # a question and its answer go together
+        kept = start + messages[first:]
+        if len(encode_request(tokenizer, kept)) <= longest:
+            return kept
+    return None
+
+
+def run(options: argparse.Namespace) -> None:
+    """Read a line, answer it, and again, until the input ends."""
+    check_at_least(options, 1, "max_length")
+    sampling = {"temperature": TEMPERATURE} | chosen_sampling(options)
+    model, tokenizer = load_model(options.model or newest_model(), options.device)
+    context = model.config.context_size
+    start = [{"role": "system", "content": options.system}] if options.system else []
+    messages = start
+    print(SLASH_COMMANDS)
+    while (typed := _read_line()) not in (None, "/quit"):
+        if typed == "/reset":
+            messages = start
+            print("(a new conversation)")
+        elif typed.startswith("/"):
+            print(f"({typed.split()[0]} is not known: {SLASH_COMMANDS})")
+        elif typed:
+            asked = fit_messages(tokenizer, [*messages, {"role": "user", "content": typed}], context)
+            if asked is None:
+                print(f"(too long: a question must leave room for an answer in {context} tokens)")
+                continue
+            answer = ""
+            for piece in stream_reply(model, asked, tokenizer, options.max_length, **sampling):
+                print(piece, end="", flush=True)
+                answer += piece
+            print()
+            messages = [*asked, {"role": "assistant", "content": answer}]

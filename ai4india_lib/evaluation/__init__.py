@@ -1,19 +1,13 @@
 """How good is a model, how sure is that figure, and is one model better than another?
 
 Built in lesson 16: `likelihood` (bits per byte, also lesson 04), `minimal_pairs`, `questions`, `reliability`,
-`significance` and `memorisation`.
+`significance` and `memorisation`; `items` is what pairs and questions share.
 """
 
+from .items import accuracy_by_kind
 from .likelihood import bits_per_byte, document_bits, token_log_probabilities
 from .memorisation import TrainingText
-from .minimal_pairs import (
-    Pair,
-    accuracy_by_kind,
-    judge_pairs,
-    minimal_pair_accuracy,
-    read_pairs,
-    sentence_log_probabilities,
-)
+from .minimal_pairs import Pair, judge_pairs, minimal_pair_accuracy, read_pairs, sentence_log_probabilities
 from .questions import (
     Question,
     answer_questions,

@@ -1,10 +1,6 @@
-"""How good is a model? Bits per byte, minimal pairs, questions about stories, calibration.
+"""How likely does a model find a text? Log-probabilities of its tokens, and bits per byte.
 
-All but the questions rest on one function, `token_log_probabilities`: how likely a model thought each token of a text.
-It takes a `DecoderLanguageModel`, or anything with a method of that name, such as `NgramModel`.
-
-Each measure comes twice: item by item (`document_bits`, `judge_pairs`, `answer_questions`), for intervals and fair
-comparisons (see `comparison`), and summed up (`bits_per_byte`, `minimal_pair_accuracy`, `question_accuracy`).
+A model is here a `DecoderLanguageModel`, or anything with a method `token_log_probabilities`, such as `NgramModel`.
 """
 
 from __future__ import annotations
@@ -22,25 +18,12 @@ from ..text.tokenizer import encode_for_scoring
 TOKENS_AT_ONCE = 4096  # tokens in one pass through the model: bounds the memory that logits take
 
 
-@torch.inference_mode()
-def token_log_probabilities(model: nn.Module, rows: list[list[int]]) -> list[Tensor]:
-    """For each row of ids the log-probabilities (nats, float64, on the CPU) of its tokens, the first one left out.
+def logits_and_targets(model: nn.Module, rows: list[list[int]]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    """Read rows of ids in batches: (numbers of the rows, logits (batch, time, vocab_size), targets (batch, time)).
 
-    A row longer than the model's `context_size` + 1 is cut into pieces of that length, each read on its own.
+    Targets are −100 behind a row's end. Rows of like length meet in a batch. One that is longer than the model's
+    `context_size` + 1 is cut into pieces of that length, each read on its own; they come in order.
     """
-    if hasattr(model, "token_log_probabilities"):
-        return model.token_log_probabilities(rows)
-    found: list[list[Tensor]] = [[] for _ in rows]
-    for numbers, logits, targets in _batches(model, rows):
-        told = -F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")  # 0 where −100
-        for number, row, wanted in zip(numbers, told.double().cpu().view(targets.shape), targets.cpu(), strict=True):
-            found[number].append(row[wanted != -100])
-    return [torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64) for parts in found]
-
-
-def _batches(model: nn.Module, rows: list[list[int]]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-    """(numbers of rows, logits (batch, time, vocab_size), targets (batch, time), −100 behind a row's end), such that
-    rows of like length meet, and the pieces of a long row come in order."""
     context = model.config.context_size
     pieces = [
         (number, row[start : start + context + 1])
@@ -59,7 +42,21 @@ def _batches(model: nn.Module, rows: list[list[int]]) -> Iterator[tuple[list[int
     model.train(was_training)
 
 
-# Bits per byte
+@torch.inference_mode()
+def token_log_probabilities(model: nn.Module, rows: list[list[int]]) -> list[Tensor]:
+    """For each row of ids the log-probabilities (nats, float64, on the CPU) of its tokens, the first one left out.
+
+    A row longer than the model's `context_size` + 1 is cut into pieces of that length, each read on its own.
+    """
+    if hasattr(model, "token_log_probabilities"):
+        return model.token_log_probabilities(rows)
+    found: list[list[Tensor]] = [[] for _ in rows]
+    for numbers, logits, targets in logits_and_targets(model, rows):
+        losses = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
+        losses = losses.double().cpu().view(targets.shape)  # (batch, time)
+        for number, row, wanted in zip(numbers, losses, targets.cpu(), strict=True):
+            found[number].append(-row[wanted != -100])
+    return [torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64) for parts in found]
 
 
 def document_bits(model: nn.Module, tokenizer, lines: Iterable[str]) -> tuple[Tensor, Tensor]:

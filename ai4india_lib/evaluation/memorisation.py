@@ -17,6 +17,19 @@ _UNDO = pow(_FACTOR, -1, 2**64)
 _UNDO -= 2**64 * (_UNDO >= 2**63)  # as a signed number
 
 
+def _running_sums(signs: Tensor) -> tuple[Tensor, Tensor]:
+    """For the signs of words, (words,): the sums of sign · factor^position over all words before each position,
+    (words + 1,), and what undoes the power of each position, (words,); all modulo 2⁶⁴."""
+    powers = torch.full_like(signs, _FACTOR).cumprod(0)
+    return torch.cat([signs.new_zeros(1), (signs * powers).cumsum(0)]), torch.full_like(signs, _UNDO).cumprod(0)
+
+
+def _runs(sums: Tensor, undo: Tensor, n: int) -> Tensor:
+    """The number of each run of `n` words, wherever it stands: (words − n + 1,)."""
+    count = max(len(undo) - n + 1, 0)
+    return (sums[n : n + count] - sums[:count]) * undo[:count]
+
+
 class TrainingText:
     """The words of a training text, kept so that runs of them are found fast. Words are what stands between blanks.
 
@@ -50,13 +63,13 @@ class TrainingText:
         endings = torch.zeros(2**16, dtype=torch.bool)
         endings[ordered & 0xFFFF] = True
         here = here[endings[here & 0xFFFF]]  # most runs have none of the wanted endings
-        place = torch.searchsorted(ordered, here).clamp(max=len(ordered) - 1)
+        index = torch.searchsorted(ordered, here).clamp(max=len(ordered) - 1)
         seen = torch.zeros(len(ordered), dtype=torch.bool)
-        seen[place[ordered[place] == here]] = True
+        seen[index[ordered[index] == here]] = True
         return seen[torch.searchsorted(ordered, wanted)]
 
     def share(self, text: str, n: int = 8) -> float:
-        """Share of the text's runs of `n` words that stand in the training text, 0 to 1; nan for a shorter text."""
+        """Fraction of the text's runs of `n` words that stand in the training text; nan for a shorter text."""
         found = self.found(text.split(), n)
         return float(found.double().mean()) if len(found) else float("nan")
 
@@ -71,16 +84,3 @@ class TrainingText:
             return []
         start = int(self.found(words, low).nonzero()[0])
         return words[start : start + low]
-
-
-def _running_sums(signs: Tensor) -> tuple[Tensor, Tensor]:
-    """For the signs of words, (words,): the sums of sign · factor^place over all words before each place, (words + 1,),
-    and what undoes the power of each place, (words,); all modulo 2⁶⁴."""
-    powers = torch.full_like(signs, _FACTOR).cumprod(0)
-    return torch.cat([signs.new_zeros(1), (signs * powers).cumsum(0)]), torch.full_like(signs, _UNDO).cumprod(0)
-
-
-def _runs(sums: Tensor, undo: Tensor, n: int) -> Tensor:
-    """The number of each run of `n` words, wherever it stands: (words − n + 1,)."""
-    count = max(len(undo) - n + 1, 0)
-    return (sums[n : n + count] - sums[:count]) * undo[:count]

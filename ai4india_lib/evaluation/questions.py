@@ -14,9 +14,7 @@ from ..model.decoder import DecoderLanguageModel
 from ..text.chat import encode_request, stop_ids
 from ..text.corpus import json_lines
 from ..text.tokenizer import encode_prompt
-from .minimal_pairs import _records, accuracy_by_kind
-
-# Questions about a story
+from .items import accuracy_by_kind, items_from
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ def read_questions(source: str | Path, name: str = "test.jsonl", *, limit: int |
     found: list[Question] = []
     for line in json_lines(source, name):
         asked = [{**about, "story": line.get("story")} for about in line.get("questions", [line])]
-        found += _records(Question, asked, str(source))
+        found += items_from(asked, Question, str(source))
         if limit is not None and len(found) >= limit:
             return found[:limit]
     return found
@@ -50,10 +48,7 @@ def question_prompt(tokenizer, question: Question, *, chat: bool) -> list[int]:
     for a model that only knows how to go on.
     """
     asked = f"{question.story} {question.question}"
-    if not chat:
-        return encode_prompt(tokenizer, asked)
-    messages = [{"role": "user", "content": asked}]
-    return encode_request(tokenizer, messages)
+    return encode_request(tokenizer, [{"role": "user", "content": asked}]) if chat else encode_prompt(tokenizer, asked)
 
 
 def answer_questions(
@@ -69,8 +64,7 @@ def answer_questions(
 
     Without `chat` nothing tells a model to stop after the answer: there it ends with its first sentence.
     """
-    stops = stop_ids(tokenizer)
-    settings = {"max_new_tokens": max_new_tokens, "sampling": Sampling(temperature=0), "stop_ids": stops}
+    settings = {"sampling": Sampling(temperature=0), "stop_ids": stop_ids(tokenizer), "max_new_tokens": max_new_tokens}
     prompts = [question_prompt(tokenizer, question, chat=chat) for question in questions]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # like lengths together: less padding
     answers = [""] * len(prompts)
@@ -88,19 +82,19 @@ def normalise_answer(text: str) -> str:
     return " ".join(words).strip(" ।.,;:?!\"'“”‘’")
 
 
+def score_answers(questions: Sequence[Question], answers: Sequence[str]) -> list[float]:
+    """For each question 1.0 if the answer is the right one after `normalise_answer`, else 0.0."""
+    answered = zip(questions, answers, strict=True)
+    return [float(normalise_answer(answer) == normalise_answer(question.answer)) for question, answer in answered]
+
+
 def question_accuracy(
     model: DecoderLanguageModel, tokenizer, questions: Sequence[Question | dict], *, chat: bool = True, **more
 ) -> dict[str, float]:
-    """Share of questions answered exactly (after `normalise_answer`), 0 to 1, for each kind, and as "mean" over all.
+    """Fraction of questions answered exactly (after `normalise_answer`), for each kind, and as "mean" over all.
 
     `more` goes to `answer_questions`.
     """
-    questions = list(_records(Question, questions, "questions"))
+    questions = list(items_from(questions, Question, "questions"))
     answers = answer_questions(model, tokenizer, questions, chat=chat, **more)
     return accuracy_by_kind([q.kind for q in questions], score_answers(questions, answers))
-
-
-def score_answers(questions: Sequence[Question], answers: Sequence[str]) -> list[float]:
-    """For each question 1.0 if the answer is the right one after `normalise_answer`, else 0.0."""
-    told = zip(questions, answers, strict=True)
-    return [float(normalise_answer(answer) == normalise_answer(question.answer)) for question, answer in told]

@@ -10,9 +10,7 @@ from torch import Tensor
 
 from ..model.decoder import DecoderLanguageModel
 from ..text.tokenizer import encode_for_scoring
-from .likelihood import _batches
-
-# Calibration
+from .likelihood import logits_and_targets
 
 
 @dataclass(frozen=True)
@@ -21,7 +19,7 @@ class Calibration:
 
     count: Tensor  # (bins,) predictions in each bin
     confidence: Tensor  # (bins,) mean probability given to the predicted token; 0 in an empty bin
-    accuracy: Tensor  # (bins,) share of right predictions; 0 in an empty bin
+    accuracy: Tensor  # (bins,) fraction of right predictions; 0 in an empty bin
 
     @property
     def error(self) -> float:
@@ -35,21 +33,19 @@ def calibrate(confidence: Tensor, correct: Tensor, *, bins: int = 10) -> Calibra
     A bin holds confidences above its lower edge and up to its upper one.
     """
     if confidence.shape != correct.shape or not confidence.numel():
-        raise ValueError(
-            f"confidence {tuple(confidence.shape)} and correct {tuple(correct.shape)} must match, not empty"
-        )
-    place = ((confidence.double() * bins).ceil().long() - 1).clamp(0, bins - 1)  # (n,)
-    count = torch.bincount(place, minlength=bins)
-    sums = [torch.bincount(place, weights=x.double(), minlength=bins) for x in (confidence, correct)]
+        shapes = f"confidence {tuple(confidence.shape)} and correct {tuple(correct.shape)}"
+        raise ValueError(f"{shapes} must have one shape, and not be empty")
+    number = ((confidence.double() * bins).ceil().long() - 1).clamp(0, bins - 1)  # (n,): of each one's bin
+    count = torch.bincount(number, minlength=bins)
+    sums = [torch.bincount(number, weights=x.double(), minlength=bins) for x in (confidence, correct)]
     return Calibration(count, *(total / count.clamp(min=1) for total in sums))
 
 
 @torch.inference_mode()
 def calibration(model: DecoderLanguageModel, tokenizer, lines: Iterable[str], *, bins: int = 10) -> Calibration:
     """How far the probability of a model's likeliest next token can be believed, over all tokens of some documents."""
-    rows = encode_for_scoring(tokenizer, lines)
     confidence, correct = [], []
-    for _, logits, targets in _batches(model, rows):
+    for _, logits, targets in logits_and_targets(model, encode_for_scoring(tokenizer, lines)):
         real = targets != -100  # (batch, time)
         highest, token = logits.float().softmax(-1).max(-1)  # (batch, time) each
         confidence.append(highest[real].cpu())

@@ -31,86 +31,11 @@ class Comparison:
     """Model A against model B on the same items, where more is better."""
 
     difference: Interval  # mean of A − B
-    better: float  # share of resamples in which A is ahead (a draw counts half)
+    better: float  # fraction of resamples in which A is ahead (a draw counts half)
     wins: int  # items on which A is better
     losses: int
     ties: int
     p_value: float  # of the sign test: how often a fair coin would be as lopsided
-
-
-def bootstrap_interval(
-    values: Sequence[float] | Tensor,
-    weights: Sequence[float] | Tensor | None = None,
-    *,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Interval:
-    """The mean of `values` (items,) with its percentile interval (Efron & Tibshirani, 1993, §13.3).
-
-    With `weights` the figure is sum(values) / sum(weights), as in bits per byte: bits and bytes of each document.
-    Same seed, same interval. Raises ValueError for no items, or a `level` that is not between 0 and 1.
-    """
-    values = _numbers(values)
-    weights = torch.ones_like(values) if weights is None else _numbers(weights)
-    if values.shape != weights.shape:
-        raise ValueError(f"{len(values)} values but {len(weights)} weights: each item needs one of both")
-    low, high = _percentiles(_resampled(values, weights, resamples, seed), level)
-    return Interval(float(values.sum() / weights.sum()), low, high)
-
-
-def compare(
-    a: Sequence[float] | Tensor,
-    b: Sequence[float] | Tensor,
-    *,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Comparison:
-    """Hold the scores of two models on the same items, (items,) each, against each other; more is better.
-
-    The difference is resampled by item (paired bootstrap: Koehn, 2004, §4); the sign test counts only who was better.
-    For surprises, where less is better, give their negatives. Raises ValueError if the numbers of items differ.
-    """
-    a, b = _numbers(a), _numbers(b)
-    if len(a) != len(b):
-        raise ValueError(f"{len(a)} scores against {len(b)}: a fair comparison needs both models on the same items")
-    lead = a - b  # (items,)
-    drawn = _resampled(lead, torch.ones_like(lead), resamples, seed)
-    low, high = _percentiles(drawn, level)
-    wins, losses = int((lead > 0).sum()), int((lead < 0).sum())
-    ahead = float((drawn > 0).double().mean() + (drawn == 0).double().mean() / 2)
-    difference = Interval(float(lead.mean()), low, high)
-    return Comparison(difference, ahead, wins, losses, len(lead) - wins - losses, sign_test(wins, losses))
-
-
-def sign_test(wins: int, losses: int) -> float:
-    """Two-sided p-value: how probable a split at least as lopsided is if each item is decided by a fair coin.
-
-    Ties are left out beforehand. Exact, from the binomial distribution (Arbuthnot, 1710).
-    """
-    if wins < 0 or losses < 0:
-        raise ValueError(f"wins={wins} and losses={losses} are counts: they cannot be negative")
-    n = wins + losses
-    ways, all_ways = 1, 1  # C(n, 0), and the sum of C(n, k) so far
-    for k in range(min(wins, losses)):
-        ways = ways * (n - k) // (k + 1)
-        all_ways += ways
-    return min(1.0, 2 * all_ways / 2**n)
-
-
-def cohen_kappa(a: Sequence, b: Sequence) -> float:
-    """How far two judges agree beyond chance: 1 fully, 0 as by chance, below 0 less than that (Cohen, 1960).
-
-    `a` and `b` are their labels of the same items. nan if both give all items one and the same label: chance alone
-    would agree then, and nothing is left to measure.
-    """
-    if len(a) != len(b) or not len(a):
-        raise ValueError(f"{len(a)} labels against {len(b)}: both judges must judge the same items, one at least")
-    n = len(a)
-    agreed = sum(x == y for x, y in zip(a, b, strict=True)) / n
-    by_chance = sum(list(a).count(label) * list(b).count(label) for label in {*a, *b}) / n**2
-    return math.nan if by_chance == 1 else (agreed - by_chance) / (1 - by_chance)
 
 
 def _numbers(values: Sequence[float] | Tensor) -> Tensor:
@@ -138,3 +63,78 @@ def _percentiles(drawn: Tensor, level: float) -> tuple[float, float]:
     edges = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
     low, high = torch.quantile(drawn, edges).tolist()
     return low, high
+
+
+def bootstrap_interval(
+    values: Sequence[float] | Tensor,
+    weights: Sequence[float] | Tensor | None = None,
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """The mean of `values` (items,) with its percentile interval (Efron & Tibshirani, 1993, §13.3).
+
+    With `weights` the figure is sum(values) / sum(weights), as in bits per byte: bits and bytes of each document.
+    Same seed, same interval. Raises ValueError for no items, or a `level` that is not between 0 and 1.
+    """
+    values = _numbers(values)
+    weights = torch.ones_like(values) if weights is None else _numbers(weights)
+    if values.shape != weights.shape:
+        raise ValueError(f"{len(values)} values but {len(weights)} weights: each item needs one of both")
+    low, high = _percentiles(_resampled(values, weights, resamples, seed), level)
+    return Interval(float(values.sum() / weights.sum()), low, high)
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """Two-sided p-value: how probable a split at least as lopsided is if each item is decided by a fair coin.
+
+    Ties are left out beforehand. Exact, from the binomial distribution (Arbuthnot, 1710).
+    """
+    if wins < 0 or losses < 0:
+        raise ValueError(f"wins={wins} and losses={losses} are counts: they cannot be negative")
+    n = wins + losses
+    ways, all_ways = 1, 1  # C(n, 0), and the sum of C(n, k) so far
+    for k in range(min(wins, losses)):
+        ways = ways * (n - k) // (k + 1)
+        all_ways += ways
+    return min(1.0, 2 * all_ways / 2**n)
+
+
+def compare(
+    a: Sequence[float] | Tensor,
+    b: Sequence[float] | Tensor,
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Comparison:
+    """Hold the scores of two models on the same items, (items,) each, against each other; more is better.
+
+    The difference is resampled by item (paired bootstrap: Koehn, 2004, §4); the sign test counts only who was better.
+    For surprises, where less is better, give their negatives. Raises ValueError if the numbers of items differ.
+    """
+    a, b = _numbers(a), _numbers(b)
+    if len(a) != len(b):
+        raise ValueError(f"{len(a)} scores against {len(b)}: a fair comparison needs both models on the same items")
+    lead = a - b  # (items,)
+    drawn = _resampled(lead, torch.ones_like(lead), resamples, seed)
+    low, high = _percentiles(drawn, level)
+    wins, losses = int((lead > 0).sum()), int((lead < 0).sum())
+    ahead = float((drawn > 0).double().mean() + (drawn == 0).double().mean() / 2)
+    difference = Interval(float(lead.mean()), low, high)
+    return Comparison(difference, ahead, wins, losses, len(lead) - wins - losses, sign_test(wins, losses))
+
+
+def cohen_kappa(a: Sequence, b: Sequence) -> float:
+    """How far two judges agree beyond chance: 1 fully, 0 as by chance, below 0 less than that (Cohen, 1960).
+
+    `a` and `b` are their labels of the same items. nan if both give all items one and the same label: chance alone
+    would agree then, and nothing is left to measure.
+    """
+    if len(a) != len(b) or not len(a):
+        raise ValueError(f"{len(a)} labels against {len(b)}: both judges must judge the same items, one at least")
+    n = len(a)
+    agreed = sum(x == y for x, y in zip(a, b, strict=True)) / n
+    by_chance = sum(list(a).count(label) * list(b).count(label) for label in {*a, *b}) / n**2
+    return math.nan if by_chance == 1 else (agreed - by_chance) / (1 - by_chance)

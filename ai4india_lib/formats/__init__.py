@@ -5,6 +5,6 @@ Used from lesson 08 on: `llama_format` gives our weights their names there, `pre
 """
 
 from .adapters import load_adapter, save_adapter
-from .folders import MODELS, model_folder, models_in
+from .folders import MODELS, model_folder, models_in, newest_model
 from .llama_format import hugging_face_config, hugging_face_name
-from .pretrained import load_model, save_model
+from .pretrained import is_chat_model, load_model, save_model

@@ -6,17 +6,17 @@ name of the model they belong to. It is a small part of the model's size.
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from ..basics.files import read_safetensors, replace_folder, write_json
 from ..model.decoder import DecoderLanguageModel
 from ..model.lora import lora_modules, put_adapters
-from .folders import MODELS, model_folder
+from .folders import MODELS, model_folder, read_settings
 from .llama_format import hugging_face_name
 
 _PREFIX = "base_model.model."  # what PEFT wraps a model of `transformers` in
@@ -75,6 +75,58 @@ def save_adapter(
     return target
 
 
+def read_adapter_config(source: Path) -> dict:
+    """The content of `adapter_config.json`. Raises ValueError for what is not plain LoRA."""
+    path = source / "adapter_config.json"
+    settings = read_settings(path)
+    kind, rank, alpha = (settings.get(name) for name in ("peft_type", "r", "lora_alpha"))
+    if kind != "LORA":
+        raise ValueError(f"{path} describes an adapter of type {kind!r}: this library computes LORA")
+    if not isinstance(rank, int) or not isinstance(alpha, (int, float)):
+        raise ValueError(f"{path} does not say r and lora_alpha as numbers: it is not a whole adapter_config.json")
+    unknown_here = ("use_dora", "modules_to_save", "lora_bias", "rank_pattern", "alpha_pattern", "fan_in_fan_out")
+    odd = [name for name in unknown_here if settings.get(name)]
+    if settings.get("bias", "none") != "none":
+        odd.append("bias")
+    if odd:
+        raise ValueError(f"{path} asks for {', '.join(odd)}, which this library does not compute")
+    return settings
+
+
+def base_of(source: Path) -> Path:
+    """The folder of the model that an adapter belongs to: as its config names it, or else beside the adapter."""
+    named = read_adapter_config(source).get("base_model_name_or_path") or ""
+    candidates = (Path(named), source.parent / Path(named).name)
+    for folder in candidates:
+        if (folder / "config.json").is_file():
+            return folder
+    raise FileNotFoundError(
+        f"the adapter in {source} belongs to the model {named!r}, which is neither at {candidates[0]} nor at "
+        f"{candidates[1]}: copy it there, or download it with `hf download`"
+    )
+
+
+def _matching_matrices(
+    model: DecoderLanguageModel, tensors: dict[str, Tensor], rank: int, source: Path
+) -> dict[str, str]:
+    """PEFT's name of each layer with an adapter → ours. Raises ValueError for tensors that do not fit the model."""
+    matrices = [n for n, module in model.named_modules() if n.startswith("blocks.") and hasattr(module, "in_features")]
+    ours = {hugging_face_name(f"{name}.weight").removesuffix(".weight"): name for name in matrices}
+    names = {}
+    for key, tensor in tensors.items():
+        layer, part = key.removeprefix(_PREFIX).removesuffix(".weight").rsplit(".", 1)
+        if layer not in ours or part not in ("lora_A", "lora_B"):
+            raise ValueError(f"{source} has {key!r}, which is no adapter of a matrix of this model")
+        names[layer] = ours[layer]
+        rows, columns = model.get_submodule(ours[layer]).weight.shape  # (out, in)
+        wanted = (rank, columns) if part == "lora_A" else (rows, rank)
+        if tuple(tensor.shape) != wanted:
+            raise ValueError(f"{key} in {source} has shape {tuple(tensor.shape)}, this model needs {wanted}")
+    if len(tensors) != 2 * len(names) or not names:
+        raise ValueError(f"{source} holds {len(tensors)} tensors for {len(names)} matrices: each needs A and B")
+    return names
+
+
 def load_adapter(
     model: DecoderLanguageModel, adapter: str | Path, *, folder: str | Path = MODELS
 ) -> DecoderLanguageModel:
@@ -86,60 +138,13 @@ def load_adapter(
     source = model_folder(adapter, folder)
     config = read_adapter_config(source)
     tensors = read_safetensors(source / "adapter_model.safetensors")
-    ours = {hugging_face_name(f"{name}.weight").removesuffix(".weight"): name for name in _matrices(model)}
-    names = {}  # PEFT's name of a layer → ours
-    for key, tensor in tensors.items():
-        layer, part = key.removeprefix(_PREFIX).removesuffix(".weight").rsplit(".", 1)
-        if layer not in ours or part not in ("lora_A", "lora_B"):
-            raise ValueError(f"{source} has {key!r}, which is no adapter of a matrix of this model")
-        weight = model.get_submodule(ours[layer]).weight  # (out, in)
-        wanted = (config["r"], weight.shape[1]) if part == "lora_A" else (weight.shape[0], config["r"])
-        if tuple(tensor.shape) != wanted:
-            raise ValueError(f"{key} in {source} has shape {tuple(tensor.shape)}, this model needs {wanted}")
-        names[layer] = ours[layer]
-    if len(tensors) != 2 * len(names) or not names:
-        raise ValueError(f"{source} holds {len(tensors)} tensors for {len(names)} matrices: each needs A and B")
-    rank = config["r"]
-    alpha = config["lora_alpha"] * (math.sqrt(rank) if config.get("use_rslora") else 1)  # there alpha/√rank counts
-    put_adapters(model, names.values(), rank, alpha)
+    names = _matching_matrices(model, tensors, config["r"], source)
+    alpha = config["lora_alpha"]
+    if config.get("use_rslora"):  # rank-stabilised (Kalajdzievski, 2023): alpha/√rank counts, not alpha/rank
+        alpha *= math.sqrt(config["r"])
+    put_adapters(model, names.values(), config["r"], alpha)
     for layer, name in names.items():
         module = model.get_submodule(name)
         for part in ("lora_A", "lora_B"):
             getattr(module, part).weight.data.copy_(tensors[f"{_PREFIX}{layer}.{part}.weight"])
     return model
-
-
-def read_adapter_config(source: Path) -> dict:
-    """The content of `adapter_config.json`. Raises ValueError for what is not plain LoRA."""
-    path = source / "adapter_config.json"
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        kind, rank, alpha = told.get("peft_type"), told.get("r"), told.get("lora_alpha")
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path} is not readable as a JSON object: {error}") from None
-    if kind != "LORA":
-        raise ValueError(f"{path} describes an adapter of type {kind!r}: this library computes LORA")
-    if not isinstance(rank, int) or not isinstance(alpha, (int, float)):
-        raise ValueError(f"{path} does not say r and lora_alpha as numbers: it is not a whole adapter_config.json")
-    more = ("use_dora", "modules_to_save", "lora_bias", "rank_pattern", "alpha_pattern", "fan_in_fan_out")
-    switched_on = [name for name in more if told.get(name)]
-    if switched_on or told.get("bias", "none") != "none":
-        raise ValueError(f"{path} asks for {', '.join(switched_on) or 'bias'}, which this library does not compute")
-    return told
-
-
-def base_of(source: Path) -> Path:
-    """The folder of the model that an adapter belongs to: as its config names it, or else beside the adapter."""
-    named = read_adapter_config(source).get("base_model_name_or_path") or ""
-    places = (Path(named), source.parent / Path(named).name)
-    for place in places:
-        if (place / "config.json").is_file():
-            return place
-    raise FileNotFoundError(
-        f"the adapter in {source} belongs to the model {named!r}, which is neither at {places[0]} nor at {places[1]}: "
-        "copy it there, or download it with `hf download`"
-    )
-
-
-def _matrices(model: DecoderLanguageModel) -> list[str]:
-    return [n for n, module in model.named_modules() if n.startswith("blocks.") and hasattr(module, "in_features")]

@@ -1,10 +1,21 @@
-"""Where models lie, and how a folder is written: whole, or not at all."""
+"""Where models lie, and what kind of model a folder holds."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 MODELS = Path("models")
+
+
+def holds_adapter(path: Path) -> bool:
+    """Is this the folder of an adapter, without the model that it belongs to?"""
+    return (path / "adapter_config.json").is_file() and not (path / "config.json").is_file()
+
+
+def holds_model(path: Path) -> bool:
+    """Is this the folder of a model, or of an adapter?"""
+    return (path / "config.json").is_file() or holds_adapter(path)
 
 
 def model_folder(model_name: str | Path, folder: str | Path = MODELS) -> Path:
@@ -20,11 +31,27 @@ def model_folder(model_name: str | Path, folder: str | Path = MODELS) -> Path:
     return path if not in_models.exists() and holds_model(path) else in_models
 
 
-def holds_model(path: Path) -> bool:
-    """Is this the folder of a model, or of an adapter?"""
-    return (path / "config.json").is_file() or (path / "adapter_config.json").is_file()
-
-
 def models_in(folder: str | Path = MODELS) -> list[Path]:
     """The folders of all models and adapters in `folder`, by name."""
     return sorted(path for path in Path(folder).glob("[!.]*") if holds_model(path))
+
+
+def newest_model(folder: str | Path = MODELS) -> str:
+    """The name of the model or adapter in `folder` that was written last. Raises FileNotFoundError if there is none."""
+    found = models_in(folder)
+    if not found:
+        raise FileNotFoundError(
+            f"no model in {folder}/ yet: train one with `python -m ai4india_lib train`, or give --model FOLDER"
+        )
+    return max(found, key=lambda path: max(file.stat().st_mtime for file in path.glob("*config.json"))).name
+
+
+def read_settings(path: Path) -> dict:
+    """The content of one of a folder's JSON files. Raises ValueError if it holds none."""
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not readable as JSON: {error}") from None
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} is not readable as JSON: it holds no JSON object")
+    return settings

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
 
 from ..model.config import DecoderConfig
+from .folders import read_settings
 
-# our name → the name in LlamaForCausalLM and Qwen3ForCausalLM
+# our name of a weight → its name in LlamaForCausalLM and Qwen3ForCausalLM
 _OUTER_NAMES = {"embedding": "model.embed_tokens", "norm.gain": "model.norm.weight", "head": "lm_head"}
 _BLOCK_NAMES = {
     "attention_norm.gain": "input_layernorm.weight",
@@ -24,6 +24,22 @@ _BLOCK_NAMES = {
     "mlp.up": "mlp.up_proj",
     "mlp.down": "mlp.down_proj",
 }
+
+# our field of DecoderConfig → its name in config.json
+_CONFIG_NAMES = {
+    "vocab_size": "vocab_size",
+    "emb_dim": "hidden_size",
+    "mlp_dim": "intermediate_size",
+    "num_blocks": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "num_kv_heads": "num_key_value_heads",
+    "head_dim": "head_dim",
+    "context_size": "max_position_embeddings",
+    "norm_eps": "rms_norm_eps",
+    "tie_embeddings": "tie_word_embeddings",
+    "pad_idx": "pad_token_id",
+}
+_MAY_LACK = ("num_kv_heads", "head_dim", "tie_embeddings", "pad_idx")
 
 
 def hugging_face_name(name: str) -> str:
@@ -44,19 +60,10 @@ def hugging_face_config(config: DecoderConfig, tokenizer, dtype: str = "float32"
     return {
         "architectures": [f"{kind}ForCausalLM"],
         "model_type": kind.lower(),
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.emb_dim,
-        "intermediate_size": config.mlp_dim,
-        "num_hidden_layers": config.num_blocks,
-        "num_attention_heads": config.num_heads,
-        "num_key_value_heads": config.num_kv_heads,
-        "head_dim": config.head_dim,
-        "max_position_embeddings": config.context_size,
-        "rms_norm_eps": config.norm_eps,
+        **{theirs: getattr(config, ours) for ours, theirs in _CONFIG_NAMES.items()},
         "rope_parameters": rope,  # read by transformers 5,
         "rope_theta": config.rope_theta,  # and these two by transformers 4 and by most servers
         "rope_scaling": config.rope_scaling,
-        "tie_word_embeddings": config.tie_embeddings,
         "hidden_act": "silu",
         "attention_bias": False,
         "attention_dropout": 0.0,
@@ -64,7 +71,6 @@ def hugging_face_config(config: DecoderConfig, tokenizer, dtype: str = "float32"
         "use_cache": True,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": config.pad_idx,
         "dtype": dtype,  # transformers 5
         "torch_dtype": dtype,  # transformers 4
     }
@@ -72,47 +78,40 @@ def hugging_face_config(config: DecoderConfig, tokenizer, dtype: str = "float32"
 
 def read_precision(path: Path) -> torch.dtype | None:
     """What a `config.json` says that its model computes in; its file may keep fewer digits. None where it is silent."""
-    told = json.loads(path.read_text(encoding="utf-8"))
-    named = getattr(torch, str(told.get("dtype") or told.get("torch_dtype")), None)
+    settings = read_settings(path)
+    named = getattr(torch, str(settings.get("dtype") or settings.get("torch_dtype")), None)
     return named if isinstance(named, torch.dtype) else None
+
+
+def _read_rope(settings: dict, path: Path) -> dict:
+    """The fields of `DecoderConfig` for rotary positions, from where transformers 5 or 4 writes them."""
+    rope = settings.get("rope_parameters")
+    rope = rope or {"rope_theta": settings.get("rope_theta"), **(settings.get("rope_scaling") or {})}
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind not in ("default", "llama3"):
+        raise ValueError(f"{path} asks for rotary positions of type {kind!r}: default and llama3 are known here")
+    scaling = {name: value for name, value in rope.items() if name != "rope_theta"} if kind == "llama3" else None
+    return {"rope_theta": rope.get("rope_theta") or 10_000.0, "rope_scaling": scaling}
 
 
 def read_config(path: Path) -> DecoderConfig:
     """Translate a `config.json` of a Llama or Qwen3 model. Raises ValueError for what our model does not compute."""
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not readable as JSON: {error}") from None
-    kind = told.get("model_type")
+    settings = read_settings(path)
+    kind = settings.get("model_type")
     if kind not in ("llama", "qwen3"):
         raise ValueError(f"{path} describes a model of type {kind!r}: this library computes llama and qwen3")
     unknown_here = ("attention_bias", "mlp_bias", "use_sliding_window", "quantization_config")
-    switched_on = [name for name in unknown_here if told.get(name)]
-    if switched_on or told.get("hidden_act", "silu") != "silu":
-        odd = switched_on or [f"hidden_act={told['hidden_act']}"]
+    odd = [name for name in unknown_here if settings.get(name)]
+    if (activation := settings.get("hidden_act", "silu")) != "silu":
+        odd.append(f"hidden_act={activation}")
+    if odd:
         raise ValueError(f"{path} asks for {', '.join(odd)}, which this library does not compute")
-    rope = told.get("rope_parameters") or {"rope_theta": told.get("rope_theta"), **(told.get("rope_scaling") or {})}
-    theta, rope_type = rope.get("rope_theta"), rope.get("rope_type", rope.get("type", "default"))
-    if rope_type not in ("default", "llama3"):
-        raise ValueError(f"{path} asks for rotary positions of type {rope_type!r}: default and llama3 are known here")
-    needed = ("vocab_size", "hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size")
-    needed += ("max_position_embeddings", "rms_norm_eps")
-    if absent := [name for name in needed if told.get(name) is None]:
+    fields = {ours: settings.get(theirs) for ours, theirs in _CONFIG_NAMES.items()}
+    if absent := [_CONFIG_NAMES[ours] for ours, value in fields.items() if value is None and ours not in _MAY_LACK]:
         raise ValueError(f"{path} does not say {', '.join(absent)}: it is not a whole config.json of a {kind} model")
-    heads, pad = told["num_attention_heads"], told.get("pad_token_id")
-    return DecoderConfig(
-        vocab_size=told["vocab_size"],
-        emb_dim=told["hidden_size"],
-        num_heads=heads,
-        num_blocks=told["num_hidden_layers"],
-        pad_idx=pad if pad in range(told["vocab_size"]) else None,  # some published models say -1 for "none"
-        num_kv_heads=told.get("num_key_value_heads") or heads,
-        head_dim=told.get("head_dim") or (128 if kind == "qwen3" else told["hidden_size"] // heads),
-        mlp_dim=told["intermediate_size"],
-        context_size=told["max_position_embeddings"],
-        rope_theta=theta or 10_000.0,
-        rope_scaling={k: v for k, v in rope.items() if k != "rope_theta"} if rope_type == "llama3" else None,
-        norm_eps=told["rms_norm_eps"],
-        qk_norm=kind == "qwen3",
-        tie_embeddings=told.get("tie_word_embeddings", False),
-    )
+    if fields["head_dim"] is None and kind == "qwen3":
+        fields["head_dim"] = 128
+    if fields["pad_idx"] not in range(fields["vocab_size"]):  # some published models say -1 for "none"
+        fields["pad_idx"] = None
+    fields["tie_embeddings"] = bool(fields["tie_embeddings"])
+    return DecoderConfig(**fields, **_read_rope(settings, path), qk_norm=kind == "qwen3")

@@ -17,11 +17,34 @@ from ..basics.device import pick_device
 from ..basics.files import read_safetensors, replace_folder, write_json
 from ..model.decoder import DecoderLanguageModel, rope_tables
 from ..model.lora import has_lora, merge_lora
-from ..text.chat import end_ids
+from ..text.chat import TURN_ENDS, end_ids
 from ..text.tokenizer import load_tokenizer, save_tokenizer
 from .adapters import base_of, load_adapter
-from .folders import MODELS, model_folder, models_in
+from .folders import MODELS, holds_adapter, model_folder, models_in, read_settings
 from .llama_format import hugging_face_config, hugging_face_name, read_config, read_precision
+
+
+def save_weights(
+    model: DecoderLanguageModel, path: Path, *, only_trained: bool = False, dtype: torch.dtype | None = None
+) -> None:
+    """Write the weights under their `transformers` names; a tied table once. `only_trained` leaves out frozen ones."""
+    weights = {
+        hugging_face_name(name): p.detach().cpu().to(dtype or p.dtype).contiguous()
+        for name, p in model.named_parameters()
+        if p.requires_grad or not only_trained
+    }
+    save_file(weights, path, metadata={"format": "pt"})
+
+
+def load_weights(model: DecoderLanguageModel, path: Path, *, only_trained: bool = False) -> None:
+    """Read what `save_weights` wrote into a model of the same shape. Raises ValueError if it has another one."""
+    weights = read_safetensors(path)
+    targets = {hugging_face_name(n): p for n, p in model.named_parameters() if p.requires_grad or not only_trained}
+    if {name: p.shape for name, p in weights.items()} != {name: p.shape for name, p in targets.items()}:
+        raise ValueError(f"{path} holds other weights than the model trains: was its shape or its adapter changed?")
+    with torch.no_grad():
+        for name, parameter in targets.items():
+            parameter.copy_(weights[name])
 
 
 def save_model(
@@ -71,6 +94,40 @@ def save_model(
     return target
 
 
+def _read_weights(source: Path) -> dict[str, Tensor]:
+    """All tensors of a folder, from one file or from the shards that an index lists."""
+    index = source / "model.safetensors.index.json"
+    if (source / "model.safetensors").is_file():
+        files = [source / "model.safetensors"]
+    elif index.is_file():
+        shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        files = [source / Path(name).name for name in sorted(set(shards))]
+    else:
+        raise FileNotFoundError(f"no model.safetensors in {source}: weights in other formats are not read here")
+    return {name: tensor for file in files for name, tensor in read_safetensors(file).items()}
+
+
+def _fill(model: DecoderLanguageModel, weights: dict[str, Tensor], source: Path) -> None:
+    names = {name: hugging_face_name(name) for name, _ in model.named_parameters()}
+    missing = sorted(set(names.values()) - set(weights))
+    surplus = sorted(set(weights) - set(names.values()) - {"lm_head.weight"})
+    surplus = [name for name in surplus if not name.endswith("rotary_emb.inv_freq")]
+    if missing or surplus:
+        difference = f"missing {missing[:3]}" if missing else f"not expected {surplus[:3]}"
+        raise ValueError(f"the weights in {source} do not fit its config.json: {difference}")
+    for name, p in model.named_parameters():
+        if weights[names[name]].shape != p.shape:
+            found, wanted = tuple(weights[names[name]].shape), tuple(p.shape)
+            raise ValueError(f"{names[name]} in {source} has shape {found}, its config.json says {wanted}")
+    model.cos, model.sin = rope_tables(model.config)
+    state = {name: weights[other] for name, other in names.items()}
+    if model.config.tie_embeddings:
+        state["head.weight"] = state["embedding.weight"]
+    model.load_state_dict(state, assign=True)
+    if model.config.tie_embeddings:
+        model.head.weight = model.embedding.weight
+
+
 def load_model(model_name: str | Path, device: str | torch.device | None = None, *, folder: str | Path = MODELS):
     """Open `models/<model_name>/`, or any folder with a Llama or Qwen3 model, as (model, tokenizer), ready to generate.
 
@@ -80,7 +137,7 @@ def load_model(model_name: str | Path, device: str | torch.device | None = None,
     Raises FileNotFoundError, or ValueError for a model of another kind.
     """
     source = model_folder(model_name, folder)
-    if not (source / "config.json").is_file() and (source / "adapter_config.json").is_file():
+    if holds_adapter(source):
         model, tokenizer = load_model(base_of(source), device)
         return merge_lora(load_adapter(model, source)), tokenizer
     if not (source / "config.json").is_file():
@@ -97,58 +154,13 @@ def load_model(model_name: str | Path, device: str | torch.device | None = None,
     return model, load_tokenizer(source)
 
 
-def save_weights(
-    model: DecoderLanguageModel, path: Path, *, only_trained: bool = False, dtype: torch.dtype | None = None
-) -> None:
-    """Write the weights under their `transformers` names; a tied table once. `only_trained` leaves out frozen ones."""
-    weights = {
-        hugging_face_name(name): p.detach().cpu().to(dtype or p.dtype).contiguous()
-        for name, p in model.named_parameters()
-        if p.requires_grad or not only_trained
-    }
-    save_file(weights, path, metadata={"format": "pt"})
-
-
-def load_weights(model: DecoderLanguageModel, path: Path, *, only_trained: bool = False) -> None:
-    """Read what `save_weights` wrote into a model of the same shape. Raises ValueError if it has another one."""
-    weights = read_safetensors(path)
-    targets = {hugging_face_name(n): p for n, p in model.named_parameters() if p.requires_grad or not only_trained}
-    if {name: p.shape for name, p in weights.items()} != {name: p.shape for name, p in targets.items()}:
-        raise ValueError(f"{path} holds other weights than the model trains: was its shape or its adapter changed?")
-    with torch.no_grad():
-        for name, parameter in targets.items():
-            parameter.copy_(weights[name])
-
-
-def _fill(model: DecoderLanguageModel, weights: dict[str, Tensor], source: Path) -> None:
-    names = {name: hugging_face_name(name) for name, _ in model.named_parameters()}
-    missing = sorted(set(names.values()) - set(weights))
-    surplus = sorted(set(weights) - set(names.values()) - {"lm_head.weight"})
-    surplus = [name for name in surplus if not name.endswith("rotary_emb.inv_freq")]
-    if missing or surplus:
-        told = f"missing {missing[:3]}" if missing else f"not expected {surplus[:3]}"
-        raise ValueError(f"the weights in {source} do not fit its config.json: {told}")
-    for name, p in model.named_parameters():
-        if weights[names[name]].shape != p.shape:
-            found, wanted = tuple(weights[names[name]].shape), tuple(p.shape)
-            raise ValueError(f"{names[name]} in {source} has shape {found}, its config.json says {wanted}")
-    model.cos, model.sin = rope_tables(model.config)
-    state = {name: weights[other] for name, other in names.items()}
-    if model.config.tie_embeddings:
-        state["head.weight"] = state["embedding.weight"]
-    model.load_state_dict(state, assign=True)
-    if model.config.tie_embeddings:
-        model.head.weight = model.embedding.weight
-
-
-def _read_weights(source: Path) -> dict[str, Tensor]:
-    """All tensors of a folder, from one file or from the shards that an index lists."""
-    index = source / "model.safetensors.index.json"
-    if (source / "model.safetensors").is_file():
-        files = [source / "model.safetensors"]
-    elif index.is_file():
-        shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        files = [source / Path(name).name for name in sorted(set(shards))]
-    else:
-        raise FileNotFoundError(f"no model.safetensors in {source}: weights in other formats are not read here")
-    return {name: tensor for file in files for name, tensor in read_safetensors(file).items()}
+def is_chat_model(model_name: str | Path, tokenizer, *, folder: str | Path = MODELS) -> bool:
+    """Was this model taught to answer? An adapter is taken for one; of a whole model `generation_config.json` says
+    whether the end of a turn ends its text."""
+    source = model_folder(model_name, folder)
+    path = source / "generation_config.json"
+    if holds_adapter(source) or not path.is_file():
+        return holds_adapter(source)
+    ends = read_settings(path).get("eos_token_id")
+    ends = ends if isinstance(ends, list) else [ends]
+    return any(tokenizer.convert_ids_to_tokens(i) in TURN_ENDS for i in ends if i is not None)

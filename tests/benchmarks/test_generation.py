@@ -8,34 +8,34 @@ import pytest
 import torch
 
 from ai4india_lib import __main__, load_model, train_and_test_lines
-from ai4india_lib.benchmarks import generation as benchmarking
-from ai4india_lib.benchmarks import profiling
+from ai4india_lib.benchmarks import contestants, generation, profiling
 from ai4india_lib.inference.packed import FastDecoder
+from ai4india_lib.inference.sampling import Sampling
 from ai4india_lib.text.tokenizer import encode_documents
 
 
 @pytest.fixture(scope="module")
 def pair():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(benchmarking.SHAPES, "tiny", (32, 1, 2))
-        yield benchmarking.make_pair("tiny", context=400)
+        patch.setitem(contestants.SHAPES, "tiny", (32, 1, 2))
+        yield contestants.make_pair("tiny", context=400)
 
 
 def test_the_mixed_requests_are_as_the_issue_says():
-    requests = benchmarking.mixed_requests()
+    requests = contestants.mixed_requests()
     prompts, counts = [len(ids) for ids, _ in requests], [new for _, new in requests]
-    assert len(requests) == 64 and requests == benchmarking.mixed_requests()
+    assert len(requests) == 64 and requests == contestants.mixed_requests()
     assert 8 <= min(prompts) < 20 and 110 < max(prompts) <= 128
     assert 16 <= min(counts) < 30 and 185 < max(counts) <= 200
 
 
 def test_all_ways_write_the_same_texts(pair):
     model, theirs = pair
-    requests = [(ids, new // 8) for ids, new in benchmarking.mixed_requests(7)]
+    requests = [(ids, new // 8) for ids, new in contestants.mixed_requests(7)]
     served = [
-        benchmarking.serve_continuously(model, requests, 3),
-        benchmarking.serve_in_groups(model, requests, 3),
-        benchmarking.serve_in_groups_of_transformers(theirs, requests, 3),
+        contestants.serve_continuously(model, requests, 3),
+        contestants.serve_in_groups(model, requests, 3),
+        contestants.serve_in_groups_of_transformers(theirs, requests, 3),
     ]
     for one in served:
         assert one.texts == served[0].texts
@@ -60,22 +60,27 @@ def test_turns_take_the_median_and_leave_the_first_round_out(monkeypatch):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setitem(benchmarking.SHAPES, "tiny", (32, 1, 2))
-    monkeypatch.setitem(benchmarking.SHAPES, "S", (32, 1, 2))
-    monkeypatch.setattr(benchmarking, "NEW", 6)
+    """Small shapes and short texts: what is compared stays the same."""
+    monkeypatch.setitem(contestants.SHAPES, "tiny", (32, 1, 2))
+    monkeypatch.setitem(contestants.SHAPES, "S", (32, 1, 2))
+    for name, value in (("NEW", 6), ("LONG", 44), ("DOCUMENTS", 10), ("STORED", 20)):
+        monkeypatch.setattr(generation, name, value)
 
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_both_sides_write_the_same_tokens(tiny, batch):
-    (result,) = benchmarking.against_transformers("tiny", batch, 2.5, 1)
+    (result,) = generation.against_transformers("tiny", batch, 2.5, 1)
     assert result.same and result.target == 2.5
     assert result.ratio == result.ours / result.theirs > 0
-    (result,) = benchmarking.against_no_cache(1)
-    assert result.same and result.peer == "no cache"
+
+
+def test_writing_without_a_cache_gives_the_same_tokens(tiny):
+    (result,) = generation.against_no_cache(1)
+    assert result.same and result.peer == "no cache" and result.name == "S, up to 44 tokens"
 
 
 def test_int8_is_told_with_its_loss(tiny):
-    (result,) = benchmarking.against_transformers("tiny", 1, None, 1, int8=True)
+    (result,) = generation.against_transformers("tiny", 1, None, 1, int8=True)
     exact, rounded = (float(part.split()[0]) for part in result.note.split("kahani-hi: ")[1].split("with int8 "))
     assert 0.05 < exact < 0.12 and abs(exact - rounded) < 0.002
     assert result.same is None
@@ -96,7 +101,7 @@ def test_bits_per_byte_as_decoded_are_those_of_the_model():
         with torch.no_grad():
             logits = model(torch.tensor([ids[:-1]]))[0]
         bits += float(torch.nn.functional.cross_entropy(logits, torch.tensor(ids[1:]), reduction="sum")) / math.log(2)
-    decoded = benchmarking.decoded_bits_per_byte(FastDecoder(model), tokenizer, lines)
+    decoded = generation.decoded_bits_per_byte(FastDecoder(model), tokenizer, lines)
     assert decoded == pytest.approx(bits / sum(len(line.encode()) for line in lines), rel=1e-4)
 
 
@@ -115,10 +120,13 @@ def test_the_profile_tells_products_from_the_rest():
 
 
 @pytest.mark.parametrize("kind", ["model", "ngram", "stored ngram"])
-def test_speculation_writes_what_the_model_writes_alone(kind):
-    (result,) = benchmarking.speculation(kind, benchmarking.GREEDY, 1.6, 1, texts=2, new=20)
+def test_speculation_writes_what_the_model_writes_alone(tiny, kind):
+    (result,) = generation.speculation(kind, contestants.GREEDY, 1.6, 1, texts=2, new=12)
     assert result.same and "proposals accepted" in result.note
-    (result,) = benchmarking.speculation(kind, benchmarking.Sampling(temperature=0.8, seed=1), None, 1, texts=1, new=9)
+
+
+def test_drawn_texts_are_not_held_against_each_other(tiny):
+    (result,) = generation.speculation("ngram", Sampling(temperature=0.8, seed=1), None, 1, texts=1, new=5)
     assert result.same is None
 
 
@@ -126,7 +134,7 @@ def test_the_command_prints_the_rows_that_were_asked_for(tiny, capsys):
     assert __main__.main(["benchmark", "generation", "--rows", "s1,no-cache", "--repeats", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     rows = [line for line in lines if line.startswith("| S")]
-    assert [row.split(" | ")[0] for row in rows] == ["| S, 1 at once", "| S, up to 256 tokens"]
+    assert [row.split(" | ")[0] for row in rows] == ["| S, 1 at once", "| S, up to 44 tokens"]
     assert all(row.endswith("| yes |") for row in rows)
     assert lines[-1].startswith("S, 1 at once: reads ")
 

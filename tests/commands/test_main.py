@@ -1,8 +1,11 @@
-"""The command line, as a learner uses it."""
+"""The command line, as a learner uses it: what each command prints, writes, and says about mistakes."""
 
+import contextlib
+import io
 import json
 import random
 import re
+import shutil
 import tarfile
 
 import pytest
@@ -15,23 +18,25 @@ from ai4india_lib.__main__ import main
 from ai4india_lib.evaluation import minimal_pair_accuracy
 from ai4india_lib.training.history import History
 
-TINY = ["--preset", "tiny", "--device", "cpu", "--max-steps", "12", "--eval-every", "4", "--checkpoint-every", "4"]
+TINY = ["--preset", "tiny", "--device", "cpu", "--max-steps", "8", "--eval-every", "4", "--checkpoint-every", "4"]
+SHORT = [*TINY, "--max-steps", "2"]  # for runs of which only the end matters
+PROMPTS = "एक दिन\n\n  मीरा  \nरवि ने चाय\n" * 3
 
 
-@pytest.fixture
-def archive(tmp_path):
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
     """A small text archive, as a learner would pack it."""
-    draw = random.Random(0)
+    draw, place = random.Random(0), tmp_path_factory.mktemp("archive")
     words = "एक दिन मीरा रवि चाय किताब नदी पतंग लाल नीली लाई देखा गया".split()
-    folder = tmp_path / "text"
+    folder = place / "text"
     folder.mkdir()
-    for name, count in (("train", 300), ("test", 30)):
+    for name, count in (("train", 150), ("test", 30)):
         lines = [" ".join(draw.choices(words, k=12)) + "।" for _ in range(count)]
         (folder / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (folder / "about.json").write_text('{"test_floor_bits_per_byte": 0.25}', encoding="utf-8")
-    with tarfile.open(tmp_path / "chai.tar.gz", "w:gz") as tar:
+    with tarfile.open(place / "chai.tar.gz", "w:gz") as tar:
         tar.add(folder, "chai")
-    return tmp_path / "chai.tar.gz"
+    return place / "chai.tar.gz"
 
 
 @pytest.fixture
@@ -43,14 +48,30 @@ def at_work(tmp_path, monkeypatch):
     return folder
 
 
-def test_train_saves_model_plot_and_history_and_generate_writes_on(archive, at_work, capsys):
-    assert main(["train", "--data", str(archive), *TINY]) == 0
-    told = capsys.readouterr().out
+@pytest.fixture(scope="module")
+def first_run(archive, tmp_path_factory):
+    """(the folder where `train` was run once, what it printed)."""
+    folder = tmp_path_factory.mktemp("first")
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
+        patch.chdir(folder)
+        assert main(["train", "--data", str(archive), *TINY]) == 0
+    return folder, printed.getvalue()
+
+
+@pytest.fixture
+def trained(first_run, at_work):
+    """A folder to stand in, with a model of its own in models/chai-mine."""
+    shutil.copytree(first_run[0] / "models", at_work / "models")
+    return at_work
+
+
+def test_train_saves_model_plot_and_history_and_generate_writes_on(first_run, trained, capsys):
+    told = first_run[1]
     assert "read the text" in told and "× the floor" in told and "models" in told
-    folder = at_work / "models" / "chai-mine"
+    folder = trained / "models" / "chai-mine"
     assert (folder / "perplexity.png").read_bytes().startswith(b"\x89PNG")
     history = History.load(folder / "history.json")
-    assert history.steps == 12 and history.floor_bits_per_byte == 0.25 and history.test_loss > 0
+    assert history.steps == 8 and history.floor_bits_per_byte == 0.25 and history.test_loss > 0
     model, tokenizer = load_model("chai-mine", "cpu")
     assert len(tokenizer) == model.config.vocab_size
 
@@ -119,58 +140,56 @@ def test_compile_reaches_all_ways_of_writing(tmp_path, monkeypatch, capsys):
     assert "not for use together" in capsys.readouterr().err
 
 
-def test_an_existing_folder_is_not_overwritten_unless_asked(archive, at_work, capsys):
-    command = ["train", "--data", str(archive), "--name", "mine", *TINY]
-    assert main(command) == 0
-    before = (at_work / "models" / "mine" / "model.safetensors").read_bytes()
+def test_an_existing_folder_is_not_overwritten_unless_asked(archive, trained, capsys):
+    command, weights = ["train", "--data", str(archive), *SHORT], trained / "models" / "chai-mine" / "model.safetensors"
+    before = weights.read_bytes()
     assert main(command) == 1
     assert "--resume" in capsys.readouterr().err
-    assert (at_work / "models" / "mine" / "model.safetensors").read_bytes() == before
-    assert main([*command, "--seed", "5", "--overwrite"]) == 0
-    assert (at_work / "models" / "mine" / "model.safetensors").read_bytes() != before
+    assert weights.read_bytes() == before
+    assert main([*command, "--overwrite"]) == 0
+    assert weights.read_bytes() != before
 
 
-def test_resume_of_a_finished_run_gives_the_same_model(archive, at_work):
-    command = ["train", "--data", str(archive), "--name", "mine", *TINY]
-    assert main(command) == 0
-    folder = at_work / "models" / "mine"
+def test_resume_of_a_finished_run_gives_the_same_model(archive, trained):
+    folder = trained / "models" / "chai-mine"
     before = (folder / "model.safetensors").read_bytes()
     losses = json.loads((folder / "history.json").read_text(encoding="utf-8"))["train_loss"]
-    assert main([*command, "--resume"]) == 0
+    assert main(["train", "--data", str(archive), *TINY, "--resume"]) == 0
     assert (folder / "model.safetensors").read_bytes() == before
     assert json.loads((folder / "history.json").read_text(encoding="utf-8"))["train_loss"] == losses
 
 
-def test_trains_on_a_folder_with_a_tokenizer_and_changed_settings(archive, at_work, capsys):
-    main(["train", "--data", str(archive), "--name", "first", *TINY])
-    command = ["train", "--data", str(archive.parent / "text"), "--name", "second", *TINY]
-    assert (
-        main([*command, "--tokenizer", "models/first", "--emb-dim", "48", "--qk-norm", "no", "--num-kv-heads", "2"])
-        == 0
-    )
-    (first, first_tokenizer), (second, second_tokenizer) = load_model("first", "cpu"), load_model("second", "cpu")
+def test_trains_on_a_folder_with_a_tokenizer_and_changed_settings(archive, trained, capsys):
+    command = ["train", "--data", str(archive.parent / "text"), "--name", "second", *SHORT]
+    shape = ["--emb-dim", "48", "--qk-norm", "no", "--num-kv-heads", "2"]
+    assert main([*command, "--tokenizer", "models/chai-mine", *shape]) == 0
+    (first, first_tokenizer), (second, second_tokenizer) = load_model("chai-mine", "cpu"), load_model("second", "cpu")
     assert first_tokenizer.get_vocab() == second_tokenizer.get_vocab()
     assert second.config.emb_dim == 48 and second.config.qk_norm is False and second.config.num_kv_heads == 2
     assert first.config.emb_dim == 32
 
 
-def test_a_small_model_is_taught_by_a_larger_one_and_drafts_for_it(archive, at_work, capsys):
-    train = ["train", "--data", str(archive), *TINY]
-    assert main([*train, "--name", "large"]) == 0
-    assert main([*train, "--name", "small", "--teacher", "large", "--emb-dim", "16", "--half"]) == 0
-    assert "taught by large" in capsys.readouterr().out
-    assert main([*train, "--name", "more", "--teacher", "large", "--tokenizer", "models/large"]) == 1
-    assert "leave --tokenizer out" in capsys.readouterr().err and not (at_work / "models" / "more").exists()
-    stored = load_file(at_work / "models" / "small" / "model.safetensors")
+def test_a_small_model_is_taught_by_a_larger_one_and_drafts_for_it(archive, trained, capsys):
+    command = ["train", "--data", str(archive), *SHORT, "--teacher", "chai-mine"]
+    assert main([*command, "--name", "small", "--emb-dim", "16", "--half"]) == 0
+    assert "taught by chai-mine" in capsys.readouterr().out
+    assert main([*command, "--name", "more", "--tokenizer", "models/chai-mine"]) == 1
+    assert "leave --tokenizer out" in capsys.readouterr().err and not (trained / "models" / "more").exists()
+    stored = load_file(trained / "models" / "small" / "model.safetensors")
     model, tokenizer = load_model("small", "cpu")
     assert {w.dtype for w in stored.values()} == {torch.bfloat16} and model.embedding.weight.dtype == torch.float32
-    assert tokenizer.get_vocab() == load_model("large", "cpu")[1].get_vocab()
-    assert main(["generate", "एक दिन", "--model", "large", "--draft", "small", "--device", "cpu"]) == 0
+    assert tokenizer.get_vocab() == load_model("chai-mine", "cpu")[1].get_vocab()
+    assert (
+        main(
+            ["generate", "एक दिन", "--model", "chai-mine", "--draft", "small", "--max-length", "20", "--device", "cpu"]
+        )
+        == 0
+    )
 
 
 def test_trains_from_a_url(archive, at_work, site):
     site.body = archive.read_bytes()
-    assert main(["train", "--data", f"{site.url}chai.tar.gz", *TINY]) == 0
+    assert main(["train", "--data", f"{site.url}chai.tar.gz", *SHORT]) == 0
     assert (at_work / "models" / "chai-mine" / "config.json").is_file()
 
 
@@ -193,40 +212,57 @@ def tests(tmp_path):
     return ["--pairs", str(tmp_path / "pairs.jsonl"), "--questions", str(tmp_path / "questions.jsonl")]
 
 
-def test_evaluate_prints_one_table_and_saves_a_chart(archive, tests, at_work, capsys):
+def test_evaluate_prints_one_table_and_saves_a_chart(archive, tests, trained, capsys):
     """Every measure is in it, with baselines beside the model; the figures are those of the library's functions."""
-    main(["train", "--data", str(archive), "--name", "mine", *TINY])
-    capsys.readouterr()
-    command = ["evaluate", "--model", "mine", "--data", str(archive), *tests, "--device", "cpu"]
+    command = ["evaluate", "--model", "chai-mine", "--data", str(archive), *tests, "--device", "cpu"]
     assert main(command) == 0
     told = capsys.readouterr().out
     assert "30 documents, 4 pairs, 6 questions" in told and "floor 0.25" in told
     header = next(line for line in told.splitlines() if "untrained" in line)
-    assert header.split() == ["mine", "5-grams", "untrained"]
+    assert header.split() == ["chai-mine", "5-grams", "untrained"]
     rows = {line.split()[0]: line for line in told.splitlines() if line.startswith("  ")}
     assert {"verb", "order", "mean", "who", "what"} <= set(rows)
-    model, tokenizer = load_model("mine", "cpu")
+    model, tokenizer = load_model("chai-mine", "cpu")
     wanted = bits_per_byte(model, tokenizer, train_and_test_lines(archive)[1])
     assert f"(floor 0.2500)  {wanted:.4f} [" in told
     shares = minimal_pair_accuracy(model, tokenizer, read_pairs(tests[1]))
     assert rows["verb"].split()[1] == f"{100 * shares['verb']:.1f}"
-    assert (at_work / "models" / "mine" / "evaluation.png").read_bytes().startswith(b"\x89PNG")
+    assert (trained / "models" / "chai-mine" / "evaluation.png").read_bytes().startswith(b"\x89PNG")
     main(command)
     assert capsys.readouterr().out == told
 
 
-def test_evaluate_compares_two_models_item_by_item(archive, tests, at_work, capsys):
-    for name, seed in (("one", "1"), ("two", "2")):
-        main(["train", "--data", str(archive), "--name", name, *TINY, "--seed", seed])
+def test_evaluate_compares_two_models_item_by_item(archive, tests, trained, capsys):
+    models = trained / "models"
+    assert main(["train", "--data", str(archive), "--name", "two", *SHORT, "--seed", "2"]) == 0
+    (models / "chai-mine").rename(models / "one")
     capsys.readouterr()
     command = ["evaluate", "--model", "one", "--data", str(archive), *tests[:2], "--no-baselines", "--device", "cpu"]
     assert main([*command, "--against", "two", "--output", "chart.png"]) == 0
     told = capsys.readouterr().out
     assert "one − two" in told and "p = " in told and "5-grams" not in told and "questions" not in told
-    assert (at_work / "chart.png").is_file() and not (at_work / "models" / "one" / "evaluation.png").exists()
+    assert (trained / "chart.png").is_file() and not (models / "one" / "evaluation.png").exists()
     main([*command, "--against", "one", "--limit", "1"])
     told = capsys.readouterr().out
     assert "1 documents, 2 pairs" in told and "+0.0000 [+0.0000, +0.0000] p = 1.000" in told
+
+
+def test_evaluate_asks_a_model_that_does_not_chat_only_where_told_to(tests, trained, capsys):
+    """The course's questions are for chat models; --no-chat asks them of any model, as the beginning of a text."""
+    source, about = trained / "data" / "kahani-questions-hi.tar.gz", trained / "about.json"
+    source.parent.mkdir()
+    about.write_text('{"story_blind_accuracy": {"all": 0.3, "who": 0.5}}', encoding="utf-8")
+    with tarfile.open(source, "w:gz") as tar:
+        tar.add(tests[3], "questions/test.jsonl")
+        tar.add(about, "questions/about.json")
+    command = ["evaluate", "--pairs", tests[1], "--no-baselines", "--device", "cpu"]
+    assert main(command) == 0
+    assert "questions, % right" not in capsys.readouterr().out
+    assert main([*command, "--no-chat"]) == 0
+    rows = capsys.readouterr().out.split("questions, % right")[1].splitlines()
+    assert [row.split("  ")[1] for row in rows[1:4]] == [
+        "who (guessed without the story: 50)", "what", "mean (guessed without the story: 30)"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -270,26 +306,21 @@ def test_help_names_every_hyperparameter(capsys):
         assert option in told
 
 
-PROMPTS = "एक दिन\n\n  मीरा  \nरवि ने चाय\n" * 3
-
-
 @pytest.fixture
-def trained(archive, at_work, capsys):
-    """A folder with a tiny model, and a file of nine prompts on lines 1, 3, 4, 5, 7, 8 …"""
-    assert main(["train", "--data", str(archive), "--name", "mine", *TINY]) == 0
-    (at_work / "prompts.txt").write_text("\ufeff" + PROMPTS, encoding="utf-8")
-    capsys.readouterr()
-    return at_work
+def with_prompts(trained):
+    """`trained`, with a file of nine prompts on lines 1, 3, 4, 5, 7, 8 …"""
+    (trained / "prompts.txt").write_text("\ufeff" + PROMPTS, encoding="utf-8")
+    return trained
 
 
-def test_a_file_of_prompts_gives_each_the_text_it_gets_alone(trained, capsys):
+def test_a_file_of_prompts_gives_each_the_text_it_gets_alone(with_prompts, capsys):
     settings = ["--max-length", "9", "--device", "cpu", "--temperature", "1.0"]
     command = ["generate", "--prompts", "prompts.txt", "--slots", "4", *settings, "--seed", "5"]
     assert main(command) == 0
     printed = capsys.readouterr().out
     assert main([*command, "--output", "texts.jsonl"]) == 0
     assert "9 texts in texts.jsonl" in capsys.readouterr().err
-    rows = [json.loads(line) for line in (trained / "texts.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in (with_prompts / "texts.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [(row["line"], row["prompt"]) for row in rows[:4]] == [
         (1, "एक दिन"), (3, "मीरा"), (4, "रवि ने चाय"), (5, "एक दिन")
     ]  # fmt: skip
@@ -299,14 +330,14 @@ def test_a_file_of_prompts_gives_each_the_text_it_gets_alone(trained, capsys):
         main(["generate", row["prompt"], *settings, "--seed", str(5 + number)])
         assert capsys.readouterr().out == row["prompt"] + row["text"] + "\n"
     assert len({row["text"] for row in rows}) > 3
-    assert not list(trained.glob("*.part"))
+    assert not list(with_prompts.glob("*.part*"))
 
 
-def test_a_long_prompt_of_a_file_gets_what_room_there_is(trained, capsys):
-    (trained / "long.txt").write_text("मीरा\n" + "चाय " * 50, encoding="utf-8")
+def test_a_long_prompt_of_a_file_gets_what_room_there_is(with_prompts, capsys):
+    (with_prompts / "long.txt").write_text("मीरा\n" + "चाय " * 50, encoding="utf-8")
     assert main(["generate", "--prompts", "long.txt", "--max-length", "900", "--device", "cpu", "--output", "o"]) == 0
-    rows = [json.loads(line) for line in (trained / "o").read_text(encoding="utf-8").splitlines()]
-    model, tokenizer = load_model("mine", "cpu")
+    rows = [json.loads(line) for line in (with_prompts / "o").read_text(encoding="utf-8").splitlines()]
+    model, tokenizer = load_model("chai-mine", "cpu")
     for row in rows:
         room = model.config.context_size - len(encode_prompt(tokenizer, row["prompt"]))
         assert row["tokens"] == room if row["ended"] == "length" else row["tokens"] <= room
@@ -326,12 +357,12 @@ def test_a_long_prompt_of_a_file_gets_what_room_there_is(trained, capsys):
         (["एक", "--output", "texts.jsonl"], "--output goes with --prompts"),
     ],
 )
-def test_mistakes_with_a_file_of_prompts(trained, capsys, options, wanted):
-    (trained / "empty.txt").write_text("\n \n", encoding="utf-8")
-    (trained / "latin.txt").write_bytes("caf\u00e9".encode("latin-1"))
-    (trained / "long.txt").write_text("मीरा\n" + "चाय " * 3000, encoding="utf-8")
+def test_mistakes_with_a_file_of_prompts(with_prompts, capsys, options, wanted):
+    (with_prompts / "empty.txt").write_text("\n \n", encoding="utf-8")
+    (with_prompts / "latin.txt").write_bytes("caf\u00e9".encode("latin-1"))
+    (with_prompts / "long.txt").write_text("मीरा\n" + "चाय " * 3000, encoding="utf-8")
     output = [] if "--output" in options else ["--output", "o.jsonl"]
     assert main(["generate", *options, *output, "--device", "cpu"]) == 1
     told = capsys.readouterr().err
     assert told.startswith("error: ") and wanted in told and "Traceback" not in told
-    assert not list(trained.glob("*.jsonl*"))
+    assert not list(with_prompts.glob("*.jsonl*"))
