@@ -11,10 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from ..inference.sampling import Sampling
-from ..training.hyperparameters import Hyperparameters, get_hyperparameters
-
-# the fields of `Hyperparameters` that shape a new model; one that is trained further keeps its own shape
-MODEL_SHAPE = ("vocab_size", "emb_dim", "num_heads", "num_blocks", "num_kv_heads", "qk_norm")
+from ..training.hyperparameters import MODEL_SHAPE, Hyperparameters, get_hyperparameters
 
 
 def refuse(options: argparse.Namespace, names: str, when: str, instead: str = "") -> None:

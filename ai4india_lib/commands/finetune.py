@@ -13,10 +13,9 @@ from ..formats.adapters import base_of, load_adapter, save_adapter
 from ..formats.folders import MODELS, holds_adapter, model_folder, newest_model
 from ..formats.pretrained import load_model, save_model
 from ..text.corpus import train_and_test_lines
-from ..training.hyperparameters import PRESETS
+from ..training.hyperparameters import MODEL_SHAPE, TEXT_PRESETS
 from ..tuning.finetuning import finetune
 from . import (
-    MODEL_SHAPE,
     add_hyperparameter_options,
     add_model_options,
     add_run_options,
@@ -55,7 +54,7 @@ def add_to(subparsers) -> None:
     parser.add_argument(
         "--replay-share", type=float, metavar="FRACTION", help=f"its fraction of the tokens ({REPLAY_SHARE})"
     )
-    parser.add_argument("--preset", choices=PRESETS, help="hyperparameters (default: finetune, or finetune-lora)")
+    parser.add_argument("--preset", choices=TEXT_PRESETS, help="hyperparameters (default: finetune, or finetune-lora)")
     add_run_options(parser)
     add_hyperparameter_options(parser, "finetune", shape=False)
 

@@ -16,7 +16,7 @@ from ..plots import plot_history, save_figure, use_indic_fonts
 from ..text.corpus import read_about, train_and_test_lines
 from ..text.packing import download_and_prepare_data
 from ..text.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
-from ..training.hyperparameters import PRESETS
+from ..training.hyperparameters import TEXT_PRESETS
 from ..training.loop import make_model, train
 from . import (
     add_hyperparameter_options,
@@ -45,7 +45,9 @@ def add_to(subparsers) -> None:
         help="a .tar.gz with train.txt and test.txt, a folder with them, or the URL of such an archive (%(default)s)",
     )
     parser.add_argument("--name", help="save to models/NAME (default: the archive's name with -mine behind it)")
-    parser.add_argument("--preset", default="laptop", choices=PRESETS, help="a set of hyperparameters (%(default)s)")
+    parser.add_argument(
+        "--preset", default="laptop", choices=TEXT_PRESETS, help="a set of hyperparameters (%(default)s)"
+    )
     parser.add_argument("--tokenizer", metavar="FOLDER", help="use this tokenizer (a folder or a Hugging Face name)")
     parser.add_argument(
         "--teacher",

@@ -50,7 +50,7 @@ class Hyperparameters:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not known: use one of {', '.join(known)}")
 
 
-SHAPE = ("vocab_size", "emb_dim", "num_heads", "num_blocks", "num_kv_heads", "qk_norm")
+MODEL_SHAPE = ("vocab_size", "emb_dim", "num_heads", "num_blocks", "num_kv_heads", "qk_norm")
 """The fields that fix a new model's shape. Where a model is trained further, it has its shape already."""
 
 PRESETS = {
@@ -80,6 +80,10 @@ PRESETS = {
         max_steps=40, eval_every=10, eval_batches=2, checkpoint_every=10,
     ),
 }  # fmt: skip
+
+
+TEXT_PRESETS = tuple(name for name in PRESETS if name not in ("dpo", "grpo"))
+"""Those for training on texts and conversations."""
 
 
 def get_hyperparameters(preset: str = "laptop", **changes) -> Hyperparameters:

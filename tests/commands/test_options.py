@@ -6,8 +6,8 @@ import pytest
 
 from ai4india_lib import add_lora, save_adapter, save_model
 from ai4india_lib.__main__ import main, make_parser
-from ai4india_lib.commands import MODEL_SHAPE, hyperparameters_of
-from ai4india_lib.training.hyperparameters import PRESETS, Hyperparameters
+from ai4india_lib.commands import hyperparameters_of
+from ai4india_lib.training.hyperparameters import MODEL_SHAPE, PRESETS, Hyperparameters
 
 FINETUNE = ["finetune", "--model", "base", "--data", "chai.jsonl"]
 OWN_SHAPE = "has no effect in fine-tuning, where the shape is the model's own: leave {0} out, or train a new model"
