@@ -23,7 +23,7 @@ def replaced_file(target: str | Path) -> Iterator[Path]:
     ...     figure.savefig(beside)
     """
     target = Path(target)
-    beside = target.with_name(f".{target.stem}.part{target.suffix}")
+    beside = target.with_name(f".part-{target.name}")
     try:
         yield beside
         beside.replace(target)
@@ -44,7 +44,7 @@ def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
     one move, `config.json` last, and files that `write` did not make stay.
     """
     if target.is_file():
-        raise FileExistsError(f"{target} is a file: a model needs a folder of that name, so move it or choose another")
+        raise FileExistsError(f"{target} is a file: a folder of that name is to be made, so move it or choose another")
     beside = target.with_name(f".{target.name}.part")
     shutil.rmtree(beside, ignore_errors=True)  # what a killed process left
     beside.mkdir(parents=True)

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 
 import torch
 from torch import Tensor
 
-from .packing import LINES_AT_ONCE
+from .packing import in_groups
 from .tokenizer import encode_for_scoring
 
 
@@ -65,10 +64,7 @@ class NgramModel:
     @classmethod
     def from_lines(cls, lines: Iterable[str], tokenizer, longest: int = 5) -> NgramModel:
         """Count a text, one document per line; each begins after an end token, as in `WholeDocumentDataset`."""
-        lines = iter(lines)
-        documents = []
-        while group := list(islice(lines, LINES_AT_ONCE)):
-            documents += encode_for_scoring(tokenizer, group)
+        documents = (ids for group in in_groups(lines) for ids in encode_for_scoring(tokenizer, group))
         return cls(documents, longest, len(tokenizer))
 
     def token_log_probabilities(self, rows: list[list[int]]) -> list[Tensor]:

@@ -343,6 +343,18 @@ def test_dataset_position(hindi):
         assert as_lists(resumed) == expected[given:]
 
 
+def test_whole_documents_go_on_too(hindi):
+    lines, tokenizer = hindi
+
+    def new_loader():
+        return TextLoader(WholeDocumentDataset(lines, tokenizer, 64, 3), num_workers=2)
+
+    expected = as_lists(new_loader())
+    resumed = new_loader()
+    resumed.load_state_dict(json.loads(json.dumps(position_after(new_loader(), 5))))
+    assert as_lists(resumed) == expected[5:] and len(expected) > 7
+
+
 def test_another_number_of_workers_cannot_resume(hindi):
     lines, tokenizer = hindi
     dataset = PackedTextDataset(lines, tokenizer, 32, 4)
