@@ -296,7 +296,7 @@ def test_as_many_texts_have_come_as_are_due(talks, texts):
 
 def test_mixed_by_hand_and_when_one_kind_is_used_up():
     assert "".join(mixed_with_replay([*"abcdef"], [*"XYZ"], 9)) == "abcXdeYfZ"
-    assert mixed_with_replay([*"ab"], [*"VWXYZ"], 7) == [*"aVbWXYZ"], "all that is left is of one kind"
+    assert mixed_with_replay([*"ab"], [*"VWXYZ"], 7) == [*"abVWXYZ"], "what is left is all of one kind"
     assert mixed_with_replay([*"abcdef"], [*"XYZ"], 0) == mixed_with_replay([], [], 0) == []
 
 
