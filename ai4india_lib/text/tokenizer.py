@@ -17,7 +17,8 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from .chat import CHAT_TEMPLATE
+from ..basics.files import write_json
+from .chat import CHAT_TEMPLATE, special_tokens
 
 # Tried in this order at each position. Every character falls in one of the last five, so nothing is lost.
 #   1  English 's 't 'll … (with ' or ’), unless more letters follow: "'they" keeps its word
@@ -164,9 +165,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | os.PathLike
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
     if isinstance(config.get("extra_special_tokens"), list):
         config["additional_special_tokens"] = config.pop("extra_special_tokens")
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-    beside.replace(path)
+    write_json(path, config)
 
 
 def encode_lines(tokenizer: PreTrainedTokenizerBase, lines: Iterable[str]) -> list[list[int]]:
@@ -191,11 +190,10 @@ def encode_lines(tokenizer: PreTrainedTokenizerBase, lines: Iterable[str]) -> li
     unknown = tokenizer.unk_token_id
     if unknown in (tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.bos_token_id):
         unknown = None  # GPT-2 has one token for all of them
-    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special} | {*tokenizer.all_special_ids}
-    special.discard(unknown)
-    put = [] if unknown is None else [unknown]
+    special = {*special_tokens(tokenizer).values()} - {unknown}
+    instead = [] if unknown is None else [unknown]
     return [
-        ids if special.isdisjoint(ids) else [j for i in ids for j in (put if i in special else [i])]
+        ids if special.isdisjoint(ids) else [j for i in ids for j in (instead if i in special else [i])]
         for ids in batch["input_ids"]
     ]
 
