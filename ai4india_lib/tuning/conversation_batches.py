@@ -43,9 +43,9 @@ class Examples:
 
     def in_words(self) -> str:
         learned = sum(map(sum, self.learn))
-        told = f"{len(self.ids):,} examples, {sum(map(len, self.ids)):,} tokens, {learned:,} of them to be learned"
-        told += f"; {self.shortened:,} too long: last turns left out" if self.shortened else ""
-        return told + (f"; {self.left_out:,} left out: too long" if self.left_out else "")
+        words = f"{len(self.ids):,} examples, {sum(map(len, self.ids)):,} tokens, {learned:,} of them to be learned"
+        words += f"; {self.shortened:,} too long: last turns left out" if self.shortened else ""
+        return words + (f"; {self.left_out:,} left out: too long" if self.left_out else "")
 
 
 def encode_examples(lines: Iterable[dict], tokenizer, context_size: int, *, source: str = "the data") -> Examples:
@@ -74,8 +74,8 @@ def encode_examples(lines: Iterable[dict], tokenizer, context_size: int, *, sour
     return found
 
 
-def _read(line: dict, place: str) -> list[dict] | str:
-    """The messages of a line, or its text."""
+def _read(line: dict, where: str) -> list[dict] | str:
+    """The messages of a line, or its text; an error begins with `where` the line stands."""
     try:
         if isinstance(line.get("text"), str):
             return line["text"]
@@ -85,8 +85,8 @@ def _read(line: dict, place: str) -> list[dict] | str:
             raise ValueError('it has neither "messages" nor "text"')
         return check_messages(line["messages"])
     except (ValueError, KeyError, TypeError) as error:
-        told = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise CorpusError(f"{place}: {told}") from None
+        problem = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise CorpusError(f"{where}: {problem}") from None
 
 
 def _add_text(found: Examples, text: str, ids: list[int], context_size: int) -> None:

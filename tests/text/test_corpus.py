@@ -433,12 +433,12 @@ def test_json_lines_are_the_same_from_file_folder_and_archive(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [(b'{"a": 1}\n{"a": \n', "line 2, is not JSON"), (b"[1, 2]\n", "line 1, is not a JSON object")],
 )
-def test_json_lines_name_the_line_at_fault(tmp_path, content, told):
+def test_json_lines_name_the_line_at_fault(tmp_path, content, message):
     (tmp_path / "a.jsonl").write_bytes(content)
-    with pytest.raises(CorpusError, match=told):
+    with pytest.raises(CorpusError, match=message):
         list(json_lines(tmp_path / "a.jsonl"))
 
 

@@ -103,11 +103,11 @@ def test_no_text_gives_no_batch_and_is_an_error_where_it_is_counted(words_tokeni
 
 
 @pytest.mark.parametrize(
-    "more, told",
+    "more, message",
     [({"context_size": 0}, "context_size=0"), ({"batch_size": 0}, "batch_size=0"), ({"rank": 2}, "rank=2")],
 )
-def test_senseless_settings_are_named(words_tokenizer, more, told):
-    with pytest.raises(ValueError, match=told):
+def test_senseless_settings_are_named(words_tokenizer, more, message):
+    with pytest.raises(ValueError, match=message):
         PackedTextDataset(["w1"], words_tokenizer, **{"context_size": 8, "world_size": 2} | more)
 
 

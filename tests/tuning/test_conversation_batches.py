@@ -142,7 +142,7 @@ def test_too_long_ones_are_shortened_or_left_out_and_counted(tokenizer):
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ({"messages": []}, "no message is the assistant's"),
         ({"messages": said("only a question")}, "no message is the assistant's"),
@@ -155,8 +155,8 @@ def test_too_long_ones_are_shortened_or_left_out_and_counted(tokenizer):
         ({"questions": []}, "'story' is missing"),
     ],
 )
-def test_what_cannot_be_learned_from_is_told_with_its_line(tokenizer, line, told):
-    with pytest.raises(CorpusError, match="chai.jsonl, line 3: .*" + told.replace("(", "\\(")):
+def test_what_cannot_be_learned_from_is_told_with_its_line(tokenizer, line, message):
+    with pytest.raises(CorpusError, match="chai.jsonl, line 3: .*" + message.replace("(", "\\(")):
         encode_examples([{"messages": TALKS[0]}] * 2 + [line], tokenizer, 100, source="chai.jsonl")
 
 
