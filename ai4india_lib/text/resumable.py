@@ -31,8 +31,8 @@ class BatchDataset(IterableDataset):
         self.context_size, self.batch_size = context_size, batch_size
         self.rank, self.world_size = rank, world_size
         self.epoch = 0  # chooses the order of the next pass
-        self._position: dict = {}  # of the pass in hand, and
-        self._start: dict = {}  # where the next one begins: these two are for passes without a `TextLoader`
+        self._position: dict = {}  # of the pass in hand, where no `TextLoader` keeps it
+        self._start: dict = {}  # where the next such pass begins
 
     def read(self, position: dict, worker: int = 0, num_workers: int = 1) -> Iterator[tuple[Tensor, Tensor, dict]]:
         """What this worker reads of this process's part from `position` on: (inputs, targets, the position behind)."""
