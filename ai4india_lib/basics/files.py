@@ -7,9 +7,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @contextmanager
@@ -23,7 +26,7 @@ def replaced_file(target: str | Path) -> Iterator[Path]:
     ...     figure.savefig(beside)
     """
     target = Path(target)
-    beside = target.with_name(f".{target.stem}.part{target.suffix}")
+    beside = target.with_name(f".part-{target.name}")
     try:
         yield beside
         beside.replace(target)
@@ -44,7 +47,7 @@ def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
     one move, `config.json` last, and files that `write` did not make stay.
     """
     if target.is_file():
-        raise FileExistsError(f"{target} is a file: a model needs a folder of that name, so move it or choose another")
+        raise FileExistsError(f"{target} is a file: a folder of that name is to be made, so move it or choose another")
     beside = target.with_name(f".{target.name}.part")
     shutil.rmtree(beside, ignore_errors=True)  # what a killed process left
     beside.mkdir(parents=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from transformers import PreTrainedTokenizerBase
@@ -27,6 +28,12 @@ CHAT_TEMPLATE = """
 {%- endfor %}
 {%- if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}
 """.strip()
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """Every special token with its id: signs for the model, which no text may write."""
+    named = zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)
+    return {str(token): i for i, token in tokenizer.added_tokens_decoder.items() if token.special} | dict(named)
 
 
 def end_ids(tokenizer: PreTrainedTokenizerBase, *, chat: bool = True) -> list[int]:
@@ -72,49 +79,45 @@ def check_messages(messages: object) -> list[dict]:
     return messages
 
 
-def encode_conversation(tokenizer, messages: list[dict]) -> tuple[list[int], list[int]]:
-    """(ids, learn) of a conversation in the tokenizer's chat template; learn is 1 where the assistant speaks, else 0.
+def _encode_by_search(tokenizer, messages: list[dict]) -> tuple[list[int], list[int]]:
+    """For a template that does not mark the assistant's part, as most published ones."""
+    whole = tokenizer.apply_chat_template(messages, tokenize=False)
+    spans = [_span(tokenizer, messages, i, whole) for i, m in enumerate(messages) if m["role"] == "assistant"]
+    encoded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
+    offsets = encoded["offset_mapping"]  # where in `whole` each id begins and ends
+    return encoded["input_ids"], [int(any(begin < to and end > since for since, to in spans)) for begin, end in offsets]
 
-    The sign that ends the assistant's turn is learned too: without it the model would never stop.
+
+def _span(tokenizer, messages: list[dict], index: int, whole: str) -> tuple[int, int]:
+    """Where in `whole` the assistant's message `index` begins and ends, its end token included.
+
+    It begins where the template would let the model begin, and ends with a special token right after its content.
     """
-    return encode_conversations(tokenizer, [messages])[0]
+    prompt = tokenizer.apply_chat_template(messages[:index], tokenize=False, add_generation_prompt=True)
+    content = messages[index]["content"].strip()
+    found = whole.find(content, len(prompt)) if whole.startswith(prompt) else -1
+    end_token = re.compile(r"\s*(" + "|".join(map(re.escape, special_tokens(tokenizer))) + ")")
+    if found >= 0 and (end := end_token.match(whole, found + len(content))):
+        return len(prompt), end.end()
+    raise ValueError(
+        f"this chat template does not tell where the assistant's message {index + 1} begins and ends: put "
+        "{% generation %} before and {% endgeneration %} after it in the template (tokenizer.chat_template)"
+    )
 
 
 def encode_conversations(tokenizer, conversations: list[list[dict]]) -> list[tuple[list[int], list[int]]]:
     """`encode_conversation` of many at once, which is faster."""
     if not tokenizer.chat_template:
         raise ValueError("the tokenizer has no chat template: take one of a model that chats, or set chat_template")
-    if "{% generation" in tokenizer.chat_template or "{%- generation" in tokenizer.chat_template:
-        marked = tokenizer.apply_chat_template(conversations, return_dict=True, return_assistant_tokens_mask=True)
-        return list(zip(marked["input_ids"], marked["assistant_masks"], strict=True))
-    return [_encode_by_search(tokenizer, messages) for messages in conversations]
+    if not re.search(r"\{%-? generation", tokenizer.chat_template):
+        return [_encode_by_search(tokenizer, messages) for messages in conversations]
+    marked = tokenizer.apply_chat_template(conversations, return_dict=True, return_assistant_tokens_mask=True)
+    return list(zip(marked["input_ids"], marked["assistant_masks"], strict=True))
 
 
-def _encode_by_search(tokenizer, messages: list[dict]) -> tuple[list[int], list[int]]:
-    """For a template that does not mark the assistant's part, as most published ones."""
-    whole = tokenizer.apply_chat_template(messages, tokenize=False)
-    spans = [_span(tokenizer, messages, i, whole) for i, m in enumerate(messages) if m["role"] == "assistant"]
-    encoded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
-    inside = [any(start < to and end > since for since, to in spans) for start, end in encoded["offset_mapping"]]
-    return encoded["input_ids"], [int(learned) for learned in inside]
+def encode_conversation(tokenizer, messages: list[dict]) -> tuple[list[int], list[int]]:
+    """(ids, learn) of a conversation in the tokenizer's chat template; learn is 1 where the assistant speaks, else 0.
 
-
-def _span(tokenizer, messages: list[dict], index: int, whole: str) -> tuple[int, int]:
-    """Where in `whole` the assistant's message `index` begins and ends, its end token included.
-
-    It begins where the template would let the model begin, and ends with the first special token after its content.
+    The sign that ends the assistant's turn is learned too: without it the model would never stop.
     """
-    prompt = tokenizer.apply_chat_template(messages[:index], tokenize=False, add_generation_prompt=True)
-    content = messages[index]["content"].strip()
-    found = whole.find(content, len(prompt)) if whole.startswith(prompt) else -1
-    if found >= 0:
-        after = found + len(content)
-        ends = [(at, len(token)) for token in tokenizer.all_special_tokens if (at := whole.find(token, after)) >= 0]
-        added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
-        ends += [(at, len(token)) for token in added if (at := whole.find(token, after)) >= 0]
-        if ends and not whole[after : min(ends)[0]].strip():
-            return len(prompt), sum(min(ends))
-    raise ValueError(
-        f"this chat template does not tell where the assistant's message {index + 1} begins and ends: put "
-        "{% generation %} before and {% endgeneration %} after it in the template (tokenizer.chat_template)"
-    )
+    return encode_conversations(tokenizer, [messages])[0]

@@ -12,28 +12,24 @@ import gzip
 import io
 import json
 import re
-import shutil
 import tarfile
-import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from .download import CHUNK, DownloadError, download, file_name
+from ..basics.files import replace_folder
+from .download import CHUNK, DownloadError, download, file_name  # noqa: F401 (DownloadError is promised here too)
 
 try:
     from lzma import LZMAError
 except ImportError:  # a Python that was built without xz
     LZMAError = EOFError
 
-
-__all__ = ["CorpusError", "DownloadError", "TextLines", "download", "extract", "json_lines"]
-__all__ += ["read_about", "train_and_test_lines"]
-
 DOWNLOADS = Path("data/downloads")
+CORPUS_FILES = ("train.txt", "train.txt.gz", "test.txt", "test.txt.gz", "about.json")
 
 
 class CorpusError(ValueError):
@@ -77,37 +73,55 @@ def extract(archive: str | Path, folder: str | Path, *, max_bytes: int = 20 * 2*
     All is unpacked beside the folder, and renamed at the very end: there is never half of it.
     """
     if not hasattr(tarfile, "data_filter"):
-        raise RuntimeError("this Python cannot unpack archives safely: update to 3.10.12, 3.11.4, 3.12 or later")
+        raise RuntimeError("this Python cannot unpack archives safely: update to 3.11.4, 3.12 or later")
     archive, folder = Path(archive), Path(folder)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise FileExistsError(f"{folder} exists: delete it, or unpack {archive} to another folder")
-    fresh = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
-    try:
+
+    def unpack(beside: Path) -> None:
+        num_bytes = 0
         with _open_tar(archive) as tar:
-            fresh.mkdir(parents=True)
-            _unpack(tar, fresh, archive, max_bytes, max_files)
+            for num_files, member in enumerate(tar, 1):
+                num_bytes += member.size
+                if num_files > max_files or num_bytes > max_bytes:
+                    limits = f"max_files={max_files} or max_bytes={max_bytes}"
+                    raise CorpusError(f"{archive} holds more than {limits}: if you trust it, raise the limit")
+                if not (member.isfile() or member.isdir()):
+                    raise CorpusError(f"{archive} holds {member.name!r}, a link or a device: it was not unpacked")
+                try:
+                    tar.extract(member, beside, filter="data")
+                except tarfile.FilterError as error:
+                    raise CorpusError(f"{archive} is not safe, it was not unpacked: {error}") from error
             _check_end(tar)
-        if folder.is_dir():
+        if folder.is_dir():  # empty: out of the way of the new one
             folder.rmdir()
-        fresh.rename(folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+
+    replace_folder(folder, unpack)
     return folder
 
 
-def _unpack(tar: tarfile.TarFile, folder: Path, archive: Path, max_bytes: int, max_files: int) -> None:
-    num_bytes = 0
-    for num_files, member in enumerate(tar, 1):
-        num_bytes += member.size
-        if num_files > max_files or num_bytes > max_bytes:
-            limits = f"max_files={max_files} or max_bytes={max_bytes}"
-            raise CorpusError(f"{archive} holds more than {limits}: if you trust it, raise the limit")
-        if not (member.isfile() or member.isdir()):
-            raise CorpusError(f"{archive} holds {member.name!r}, a link or a device: it was not unpacked")
+def _uncompressed(file: BinaryIO, size: int) -> tuple[BinaryIO, int | None]:
+    """The bytes of a text that may be gzip, and their number if that is known without reading them."""
+    file = io.BufferedReader(file, CHUNK)
+    if file.peek(2)[:2] == b"\x1f\x8b":  # gzip, whatever its name: no UTF-8 text begins so
+        return io.BufferedReader(gzip.GzipFile(fileobj=file), CHUNK), None
+    return file, size
+
+
+def _lines(stream: BinaryIO, name: str) -> Iterator[str]:
+    """The lines that `TextLines` promises; `name` is what an error calls the text."""
+    for number, raw in enumerate(stream, 1):  # a binary stream ends its lines at \n alone
+        if number == 1:
+            raw = raw.removeprefix(codecs.BOM_UTF8)
         try:
-            tar.extract(member, folder, filter="data")
-        except tarfile.FilterError as error:
-            raise CorpusError(f"{archive} is not safe, it was not unpacked: {error}") from error
+            line = raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            utf16 = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+            found = "It looks like UTF-16" if utf16 else f"Byte {error.start + 1} there is {raw[error.start]:#04x}"
+            raise CorpusError(f"{name}, line {number}, is not UTF-8. {found}. Save the text as UTF-8.") from error
+        line = line[:-2] if line.endswith("\r\n") else line.removesuffix("\n")
+        if line and not line.isspace():
+            yield line
 
 
 class TextLines:
@@ -140,6 +154,11 @@ class TextLines:
                 self._num_bytes = size if known else sum(map(len, iter(partial(stream.read, CHUNK), b"")))
         return self._num_bytes
 
+    @property
+    def full_name(self) -> PurePosixPath:
+        """The text's name with its folders: within the archive, or on the disk."""
+        return PurePosixPath(self.member or self.path.as_posix())
+
     @contextmanager
     def _open(self) -> Iterator[tuple[BinaryIO, int | None]]:
         """The bytes of the text, and their number if the file system or the archive tells it."""
@@ -149,7 +168,7 @@ class TextLines:
             return
         with _open_tar(self.path) as tar:
             for member in tar:
-                if member.isfile() and PurePosixPath(member.name) == PurePosixPath(self.member):
+                if member.isfile() and PurePosixPath(member.name) == self.full_name:
                     yield _uncompressed(tar.extractfile(member), member.size)
                     return
         raise CorpusError(f"{self.path} holds no file {self.member!r}")
@@ -161,117 +180,8 @@ class TextLines:
         return f"TextLines({self.path.as_posix()!r}{f', {self.member!r}' if self.member else ''})"
 
 
-def _uncompressed(file: BinaryIO, size: int) -> tuple[BinaryIO, int | None]:
-    """The bytes of a text that may be gzip, and their number if that is known without reading them."""
-    file = io.BufferedReader(file, CHUNK)
-    if file.peek(2)[:2] == b"\x1f\x8b":  # gzip, whatever its name: no UTF-8 text begins so
-        return io.BufferedReader(gzip.GzipFile(fileobj=file), CHUNK), None
-    return file, size
-
-
-def _lines(stream: BinaryIO, name: str) -> Iterator[str]:
-    """The lines that `TextLines` promises; `name` is what an error calls the text."""
-    for number, raw in enumerate(stream, 1):  # a binary stream ends its lines at \n alone
-        if number == 1:
-            raw = raw.removeprefix(codecs.BOM_UTF8)
-        try:
-            line = raw.decode("utf-8")
-        except UnicodeDecodeError as error:
-            utf16 = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-            found = "It looks like UTF-16" if utf16 else f"Byte {error.start + 1} there is {raw[error.start]:#04x}"
-            raise CorpusError(f"{name}, line {number}, is not UTF-8. {found}. Save the text as UTF-8.") from error
-        line = line[:-2] if line.endswith("\r\n") else line.removesuffix("\n")
-        if line and not line.isspace():
-            yield line
-
-
-def train_and_test_lines(source: str | Path, *, folder: str | Path = DOWNLOADS) -> tuple[TextLines, TextLines]:
-    """The training and the test text of a corpus.
-
-    `source` is a URL (its file is kept in `folder`), a tar archive, or a folder. `train.txt` and `test.txt` (or
-    `train.txt.gz`, `test.txt.gz`) may lie anywhere inside, once each. An archive is read through once to be sure.
-    """
-    return _survey(source, Path(folder))[:2]
-
-
-def read_about(source: str | Path, *, folder: str | Path = DOWNLOADS) -> dict:
-    """What `about.json` beside `train.txt` says, such as `{"test_floor_bits_per_byte": 0.15}`; {} if there is none.
-
-    Where there are no texts but JSON Lines, such as questions, it is the only `about.json` that there is.
-    """
-    path = _local(source, Path(folder))
-    found = [(lines, content) for _, lines, content in _files(path)]
-    abouts = [(lines, content) for lines, content in found if isinstance(content, bytes)]
-    if len(found) == len(abouts) == 1:
-        return _parsed_about(abouts[0][1], abouts[0][0])
-    return _survey(source, Path(folder))[2]
-
-
-def json_lines(
-    source: str | Path, name: str = "train.jsonl", *, folder: str | Path = DOWNLOADS, optional: bool = False
-) -> Iterator[dict]:
-    """The objects of a JSON Lines text (one `{…}` per line, UTF-8), one after the other.
-
-    `source` is the `.jsonl` file itself, or a folder, a tar archive or the URL of one that holds `name` once; with
-    `optional` it may also lack it, and then there are none.
-    Raises CorpusError, with the number of the line, for what is not a JSON object.
-    """
-    path = _local(source, Path(folder))
-    if path.is_file() and path.name.lower().endswith((".jsonl", ".jsonl.gz")):
-        texts = [TextLines(path)]
-    elif path.is_dir():
-        texts = [TextLines(inside) for inside in sorted(path.rglob(name)) if inside.is_file()]
-    else:
-        with _open_tar(path) as tar:
-            texts = [TextLines(path, m.name) for m in tar if m.isfile() and PurePosixPath(m.name).name == name]
-            _check_end(tar)
-    if optional and not texts:
-        return
-    if len(texts) != 1:
-        raise CorpusError(f"{path} must hold one {name}. What it has: {', '.join(map(str, texts)) or 'none'}")
-    for number, line in enumerate(texts[0], 1):
-        try:
-            found = json.loads(line)
-        except ValueError as error:
-            raise CorpusError(f"{texts[0]}, line {number}, is not JSON ({error}): {line[:60]!r}") from None
-        if not isinstance(found, dict):
-            raise CorpusError(f"{texts[0]}, line {number}, is not a JSON object {{…}}: {line[:60]!r}")
-        yield found
-
-
-def _survey(source: str | Path, folder: Path) -> tuple[TextLines, TextLines, dict]:
-    """One look through the whole corpus: the training text, the test text, and about.json."""
-    path = _local(source, folder)
-    found: dict[str, list[TextLines]] = {"train.txt": [], "test.txt": []}
-    abouts: dict[PurePosixPath, bytes] = {}  # folder -> content
-    for place, lines, content in _files(path):
-        if place.name == "about.json":
-            abouts[place.parent] = content
-        elif content is None:
-            raise CorpusError(f"{lines} is empty: it needs one sentence or document per line")
-        else:
-            found[place.name.removesuffix(".gz")].append(lines)
-    for name, texts in found.items():
-        if len(texts) != 1:
-            there = ", ".join(map(str, texts)) or "none"
-            raise CorpusError(f"{path} must hold one train.txt and one test.txt. What it has as {name}: {there}")
-    train, test = found["train.txt"][0], found["test.txt"][0]
-    beside = abouts.get(PurePosixPath(train.member or train.path.as_posix()).parent, b"{}")
-    return train, test, _parsed_about(beside, train)
-
-
-def _parsed_about(content: bytes, beside: TextLines) -> dict:
-    try:
-        about = json.loads(content)
-        if not isinstance(about, dict):
-            raise ValueError(f"it must be an object {{…}}, not {about!r:.60}")
-    except ValueError as error:
-        raise CorpusError(f"about.json beside {beside} cannot be used: {error}") from error
-    return about
-
-
-def _local(source: str | Path, folder: Path) -> Path:
-    """The archive or folder on this computer that `source` means."""
+def _local(source: str | Path, folder: str | Path) -> Path:
+    """The archive or folder on this computer that `source` means; a URL's file is fetched into `folder`."""
     is_url = "://" in str(source)
     path = Path(file_name(str(source))) if is_url else Path(source).expanduser()
     if not (is_url or path.exists()):
@@ -284,25 +194,104 @@ def _local(source: str | Path, folder: Path) -> Path:
     return download(str(source), folder) if is_url else path
 
 
-def _files(path: Path) -> Iterator[tuple[PurePosixPath, TextLines, bytes | str | None]]:
-    """Each about.json with its bytes, and each train.txt and test.txt (or .gz) with its first line, None if empty."""
+def _beginning(text: TextLines, file: BinaryIO, size: int) -> bytes | str | None:
+    """Of about.json its bytes, of any other file its first line; None if it has none."""
+    if text.full_name.name == "about.json":
+        return file.read(1 << 20)
+    stream, text._num_bytes = _uncompressed(file, size)
+    return next(_lines(stream, str(text)), None)
 
-    def look(place: PurePosixPath, lines: TextLines, file: BinaryIO, size: int):
-        if place.name == "about.json":
-            return place, lines, file.read(1 << 20)
-        stream, lines._num_bytes = _uncompressed(file, size)
-        return place, lines, next(_lines(stream, str(lines)), None)
 
-    wanted = ("train.txt", "train.txt.gz", "test.txt", "test.txt.gz", "about.json")
+def _files(path: Path, names: Collection[str]) -> Iterator[tuple[TextLines, bytes | str | None]]:
+    """Each file of one of these names in a folder or an archive, wherever it lies inside, and its `_beginning`."""
     if path.is_dir():
         for inside in sorted(path.rglob("*")):
-            if inside.name in wanted and inside.is_file():
+            if inside.name in names and inside.is_file():
                 with _explain_damage(inside), inside.open("rb") as file:
-                    yield look(PurePosixPath(inside.as_posix()), TextLines(inside), file, inside.stat().st_size)
+                    text = TextLines(inside)
+                    yield text, _beginning(text, file, inside.stat().st_size)
         return
     with _open_tar(path) as tar:
         for member in tar:
-            place = PurePosixPath(member.name)
-            if place.name in wanted and member.isfile():
-                yield look(place, TextLines(path, member.name), tar.extractfile(member), member.size)
+            if member.isfile() and PurePosixPath(member.name).name in names:
+                text = TextLines(path, member.name)
+                yield text, _beginning(text, tar.extractfile(member), member.size)
         _check_end(tar)
+
+
+def _parsed_about(about: TextLines, content: bytes) -> dict:
+    try:
+        parsed = json.loads(content)
+        if not isinstance(parsed, dict):
+            raise ValueError(f"it must be an object {{…}}, not {parsed!r:.60}")
+    except ValueError as error:
+        raise CorpusError(f"{about} cannot be used: {error}") from error
+    return parsed
+
+
+def _corpus(path: Path, files: Iterable[tuple[TextLines, bytes | str | None]]) -> tuple[TextLines, TextLines, dict]:
+    """The training text, the test text, and what the about.json beside the first one says."""
+    texts: dict[str, list[TextLines]] = {"train.txt": [], "test.txt": []}
+    abouts: dict[PurePosixPath, tuple[TextLines, bytes]] = {}  # by folder
+    for text, begins in files:
+        if text.full_name.name == "about.json":
+            abouts[text.full_name.parent] = text, begins
+        elif begins is None:
+            raise CorpusError(f"{text} is empty: it needs one sentence or document per line")
+        else:
+            texts[text.full_name.name.removesuffix(".gz")].append(text)
+    for name, found in texts.items():
+        if len(found) != 1:
+            there = ", ".join(map(str, found)) or "none"
+            raise CorpusError(f"{path} must hold one train.txt and one test.txt. What it has as {name}: {there}")
+    [train], [test] = texts.values()
+    folder = train.full_name.parent
+    return train, test, _parsed_about(*abouts[folder]) if folder in abouts else {}
+
+
+def train_and_test_lines(source: str | Path, *, folder: str | Path = DOWNLOADS) -> tuple[TextLines, TextLines]:
+    """The training and the test text of a corpus.
+
+    `source` is a URL (its file is kept in `folder`), a tar archive, or a folder. `train.txt` and `test.txt` (or
+    `train.txt.gz`, `test.txt.gz`) may lie anywhere inside, once each. An archive is read through once to be sure.
+    """
+    path = _local(source, folder)
+    return _corpus(path, _files(path, CORPUS_FILES))[:2]
+
+
+def read_about(source: str | Path, *, folder: str | Path = DOWNLOADS) -> dict:
+    """What `about.json` beside `train.txt` says, such as `{"test_floor_bits_per_byte": 0.15}`; {} if there is none.
+
+    Where there are no texts but JSON Lines, such as questions, it is the only `about.json` that there is.
+    """
+    path = _local(source, folder)
+    files = list(_files(path, CORPUS_FILES))
+    if [text.full_name.name for text, _ in files] == ["about.json"]:
+        return _parsed_about(*files[0])
+    return _corpus(path, files)[2]
+
+
+def json_lines(
+    source: str | Path, name: str = "train.jsonl", *, folder: str | Path = DOWNLOADS, optional: bool = False
+) -> Iterator[dict]:
+    """The objects of a JSON Lines text (one `{…}` per line, UTF-8), one after the other.
+
+    `source` is the `.jsonl` file itself, or a folder, a tar archive or the URL of one that holds `name` once; with
+    `optional` it may also lack it, and then there are none.
+    Raises CorpusError, with the number of the line, for what is not a JSON object.
+    """
+    path = _local(source, folder)
+    is_it = path.is_file() and path.name.lower().endswith((".jsonl", ".jsonl.gz"))
+    texts = [TextLines(path)] if is_it else [text for text, _ in _files(path, (name,))]
+    if optional and not texts:
+        return
+    if len(texts) != 1:
+        raise CorpusError(f"{path} must hold one {name}. What it has: {', '.join(map(str, texts)) or 'none'}")
+    for number, line in enumerate(texts[0], 1):
+        try:
+            found = json.loads(line)
+        except ValueError as error:
+            raise CorpusError(f"{texts[0]}, line {number}, is not JSON ({error}): {line[:60]!r}") from None
+        if not isinstance(found, dict):
+            raise CorpusError(f"{texts[0]}, line {number}, is not a JSON object {{…}}: {line[:60]!r}")
+        yield found

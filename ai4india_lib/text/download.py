@@ -11,21 +11,213 @@ import json
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import unquote, urlsplit
 
 import requests
 from tqdm.auto import tqdm
 from urllib3.exceptions import HTTPError as StreamError  # what requests' raw stream raises
 
+from ..basics.files import write_json
+
 CHUNK = 1 << 18  # bytes per read
 
 
 class DownloadError(OSError):
     """The file could not be fetched, or what came is not what was asked for."""
+
+
+def file_name(url: str) -> str:
+    """The last part of the URL's path as a name that every system accepts; never a way to another folder."""
+    name = unquote(urlsplit(url).path.rsplit("/", 1)[-1])
+    name = re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*]', "_", name).strip(". ")
+    if re.fullmatch(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?", name):  # devices on Windows
+        name = f"_{name}"
+    return name.encode()[-200:].decode(errors="ignore") or "download"
+
+
+@contextmanager
+def _taking_turns(lock: Path) -> Iterator[None]:
+    """Several ranks of one training run ask for the same file at once. The lock ends with its process."""
+    with lock.open("ab") as file:
+        with suppress(ImportError, OSError):  # Windows and some network drives have no such locks
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _read_origin(path: Path) -> dict:
+    """Where the bytes of a file came from, as `_origin` said and NAME.json keeps it; {} if that is not known."""
+    try:
+        return dict(json.loads(Path(f"{path}.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _origin(url: str, response: requests.Response) -> dict:
+    """The origin of a file: its URL, and what the server says of the whole of it; None is what it does not say."""
+    sent = response.headers
+    size = sent.get("Content-Range", "").rpartition("/")[2] or sent.get("Content-Length", "")
+    size = int(size) if size.isdigit() else None
+    return {"url": url, "size": size, "etag": sent.get("ETag"), "last_modified": sent.get("Last-Modified")}
+
+
+def _same_version(old: dict, new: dict) -> bool:
+    """Are two origins those of the same bytes? By ETag, else by date, else by size."""
+    for key in ("etag", "last_modified"):
+        if old.get(key) and new[key]:
+            return old[key] == new[key]
+    return old.get("size") == new["size"] is not None
+
+
+def _get(url: str, headers: dict, timeout) -> requests.Response:
+    """One request. A failure that may pass raises an exception of requests, any other a DownloadError."""
+    headers = {"Accept-Encoding": "identity", "User-Agent": "ai4india_lib", **headers}
+    try:
+        response = requests.get(url, headers=headers, stream=True, timeout=timeout)
+    except (requests.TooManyRedirects, ValueError) as error:  # ValueError: a URL that requests cannot read
+        raise DownloadError(f"{url} cannot be downloaded: {error}") from error
+    status = response.status_code
+    if status in (200, 206, 416):
+        return response
+    response.close()
+    answer = f"the server answers {status} {response.reason}"
+    if status in (408, 429) or status >= 500:
+        raise requests.HTTPError(answer, response=response)
+    raise DownloadError(f"{url} cannot be downloaded: {answer}. Is the address right, and open to everyone?")
+
+
+def _reason(error: Exception) -> str:
+    """The error in words; for silence, what to check instead of the names of sockets."""
+    silent = isinstance(error, (requests.ConnectionError, requests.Timeout))
+    return "no answer: check the network and the computer's date" if silent else str(error)
+
+
+def _size(path: Path) -> int:
+    """Bytes that are there; 0 without a file."""
+    return path.stat().st_size if path.is_file() else 0
+
+
+@dataclass(frozen=True)
+class _Transfer:
+    """One file that is wanted: from where, to where, and what is known of it. The arguments are those of `download`."""
+
+    url: str
+    path: Path
+    sha256: str | None
+    size: int | None
+    timeout: float | tuple[float, float]
+    progress: bool
+
+    @property
+    def part(self) -> Path:
+        """Where the bytes are until all have come."""
+        return Path(f"{self.path}.part")
+
+    def mismatch(self, path: Path) -> str:
+        """What is wrong with the file, in words; "" if nothing is."""
+        if self.size is not None and _size(path) != self.size:
+            return f"{_size(path)} bytes instead of {self.size}"
+        if not self.sha256:
+            return ""
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return "" if digest == self.sha256 else f"the SHA-256 sum {digest} instead of {self.sha256}"
+
+    def _refuse(self, problem: str) -> NoReturn:
+        self.part.unlink(missing_ok=True)
+        raise DownloadError(f"{self.url} is not the expected file: it has {problem}. What came was removed.")
+
+    def is_here(self) -> bool:
+        """May a finished file be used again? The rule stands in `download`."""
+        if not self.path.is_file():
+            return False
+        if self.sha256 or self.size is not None:
+            return not self.mismatch(self.path)
+        try:
+            with _get(self.url, {}, self.timeout) as response:  # only its headers are read; some servers refuse HEAD
+                new = _origin(self.url, response)
+        except (requests.RequestException, DownloadError) as error:
+            warnings.warn(f"cannot ask for {self.url} ({_reason(error)}): using {self.path} as it is", stacklevel=3)
+            return True
+        actual = _size(self.path)
+        return new["size"] in (None, actual) and _same_version(_read_origin(self.path) or {"size": actual}, new)
+
+    def fetch(self, retries: int) -> None:
+        """Bring the file to its place, verified; what fails is removed."""
+        resumed = self.part.is_file()
+        self._fetch_part(retries)
+        if resumed and self.mismatch(self.part):  # perhaps only the old bytes are bad
+            self.part.unlink()
+            self._fetch_part(retries)
+        if problem := self.mismatch(self.part):
+            self._refuse(problem)
+        self.part.replace(self.path)
+        Path(f"{self.part}.json").replace(f"{self.path}.json")
+
+    def _fetch_part(self, retries: int) -> None:
+        """Ask until all bytes are in `part`, or until `retries` tries in a row have brought nothing new."""
+        failures, longest = 0, _size(self.part)
+        while True:
+            try:
+                return self._fetch_rest()
+            except (requests.RequestException, StreamError) as error:
+                length = _size(self.part)
+                failures, longest = (1, length) if length > longest else (failures + 1, longest)
+                if failures > retries:
+                    kept = f" {length} bytes are kept in {self.part}: run it again to go on." if length else ""
+                    raise DownloadError(f"{self.url} could not be downloaded: {_reason(error)}.{kept}") from error
+                after = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", "")
+            time.sleep(min(int(after), 120) if after.isdigit() else min(2 ** (failures - 1), 30))
+
+    def _fetch_rest(self) -> None:
+        """One request for the bytes that `part` lacks. Bytes of two versions of the file never come together."""
+        old = _read_origin(self.part)
+        etag = old.get("etag") or ""
+        validator = etag if etag.startswith('"') else old.get("last_modified")  # a weak ETag (W/) does not mean bytes
+        start = _size(self.part) if old.get("url") == self.url and (validator or self.sha256) else 0
+        headers = {"Range": f"bytes={start}-", "If-Range": validator} if start else {}  # requests leaves None out
+        with _get(self.url, headers, self.timeout) as response:
+            new, status, sent = _origin(self.url, response), response.status_code, response.headers
+            same = start > 0 and _same_version(old, new)
+            if same and status == 416 and new["size"] == start:
+                return  # every byte was here already
+            if status == 200:
+                start = 0  # all of it comes
+            elif not start:
+                raise DownloadError(f"{self.url} cannot be downloaded: the server answers {status} to a plain request")
+            elif not (same and sent.get("Content-Range", "").startswith(f"bytes {start}-")):
+                self.part.unlink()
+                return self._fetch_rest()
+            packed = self.path.name.endswith(("gz", "bz2", "xz"))  # then an encoding names the file's own format
+            if decode := sent.get("Content-Encoding", "identity").lower() != "identity" and not packed:
+                new = {"url": self.url, "size": None}
+            if self.size is not None and new["size"] not in (None, self.size):
+                self._refuse(f"{new['size']} bytes instead of {self.size}")
+            self._write(response.raw.stream(CHUNK, decode_content=decode), start, new)
+
+    def _write(self, chunks: Iterator[bytes], start: int, origin: dict) -> None:
+        """Put `chunks` behind the first `start` bytes of `part`. With start=0 it begins anew, and `origin` is noted."""
+        quiet = {} if self.progress else {"disable": True}  # disable=False would overrule TQDM_DISABLE
+        total = origin["size"]
+        bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=self.path.name, **quiet)
+        try:
+            with bar, self.part.open("ab" if start else "wb") as file:
+                if not start:  # the old bytes are gone, the new ones have not come
+                    write_json(f"{self.part}.json", origin)
+                for chunk in chunks:
+                    file.write(chunk)
+                    bar.update(len(chunk))
+        except OSError as error:  # from the disk: those of the network are StreamErrors
+            reason = error.strerror
+            raise DownloadError(f"cannot write {self.part}: {reason}. What came so far is kept there.") from error
+        if total not in (None, _size(self.part)):
+            raise StreamError(f"the connection ended after {_size(self.part)} of {total} bytes")
 
 
 def download(
@@ -56,190 +248,13 @@ def download(
     """
     if urlsplit(url).scheme.lower() not in ("http", "https") or not urlsplit(url).hostname:
         raise DownloadError(f"{url!r} cannot be downloaded: give http:// or https://, then the server's name")
-    sha256 = sha256 and sha256.strip().lower()
     name, folder = file_name(url), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with _taking_turns(folder / f".{name}.lock"):
         path = folder / name
         if _read_origin(path).get("url", url) != url:
             path = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{name}"
-        if path.is_file() and _is_current(path, url, sha256, size, timeout):
-            return path
-        part = Path(f"{path}.part")
-        fetch = partial(_fetch_rest, url, part, sha256=sha256, size=size, timeout=timeout, progress=progress)
-        _fetch_whole(partial(_retry, fetch, url, part, retries), url, part, sha256, size)
-        part.replace(path)
-        Path(f"{part}.json").replace(f"{path}.json")
+        transfer = _Transfer(url, path, sha256 and sha256.strip().lower(), size, timeout, progress)
+        if not transfer.is_here():
+            transfer.fetch(retries)
     return path
-
-
-def file_name(url: str) -> str:
-    """The last part of the URL's path as a name that every system accepts; never a way to another folder."""
-    name = unquote(urlsplit(url).path.rsplit("/", 1)[-1])
-    name = re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*]', "_", name).strip(". ")
-    if re.fullmatch(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?", name):  # devices on Windows
-        name = f"_{name}"
-    return name.encode()[-200:].decode(errors="ignore") or "download"
-
-
-@contextmanager
-def _taking_turns(lock: Path) -> Iterator[None]:
-    """Several ranks of one training run ask for the same file at once. The lock ends with its process."""
-    with lock.open("ab") as file:
-        with suppress(ImportError, OSError):  # Windows and some network drives have no such locks
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _read_origin(path: Path) -> dict:
-    """Where the bytes of `path` came from: url, size, etag, last_modified; {} if that is not known."""
-    try:
-        return dict(json.loads(Path(f"{path}.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}
-
-
-def _origin(url: str, response: requests.Response) -> dict:
-    """What the server says about the file, as `_read_origin` returns it; None stands for what it does not say."""
-    sent = response.headers
-    size = sent.get("Content-Range", "").rpartition("/")[2] or sent.get("Content-Length", "")
-    size = int(size) if size.isdigit() else None
-    return {"url": url, "size": size, "etag": sent.get("ETag"), "last_modified": sent.get("Last-Modified")}
-
-
-def _same_version(old: dict, new: dict) -> bool:
-    """Are two origins those of the same bytes? By ETag, else by date, else by size."""
-    for key in ("etag", "last_modified"):
-        if old.get(key) and new[key]:
-            return old[key] == new[key]
-    return old.get("size") == new["size"] is not None
-
-
-def _mismatch(path: Path, sha256: str | None, size: int | None) -> str:
-    """What is wrong with the file, in words; "" if nothing is."""
-    actual = path.stat().st_size
-    if size is not None and actual != size:
-        return f"{actual} bytes instead of {size}"
-    if not sha256:
-        return ""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return "" if digest.hexdigest() == sha256 else f"the SHA-256 sum {digest.hexdigest()} instead of {sha256}"
-
-
-def _is_current(path: Path, url: str, sha256: str | None, size: int | None, timeout) -> bool:
-    """May the finished file at `path` be used again? The rule stands in `download`."""
-    if sha256 or size is not None:
-        return not _mismatch(path, sha256, size)
-    actual = path.stat().st_size
-    try:
-        with _get(url, {}, timeout) as response:  # only its headers are read; some servers refuse HEAD
-            new = _origin(url, response)
-    except (requests.RequestException, DownloadError) as error:
-        warnings.warn(f"cannot ask for {url} ({_reason(error)}): using {path} as it is", stacklevel=3)
-        return True
-    return new["size"] in (None, actual) and _same_version(_read_origin(path) or {"size": actual}, new)
-
-
-def _fetch_whole(fetch: Callable[[], None], url: str, part: Path, sha256: str | None, size: int | None) -> None:
-    """Bring `part` to its end and verify it; what fails is removed."""
-    resumed = part.is_file()
-    fetch()
-    if resumed and _mismatch(part, sha256, size):  # perhaps only the old bytes are bad
-        part.unlink()
-        fetch()
-    if problem := _mismatch(part, sha256, size):
-        part.unlink()
-        raise DownloadError(f"{url} is not the expected file: it has {problem}. What came was removed.")
-
-
-def _get(url: str, headers: dict, timeout) -> requests.Response:
-    """One request. A failure that may pass raises an exception of requests, any other a DownloadError."""
-    headers = {"Accept-Encoding": "identity", "User-Agent": "ai4india_lib", **headers}
-    try:
-        response = requests.get(url, headers=headers, stream=True, timeout=timeout)
-    except (requests.TooManyRedirects, ValueError) as error:  # ValueError: a URL that requests cannot read
-        raise DownloadError(f"{url} cannot be downloaded: {error}") from error
-    status = response.status_code
-    if status in (200, 206, 416):
-        return response
-    response.close()
-    answer = f"the server answers {status} {response.reason}"
-    if status in (408, 429) or status >= 500:
-        raise requests.HTTPError(answer, response=response)
-    raise DownloadError(f"{url} cannot be downloaded: {answer}. Is the address right, and open to everyone?")
-
-
-def _reason(error: Exception) -> str:
-    """The error in words; for silence, what to check instead of the names of sockets."""
-    silent = isinstance(error, (requests.ConnectionError, requests.Timeout))
-    return "no answer: check the network and the computer's date" if silent else str(error)
-
-
-def _retry(fetch: Callable[[], None], url: str, part: Path, retries: int) -> None:
-    """Call `fetch` until it succeeds, or until `retries` tries in a row have brought nothing new."""
-    failures, longest = 0, part.stat().st_size if part.is_file() else 0
-    while True:
-        try:
-            return fetch()
-        except (requests.RequestException, StreamError) as error:
-            length = part.stat().st_size if part.is_file() else 0
-            failures, longest = (1, length) if length > longest else (failures + 1, longest)
-            if failures > retries:
-                kept = f" {length} bytes are kept in {part}: run it again to go on." if length else ""
-                raise DownloadError(f"{url} could not be downloaded: {_reason(error)}.{kept}") from error
-            after = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", "")
-        time.sleep(min(int(after), 120) if after.isdigit() else min(2 ** (failures - 1), 30))
-
-
-def _fetch_rest(url: str, part: Path, *, sha256: str | None, size: int | None, timeout, progress: bool) -> None:
-    """One request for the bytes that `part` lacks. Bytes of two versions of the file never come together."""
-    origin = _read_origin(part)
-    etag = origin.get("etag") or ""
-    validator = etag if etag.startswith('"') else origin.get("last_modified")  # a weak ETag (W/) does not mean bytes
-    known = origin.get("url") == url and (validator or sha256) and part.is_file()
-    start = part.stat().st_size if known else 0
-    headers = {"Range": f"bytes={start}-", "If-Range": validator} if start else {}  # requests leaves None out
-    with _get(url, headers, timeout) as response:
-        new, status = _origin(url, response), response.status_code
-        if start and status != 200:
-            same = _same_version(origin, new)
-            if same and status == 416 and new["size"] == start:
-                return  # every byte was here already
-            if not (same and response.headers.get("Content-Range", "").startswith(f"bytes {start}-")):
-                part.unlink()
-                return _fetch_rest(url, part, sha256=sha256, size=size, timeout=timeout, progress=progress)
-        elif status != 200:
-            raise DownloadError(f"{url} cannot be downloaded: the server answers {status} to a plain request")
-        else:
-            start = 0
-        encoded = response.headers.get("Content-Encoding", "identity").lower() != "identity"
-        decode = encoded and not part.stem.endswith(("gz", "bz2", "xz"))  # there it names the file's own format
-        if decode:
-            new = {"url": url, "size": None}
-        if size is not None and new["size"] not in (None, size):
-            part.unlink(missing_ok=True)
-            raise DownloadError(f"{url} is not the expected file: it has {new['size']} bytes instead of {size}.")
-        _write(part, response.raw.stream(CHUNK, decode_content=decode), start, new, progress)
-
-
-def _write(part: Path, chunks: Iterator[bytes], start: int, origin: dict, progress: bool) -> None:
-    """Put `chunks` behind the first `start` bytes of `part`. With start=0 it begins anew, and `origin` is noted."""
-    quiet = {} if progress else {"disable": True}  # disable=False would overrule TQDM_DISABLE
-    bar = tqdm(total=origin["size"], initial=start, unit="B", unit_scale=True, desc=part.stem, **quiet)
-    try:
-        with bar, part.open("ab" if start else "wb") as file:
-            if not start:  # the old bytes are gone, the new ones have not come
-                Path(f"{part}.json").write_text(json.dumps(origin), encoding="utf-8")
-            for chunk in chunks:
-                file.write(chunk)
-                bar.update(len(chunk))
-    except OSError as error:  # from the disk: those of the network are StreamErrors
-        raise DownloadError(f"cannot write {part}: {error.strerror}. What came so far is kept there.") from error
-    length = part.stat().st_size
-    if origin["size"] not in (None, length):
-        raise StreamError(f"the connection ended after {length} of {origin['size']} bytes")

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 
 import torch
 from torch import Tensor
 
-from .packing import LINES_AT_ONCE
+from ..basics.arguments import at_least
+from .packing import in_groups
 from .tokenizer import encode_for_scoring
 
 
@@ -41,19 +41,18 @@ class NgramModel:
     """
 
     def __init__(self, documents: Iterable[list[int]], longest: int, vocab_size: int):
-        if longest < 1:
-            raise ValueError(f"longest={longest} must be at least 1: 1 counts single tokens, 2 pairs, …")
+        at_least(1, longest=longest)  # 1 counts single tokens, 2 pairs, …
         self.longest, self.vocab_size = longest, vocab_size
         self.tables: list[_Table] = []
-        ids, place = self._in_one_row(documents)
-        if not (place > 0).any():
+        ids, position = self._in_one_row(documents)
+        if not (position > 0).any():
             raise ValueError("nothing to count: each document needs two ids or more")
         history = torch.zeros_like(ids)  # numbers; the empty history is number 0
         histories = 1
         for length in range(1, longest + 1):
-            inside = place >= length - 1  # the n-gram that ends here lies within its document
+            inside = position >= length - 1  # the n-gram that ends here lies within its document
             keys, number = torch.unique(history[inside] * vocab_size + ids[inside], return_inverse=True)
-            count = torch.bincount(number[place[inside] > 0], minlength=len(keys))
+            count = torch.bincount(number[position[inside] > 0], minlength=len(keys))
             before = keys // vocab_size
             total = torch.zeros(histories, dtype=torch.long).index_add_(0, before, count)
             kinds = torch.bincount(before[count > 0], minlength=histories)
@@ -65,10 +64,7 @@ class NgramModel:
     @classmethod
     def from_lines(cls, lines: Iterable[str], tokenizer, longest: int = 5) -> NgramModel:
         """Count a text, one document per line; each begins after an end token, as in `WholeDocumentDataset`."""
-        lines = iter(lines)
-        documents = []
-        while group := list(islice(lines, LINES_AT_ONCE)):
-            documents += encode_for_scoring(tokenizer, group)
+        documents = (ids for group in in_groups(lines) for ids in encode_for_scoring(tokenizer, group))
         return cls(documents, longest, len(tokenizer))
 
     def token_log_probabilities(self, rows: list[list[int]]) -> list[Tensor]:
@@ -76,11 +72,11 @@ class NgramModel:
 
         A row is read as a document: its first id is given, and no history reaches over the row's beginning.
         """
-        ids, place = self._in_one_row(rows)
+        ids, position = self._in_one_row(rows)
         p = torch.full(ids.shape, 1 / self.vocab_size, dtype=torch.float64)
         history = torch.zeros_like(ids)  # -1: never seen
         for length, table in enumerate(self.tables, 1):
-            known = (history >= 0) & (place >= length - 1)
+            known = (history >= 0) & (position >= length - 1)
             key = torch.where(known, history * self.vocab_size + ids, -1)
             found = torch.searchsorted(table.keys, key).clamp(max=len(table.keys) - 1)
             seen = table.keys[found] == key
@@ -92,7 +88,7 @@ class NgramModel:
         return [part[1:] for part in p.log().split([len(row) for row in rows])]
 
     def _in_one_row(self, documents: Iterable[list[int]]) -> tuple[Tensor, Tensor]:
-        """All ids one after the other, (tokens,), and each one's place in its document."""
+        """All ids one after the other, (tokens,), and each one's position in its document."""
         documents = list(documents)
         lengths = torch.tensor([len(ids) for ids in documents], dtype=torch.long)
         ids = torch.tensor([i for document in documents for i in document], dtype=torch.long)

@@ -18,14 +18,20 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset, get_worker_info
 
 from ..basics.device import rank_and_world_size
 from .corpus import train_and_test_lines
-from .resumable import TextLoader
+from .resumable import BatchDataset, TextLoader
 from .tokenizer import encode_documents
 
 LINES_AT_ONCE = 256  # lines handed to the tokenizer together: it is faster on many than on one
+
+
+def in_groups(items: Iterable, size: int = LINES_AT_ONCE) -> Iterator[list]:
+    """`items` in lists of `size`, the last one perhaps shorter (as `itertools.batched` of Python 3.12)."""
+    items = iter(items)
+    while group := list(islice(items, size)):
+        yield group
 
 
 def next_token_batch(
@@ -64,8 +70,7 @@ class TextStatistics:
 def count_text(lines: Iterable[str], tokenizer, *, max_bytes: int | None = 4_000_000) -> TextStatistics:
     """Count documents, tokens and bytes of a text, or of its first `max_bytes`."""
     documents = tokens = size = 0
-    lines = iter(lines)
-    while group := list(islice(lines, LINES_AT_ONCE)):
+    for group in in_groups(lines):
         documents += len(group)
         tokens += sum(map(len, encode_documents(tokenizer, group)))
         size += sum(len(line.encode()) + 1 for line in group)
@@ -85,7 +90,7 @@ def estimate_tokens(lines: Iterable[str], tokenizer) -> float:
     return sample.tokens if sample.complete else size / sample.bytes_per_token
 
 
-class PackedTextDataset(IterableDataset):
+class PackedTextDataset(BatchDataset):
     """A stream of batches (inputs, targets), each (batch_size, context_size) token ids: one pass over the text.
 
     `lines` is anything that can be iterated again and again, such as `corpus.TextLines` or a list. With
@@ -112,20 +117,9 @@ class PackedTextDataset(IterableDataset):
         rank: int = 0,
         world_size: int = 1,
     ):
-        if context_size < 1 or batch_size < 1:
-            raise ValueError(f"context_size={context_size} and batch_size={batch_size} must be at least 1")
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank={rank} is not one of world_size={world_size} processes (0 to {world_size - 1})")
+        super().__init__(context_size, batch_size, rank, world_size)
         self.lines, self.tokenizer = lines, tokenizer
-        self.context_size, self.batch_size = context_size, batch_size
         self.shuffle_buffer, self.seed, self.keep_last = shuffle_buffer, seed, keep_last
-        self.rank, self.world_size = rank, world_size
-        self.epoch = 0  # chooses the order of the next pass
-        self.first_share = 0  # which share worker 0 reads: `TextLoader` turns it after a resume
-        self._resume: dict[int, dict] = {}  # where the next pass starts, for shares that do not start afresh
-        self._lines_used = 0  # lines of this share and pass whose ids have been taken up
-        self._left: list[int] = []  # ids taken up,
-        self._left_from = 0  # and how many of them have been given away
 
     def num_tokens(self) -> float:
         """Tokens of the text, all processes' parts together: counted, or estimated where it is long."""
@@ -135,81 +129,49 @@ class PackedTextDataset(IterableDataset):
         """Bytes of UTF-8 per token, in the text or its first MB."""
         return count_text(self.lines, self.tokenizer).bytes_per_token
 
-    @property
-    def share(self) -> int:
-        """Which part of this process's lines is read here: the worker's number, 0 without workers."""
-        worker = get_worker_info()
-        return (worker.id + self.first_share) % worker.num_workers if worker else 0
+    def read(self, position: dict, worker: int = 0, num_workers: int = 1) -> Iterator[tuple[Tensor, Tensor, dict]]:
+        """The batches from `position` on, which is: so many lines are used up, and these ids are left of them."""
+        lines_used, left = position.get("lines_used", 0), list(position.get("left", ()))
+        is_short = lines_used == 0  # has no batch been full so far?
 
-    def state_dict(self) -> dict:
-        """Where the stream stands: the epoch, how many lines of its share are used up, and the ids left of them."""
-        return {"epoch": self.epoch, "lines_used": self._lines_used, "left": self._left[self._left_from :]}
+        def take(rows: int, time: int) -> tuple[Tensor, Tensor, dict]:
+            block = torch.tensor(left[: rows * time + 1])  # (rows * time + 1,): the last one is only a target
+            del left[: rows * time]
+            position = {"lines_used": lines_used, "left": left.copy()}
+            return block[:-1].view(rows, time), block[1:].view(rows, time), position
 
-    def load_state_dict(self, state: dict) -> None:
-        """Let the next pass go on from `state`."""
-        self.resume(state["epoch"], {0: state})
+        for document in self._documents(worker, num_workers, skip=lines_used):
+            lines_used += 1
+            left += document
+            while len(left) > self.batch_size * self.context_size:
+                is_short = False
+                yield take(self.batch_size, self.context_size)
+        if rows := max(len(left) - 1, 0) // self.context_size:
+            is_short = False
+            yield take(rows, self.context_size)
+        if len(left) > 1 and (self.keep_last or is_short):
+            yield take(1, len(left) - 1)
 
-    def resume(self, epoch: int, shares: dict[int, dict], first_share: int = 0) -> None:
-        """Let each share's next pass go on from its state; shares without one start at their beginning."""
-        self.epoch, self._resume, self.first_share = epoch, dict(shares), first_share
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        start = self._resume.pop(self.share, {"lines_used": 0, "left": []})
-        self._lines_used, self._left, self._left_from = start["lines_used"], list(start["left"]), 0
-        given = self._lines_used > 0  # has this pass given anything yet?
-        size = self.context_size * self.batch_size
-        for document in self._documents(skip=self._lines_used):
-            self._lines_used += 1
-            del self._left[: self._left_from]
-            self._left += document
-            self._left_from = 0
-            while len(self._left) - self._left_from > size:
-                given = True
-                yield self._take(self.batch_size, self.context_size)
-        rows = (len(self._left) - self._left_from - 1) // self.context_size  # -1 where the share has no line
-        if rows > 0:
-            given = True
-            yield self._take(rows, self.context_size)
-        rest = len(self._left) - self._left_from - 1
-        if rest > 0 and (self.keep_last or not given):
-            yield self._take(1, rest)
-
-    def _take(self, rows: int, time: int) -> tuple[Tensor, Tensor]:
-        """The next rows × time ids as inputs; as targets the same one step later."""
-        stop = self._left_from + rows * time
-        ids = torch.tensor(self._left[self._left_from : stop + 1])  # (rows * time + 1,)
-        self._left_from = stop
-        return ids[:-1].view(rows, time), ids[1:].view(rows, time)
-
-    def _documents(self, skip: int) -> Iterator[list[int]]:
-        lines = self._shuffled(self._own_lines())
+    def _documents(self, worker: int, num_workers: int, skip: int) -> Iterator[list[int]]:
+        """Ids of each line of this worker, in the order of this pass, without the first `skip`."""
+        reader, readers = self.rank * num_workers + worker, self.world_size * num_workers
+        lines = self._shuffled(islice(self.lines, reader, None, readers))  # dealt out like cards
         for number in range(skip):
             if next(lines, None) is None:
                 raise ValueError(
                     f"the text now ends after {number} lines, before the saved position at {skip}: it was changed "
                     "after the run began. Bring back the old text, or start a new run"
                 )
-        while group := list(islice(lines, LINES_AT_ONCE)):
+        for group in in_groups(lines):
             yield from encode_documents(self.tokenizer, group)
 
-    def _own_lines(self) -> Iterator[str]:
-        """This process's and this worker's part of the lines, dealt out like cards."""
-        worker = get_worker_info()
-        workers = worker.num_workers if worker else 1
-        own, hands = self.rank * workers + self.share, self.world_size * workers
-        return (line for index, line in enumerate(self.lines) if index % hands == own)
-
     def _shuffled(self, lines: Iterator[str]) -> Iterator[str]:
-        """Each line drawn from a buffer of waiting lines: a shuffle for texts that do not fit into memory."""
         if self.shuffle_buffer <= 1:
             yield from lines
             return
         draw = random.Random(f"{self.seed}-{self.epoch}")
-        waiting: list[str] = []
+        waiting = list(islice(lines, self.shuffle_buffer))
         for line in lines:
-            if len(waiting) < self.shuffle_buffer:
-                waiting.append(line)
-                continue
             index = draw.randrange(len(waiting))
             drawn, waiting[index] = waiting[index], line
             yield drawn
@@ -226,16 +188,17 @@ class WholeDocumentDataset(PackedTextDataset):
     leaves out. Every token of the text is a target exactly once: the end token stands before a row's first document.
     """
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        rows = self._rows()
-        while group := list(islice(rows, self.batch_size)):
-            yield next_token_batch(group, self.tokenizer.pad_token_id or 0)
+    def read(self, position: dict, worker: int = 0, num_workers: int = 1) -> Iterator[tuple[Tensor, Tensor, dict]]:
+        """The batches from `position` on, which is their number so far; a break is rare, so that many are made anew."""
+        groups = enumerate(in_groups(self._rows(worker, num_workers), self.batch_size), 1)
+        for number, rows in islice(groups, position.get("batches_given", 0), None):
+            yield *next_token_batch(rows, self.tokenizer.pad_token_id or 0), {"batches_given": number}
 
-    def _rows(self) -> Iterator[list[int]]:
+    def _rows(self, worker: int, num_workers: int) -> Iterator[list[int]]:
         """Lists of at most context_size + 1 ids."""
         start = [self.tokenizer.eos_token_id]
         row = start
-        for document in self._documents(skip=0):
+        for document in self._documents(worker, num_workers, skip=0):
             if len(row) > 1 and len(row) + len(document) > self.context_size + 1:
                 yield row
                 row = start
@@ -272,9 +235,7 @@ def download_and_prepare_data(
     train_lines, test_lines = train_and_test_lines(url, folder=folder)
     if world_size is None:
         rank, world_size = rank_and_world_size()
-    process = {"rank": rank or 0, "world_size": world_size}
-    train = PackedTextDataset(
-        train_lines, tokenizer, max_length, batch_size, shuffle_buffer=shuffle_buffer, seed=seed, **process
-    )
-    test = WholeDocumentDataset(test_lines, tokenizer, max_length, batch_size, **process)
+    settings = {"context_size": max_length, "batch_size": batch_size, "rank": rank or 0, "world_size": world_size}
+    train = PackedTextDataset(train_lines, tokenizer, **settings, shuffle_buffer=shuffle_buffer, seed=seed)
+    test = WholeDocumentDataset(test_lines, tokenizer, **settings)
     return TextLoader(train, num_workers=num_workers), TextLoader(test)  # one order of the test text for any number

@@ -1,7 +1,8 @@
-"""A DataLoader that can be stopped anywhere and goes on from there, with any number of workers.
+"""Batches that can be stopped anywhere and go on from there, with any number of workers.
 
-What it reads is a dataset that gives whole batches and knows its position: `epoch`, `share`, `state_dict()` and
-`resume(epoch, shares, first_share)`, as `batches.PackedTextDataset` and `conversations.ConversationDataset` do.
+A *position* says how far one worker has read in a pass: a small dict that fits into JSON; {} is the beginning. A
+`BatchDataset` gives the position behind each of its batches, and reads on from any. `TextLoader` lets several workers
+read, and keeps the position of each.
 """
 
 from __future__ import annotations
@@ -10,31 +11,69 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from ..basics.arguments import at_least
 
-class TextLoader(DataLoader):
-    """A DataLoader over a dataset of batches that knows its position, with any number of workers.
+
+class BatchDataset(IterableDataset):
+    """Whole batches (inputs, targets), dealt out over `world_size` processes; one pass over it is one over the data.
+
+    A kind of data is made of it by writing `read`. For training it also needs `num_tokens` and `bytes_per_token`.
+    """
+
+    def __init__(self, context_size: int, batch_size: int, rank: int, world_size: int):
+        at_least(1, context_size=context_size, batch_size=batch_size)
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank={rank} is not one of world_size={world_size} processes (0 to {world_size - 1})")
+        self.context_size, self.batch_size = context_size, batch_size
+        self.rank, self.world_size = rank, world_size
+        self.epoch = 0  # chooses the order of the next pass
+        self._position: dict = {}  # of the pass in hand, where no `TextLoader` keeps it
+        self._start: dict = {}  # where the next such pass begins
+
+    def read(self, position: dict, worker: int = 0, num_workers: int = 1) -> Iterator[tuple[Tensor, Tensor, dict]]:
+        """What this worker reads of this process's part from `position` on: (inputs, targets, the position behind)."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        process = get_worker_info()  # None where no DataLoader started it
+        worker, num_workers = (process.id, process.num_workers) if process else (0, 1)
+        self._position, self._start = self._start, {}
+        for inputs, targets, position in self.read(self._position, worker, num_workers):
+            self._position = position
+            yield inputs, targets
+
+    def state_dict(self) -> dict:
+        """Where this pass stands, in numbers, lists and dicts that fit into JSON."""
+        return {"epoch": self.epoch, "position": self._position}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Let the next pass go on from `state`."""
+        self.epoch, self._start = state["epoch"], state["position"]
+
+
+class TextLoader:
+    """The batches of a dataset, read by any number of worker processes (0: by this one), which take turns.
 
     Each `for inputs, targets in loader` is one pass over the text; a shuffled text comes in a new order each time.
     After `load_state_dict`, the next pass gives what was still to come when `state_dict` was called.
+    `more` goes to torch's DataLoader, such as `pin_memory`.
     """
 
-    def __init__(self, dataset: IterableDataset, *, num_workers: int = 0, **more):
+    def __init__(self, dataset: BatchDataset, *, num_workers: int = 0, **more):
         if more.get("persistent_workers"):
             raise ValueError("persistent_workers=True cannot be used: workers learn where to start when a pass begins")
-        collate = partial(_with_position, dataset)
-        more.setdefault("worker_init_fn", _leave_interrupts_to_main if num_workers else None)
-        super().__init__(dataset, batch_size=None, num_workers=num_workers, collate_fn=collate, **more)
-        self._new_pass()
-        self._resumed = False
+        self.dataset, self.num_workers = dataset, num_workers
+        self._more = {"worker_init_fn": _leave_interrupts_to_main if num_workers else None, **more}
+        self._to_beginning()
+        self._resumed = False  # does the next pass go on from a loaded position?
 
-    def _new_pass(self) -> None:
-        self._shares: dict[int, dict] = {}  # where each share stands after the last batch that came from it
-        self._last_share = -1  # the share that gave the last batch: shares take turns
+    def _to_beginning(self) -> None:
+        self._positions: list[dict] = [{}] * max(self.num_workers, 1)  # of each worker, behind its last batch
+        self._next_worker = 0
 
     def rewind(self) -> None:
         """Let the next pass be the first one again."""
@@ -45,8 +84,8 @@ class TextLoader(DataLoader):
         return {
             "epoch": self.dataset.epoch,
             "num_workers": self.num_workers,
-            "last_share": self._last_share,
-            "shares": {str(share): state for share, state in self._shares.items()},
+            "next_worker": self._next_worker,
+            "workers": list(self._positions),
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -54,25 +93,40 @@ class TextLoader(DataLoader):
         if state["num_workers"] != self.num_workers:
             raise ValueError(
                 f"the position was saved with num_workers={state['num_workers']}, this loader has {self.num_workers}: "
-                "use the same number, since each worker reads its own share of the text"
+                "use the same number, since each worker reads its own part of the text"
             )
-        self.dataset.epoch, self._last_share = state["epoch"], state["last_share"]
-        self._shares = {int(share): position for share, position in state["shares"].items()}
-        self._resumed = True
+        self.dataset.epoch, self._next_worker = state["epoch"], state["next_worker"]
+        self._positions, self._resumed = list(state["workers"]), True
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         if not self._resumed:
-            self._new_pass()
+            self._to_beginning()
         self._resumed = False
-        next_share = (self._last_share + 1) % max(self.num_workers, 1)
-        self.dataset.resume(self.dataset.epoch, self._shares, next_share)
+        workers = _Workers(self.dataset, list(self._positions), self._next_worker)
         with _one_tokenizer_thread_in_workers():
-            batches = super().__iter__()
-        for inputs, targets, share, position in batches:
-            self._shares[share], self._last_share = position, share
+            batches = iter(DataLoader(workers, batch_size=None, num_workers=self.num_workers, **self._more))
+        for inputs, targets, worker, position in batches:
+            self._positions[worker] = position
+            self._next_worker = (worker + 1) % len(self._positions)
             yield inputs, targets
         self.dataset.epoch += 1
-        self._new_pass()
+        self._to_beginning()
+
+
+class _Workers(IterableDataset):
+    """What a DataLoader copies to its workers: each reads on from its own position.
+
+    A DataLoader asks the process that it started first for the first batch. So this one is the worker whose turn it is.
+    """
+
+    def __init__(self, dataset: BatchDataset, positions: list[dict], next_worker: int):
+        self.dataset, self.positions, self.next_worker = dataset, positions, next_worker
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, int, dict]]:
+        process, num_workers = get_worker_info(), len(self.positions)
+        worker = (self.next_worker + (process.id if process else 0)) % num_workers
+        for inputs, targets, position in self.dataset.read(self.positions[worker], worker, num_workers):
+            yield inputs, targets, worker, position
 
 
 @contextmanager
@@ -96,10 +150,3 @@ def _leave_interrupts_to_main(worker: int) -> None:
     """Ctrl-C reaches every process of a terminal. A worker that ended by it would leave the main process without data,
     which still has a step to finish."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _with_position(dataset: IterableDataset, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, int, dict]:
-    """Runs where the batch was made, so that a worker's own position travels with its batch."""
-    worker = get_worker_info()
-    dataset = worker.dataset if worker else dataset
-    return *batch, dataset.share, dataset.state_dict()

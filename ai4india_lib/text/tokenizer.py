@@ -17,7 +17,8 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from .chat import CHAT_TEMPLATE
+from ..basics.files import write_json
+from .chat import CHAT_TEMPLATE, special_tokens
 
 # Tried in this order at each position. Every character falls in one of the last five, so nothing is lost.
 #   1  English 's 't 'll … (with ' or ’), unless more letters follow: "'they" keeps its word
@@ -41,10 +42,40 @@ INDIC_SPLIT = "|".join(_SPLIT_RULES)
 """The split pattern. Works alike in `tokenizers` and in the `regex` module: `regex.findall(INDIC_SPLIT, text)`."""
 
 SPECIAL_TOKENS = ("<|pad|>", "<|begin|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end_of_turn|>")
-"""Their places are their ids: 0 padding, 1 and 2 begin and end of a document, 3 to 5 who speaks, 6 end of a speech."""
+"""Their order gives their ids: 0 padding, 1 and 2 begin and end of a document, 3 to 5 who speaks, 6 end of a speech."""
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt")
 _TOKENIZER_FILES += ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
+
+
+def _texts(lines: Iterable[str]) -> Iterator[str]:
+    """The lines as they are. Raises TypeError or ValueError, with the number of the line, for what is no text."""
+    if isinstance(lines, (str, bytes)):
+        raise TypeError("lines is one string: give a list of strings, such as text.splitlines()")
+    for number, line in enumerate(lines, 1):
+        if not isinstance(line, str):
+            raise TypeError(f"line {number} is not a str but {type(line).__name__}: {str(line)[:40]!r}")
+        try:
+            line.encode()
+        except UnicodeEncodeError as error:
+            half = f"U+{ord(line[error.start]):04X}"
+            raise ValueError(f"line {number} holds half a character ({half}): read the file as UTF-8") from None
+        yield line
+
+
+def _texts_up_to(max_bytes: int | None, lines: Iterable[str]) -> Iterator[str]:
+    """The first `max_bytes` of these texts (None: all). Raises ValueError at the end if they were all blank."""
+    left, blank = float("inf") if max_bytes is None else max_bytes, True
+    for line in _texts(lines):
+        blank = blank and not line.strip()
+        encoded = line.encode()
+        if len(encoded) > left:
+            yield encoded[:left].decode(errors="ignore")
+            break
+        yield line
+        left -= len(encoded)
+    if blank:
+        raise ValueError("no text to learn from: lines is empty or blank")
 
 
 def train_tokenizer(
@@ -68,7 +99,6 @@ def train_tokenizer(
     For text from strangers pass `split_special_tokens=True`, or use `encode_lines`: then it is seven plain characters.
     Padding goes to the left, where generation needs it.
     """
-    _refuse_single_string(lines)
     smallest = len(SPECIAL_TOKENS) + 256
     if not isinstance(vocab_size, int) or vocab_size < smallest:
         raise ValueError(
@@ -88,7 +118,7 @@ def train_tokenizer(
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    core.train_from_iterator(_checked(lines, max_bytes), trainer)
+    core.train_from_iterator(_texts_up_to(max_bytes, lines), trainer)
     pad, begin, end, *others = SPECIAL_TOKENS
     core.post_processor = processors.TemplateProcessing(
         single=f"{begin} $A", pair=f"{begin} $A $B", special_tokens=[(begin, core.token_to_id(begin))]
@@ -130,11 +160,12 @@ def load_tokenizer(name_or_folder: str | os.PathLike) -> PreTrainedTokenizerBase
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder) if folder.is_dir() else name, trust_remote_code=False)
     except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         if folder.is_dir():
-            raise ValueError(f"the tokenizer files in {folder} cannot be read: {_first_line(error)}") from error
+            raise ValueError(f"the tokenizer files in {folder} cannot be read: {reason}") from error
         raise OSError(
             f"tokenizer {name!r}: there is no such folder here, and the Hugging Face hub did not give it "
-            f"({_first_line(error)}). Check the spelling; if you are offline, run `hf download {name}` once where "
+            f"({reason}). Check the spelling; if you are offline, run `hf download {name}` once where "
             "there is a network, or give the path of a folder with the tokenizer's files"
         ) from error
     if tokenizer.eos_token_id is None:
@@ -164,9 +195,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | os.PathLike
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
     if isinstance(config.get("extra_special_tokens"), list):
         config["additional_special_tokens"] = config.pop("extra_special_tokens")
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-    beside.replace(path)
+    write_json(path, config)
 
 
 def encode_lines(tokenizer: PreTrainedTokenizerBase, lines: Iterable[str]) -> list[list[int]]:
@@ -176,27 +205,19 @@ def encode_lines(tokenizer: PreTrainedTokenizerBase, lines: Iterable[str]) -> li
     too: such an id is replaced by the unknown token, or left out where there is none.
     Give it some hundred lines at a time: `tokenizers` spreads them over the cores.
     """
-    _refuse_single_string(lines)
-    lines = list(lines)
+    lines = list(_texts(lines))
     if not lines:
         return []
     only_ids = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
     as_it_is = {"add_special_tokens": False, "split_special_tokens": True, "padding": False, "truncation": False}
-    try:
-        batch = tokenizer(lines, **as_it_is, **only_ids)
-    except (TypeError, UnicodeError):
-        for number, line in enumerate(lines, 1):
-            _utf8(line, number)  # names the line at fault
-        raise
+    rows = tokenizer(lines, **as_it_is, **only_ids)["input_ids"]
     unknown = tokenizer.unk_token_id
     if unknown in (tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.bos_token_id):
         unknown = None  # GPT-2 has one token for all of them
-    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special} | {*tokenizer.all_special_ids}
-    special.discard(unknown)
-    put = [] if unknown is None else [unknown]
+    special = {*special_tokens(tokenizer).values()} - {unknown}
+    instead = [] if unknown is None else [unknown]
     return [
-        ids if special.isdisjoint(ids) else [j for i in ids for j in (put if i in special else [i])]
-        for ids in batch["input_ids"]
+        ids if special.isdisjoint(ids) else [j for i in ids for j in (instead if i in special else [i])] for ids in rows
     ]
 
 
@@ -234,37 +255,3 @@ def pieces_per_word(tokenizer: PreTrainedTokenizerBase, text: str) -> float:
     if not words:
         raise ValueError("the text has no words")
     return len(encode_lines(tokenizer, [text])[0]) / words
-
-
-def _refuse_single_string(lines: Iterable[str]) -> None:
-    if isinstance(lines, (str, bytes)):
-        raise TypeError("lines is one string: give a list of strings, such as text.splitlines()")
-
-
-def _checked(lines: Iterable[str], max_bytes: int | None) -> Iterator[str]:
-    """Pass texts on, up to `max_bytes` of them; complain about what is not text, or about none at all."""
-    room, some_text = float("inf") if max_bytes is None else max_bytes, False
-    for number, line in enumerate(lines, 1):
-        encoded = _utf8(line, number)
-        some_text = some_text or bool(line.strip())
-        if len(encoded) > room:
-            yield encoded[:room].decode("utf-8", errors="ignore")
-            break
-        yield line
-        room -= len(encoded)
-    if not some_text:
-        raise ValueError("no text to learn from: lines is empty or blank")
-
-
-def _utf8(line: str, number: int) -> bytes:
-    if not isinstance(line, str):
-        raise TypeError(f"line {number} is not a str but {type(line).__name__}: {str(line)[:40]!r}")
-    try:
-        return line.encode("utf-8")
-    except UnicodeEncodeError as error:
-        half = f"U+{ord(line[error.start]):04X}"
-        raise ValueError(f"line {number} holds half a character ({half}): read the file as UTF-8") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -13,14 +13,13 @@ import random
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice, pairwise
 
 from torch import Tensor
-from torch.utils.data import IterableDataset
 
 from ..text.chat import check_messages, encode_conversation, encode_conversations, question_messages
 from ..text.corpus import CorpusError
-from ..text.packing import next_token_batch
+from ..text.packing import in_groups, next_token_batch
+from ..text.resumable import BatchDataset
 from ..text.tokenizer import encode_documents
 
 AT_ONCE = 256  # conversations given to the tokenizer together
@@ -44,9 +43,9 @@ class Examples:
 
     def in_words(self) -> str:
         learned = sum(map(sum, self.learn))
-        told = f"{len(self.ids):,} examples, {sum(map(len, self.ids)):,} tokens, {learned:,} of them to be learned"
-        told += f"; {self.shortened:,} too long: last turns left out" if self.shortened else ""
-        return told + (f"; {self.left_out:,} left out: too long" if self.left_out else "")
+        words = f"{len(self.ids):,} examples, {sum(map(len, self.ids)):,} tokens, {learned:,} of them to be learned"
+        words += f"; {self.shortened:,} too long: last turns left out" if self.shortened else ""
+        return words + (f"; {self.left_out:,} left out: too long" if self.left_out else "")
 
 
 def encode_examples(lines: Iterable[dict], tokenizer, context_size: int, *, source: str = "the data") -> Examples:
@@ -57,8 +56,7 @@ def encode_examples(lines: Iterable[dict], tokenizer, context_size: int, *, sour
     Raises CorpusError, with the number of the line, for one that cannot be learned from.
     """
     found = Examples()
-    numbered = enumerate(lines, 1)
-    while group := list(islice(numbered, AT_ONCE)):
+    for group in in_groups(enumerate(lines, 1), AT_ONCE):
         read = [_read(line, f"{source}, line {number}") for number, line in group]
         talks = [entry for entry in read if isinstance(entry, list)]
         encoded = iter(encode_conversations(tokenizer, talks) if talks else [])
@@ -76,8 +74,8 @@ def encode_examples(lines: Iterable[dict], tokenizer, context_size: int, *, sour
     return found
 
 
-def _read(line: dict, place: str) -> list[dict] | str:
-    """The messages of a line, or its text."""
+def _read(line: dict, where: str) -> list[dict] | str:
+    """The messages of a line, or its text; an error begins with `where` the line stands."""
     try:
         if isinstance(line.get("text"), str):
             return line["text"]
@@ -87,8 +85,8 @@ def _read(line: dict, place: str) -> list[dict] | str:
             raise ValueError('it has neither "messages" nor "text"')
         return check_messages(line["messages"])
     except (ValueError, KeyError, TypeError) as error:
-        told = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise CorpusError(f"{place}: {told}") from None
+        problem = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise CorpusError(f"{where}: {problem}") from None
 
 
 def _add_text(found: Examples, text: str, ids: list[int], context_size: int) -> None:
@@ -116,7 +114,7 @@ def _add_conversation(
     found.bytes += sum(len(message["content"].encode()) + 1 for message in kept if message["role"] == "assistant")
 
 
-class ConversationDataset(IterableDataset):
+class ConversationDataset(BatchDataset):
     """Batches (inputs, targets) of whole conversations, each in a row of its own; one pass over all `examples`.
 
     A row begins with its conversation's begin token and sees no other conversation. Rows are filled up at their right
@@ -128,14 +126,11 @@ class ConversationDataset(IterableDataset):
 
     The first `first` examples, easy ones, come before all others in the first pass and not in later ones (a curriculum:
     Bengio et al., 2009). The last `replay` examples, texts of an earlier training, have batches of their own, which
-    grow more frequent through the pass: from a fifth of their mean share to nine fifths of it. So answers are learned
-    soon, and what was forgotten meanwhile comes back at the end. A pass ends after `longest_pass` batches, if given.
+    grow more frequent through the pass (see `mixed_with_replay`). So answers are learned soon, and what was forgotten
+    meanwhile comes back at the end. A pass ends after `longest_pass` batches, if given.
 
     Each `epoch` has another order, unless `shuffle` is False. Examples are dealt out over `world_size` processes.
-    Made for `TextLoader`; there are no workers to share it out to, since it is in memory.
     """
-
-    share = 0
 
     def __init__(
         self,
@@ -152,90 +147,93 @@ class ConversationDataset(IterableDataset):
         rank: int = 0,
         world_size: int = 1,
     ):
+        super().__init__(context_size, batch_size, rank, world_size)
         if not 0 <= first <= len(examples.ids):
             raise ValueError(f"first={first}: there are {len(examples.ids)} examples, so many can come first at most")
         if not 0 <= replay <= len(examples.ids) - first:
             raise ValueError(f"replay={replay}: only {len(examples.ids) - first} examples do not come first")
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank={rank} is not one of world_size={world_size} processes (0 to {world_size - 1})")
         self.examples, self.pad_id, self.first, self.replay = examples, pad_id, first, replay
-        self.longest_pass = longest_pass
-        self.context_size, self.batch_size = context_size, batch_size
-        self.shuffle, self.seed, self.rank, self.world_size = shuffle, seed, rank, world_size
-        self.epoch = 0
-        self._given = 0  # batches of this pass that were given
-        self._resume = 0
+        self.longest_pass, self.shuffle, self.seed = longest_pass, shuffle, seed
 
     def num_tokens(self) -> float:
         """Tokens of all examples, for all processes, with what is filled up."""
-        batches = [batch for part in self._parts(0) for batch in part]
-        return sum(len(batch) * self._width(batch) for batch in batches) * self.world_size
+        return self._tokens(batch for batches in self._by_kind(0) for batch in batches) * self.world_size
 
     def padding_share(self) -> float:
         """Which part of a batch is only filled up, on average."""
         batches = self.batches(self.epoch)
-        real = sum(len(self.examples.ids[i]) - 1 for batch in batches for i in batch)
-        return 1 - real / sum(len(batch) * self._width(batch) for batch in batches)
+        real = sum(self._width(number) for batch in batches for number in batch)
+        return 1 - real / self._tokens(batches)
 
     def bytes_per_token(self) -> float:
         """Bytes of UTF-8 per token, of what is to be learned."""
         return self.examples.bytes / sum(map(sum, self.examples.learn))
 
-    def state_dict(self) -> dict:
-        return {"epoch": self.epoch, "batches_given": self._given}
-
-    def resume(self, epoch: int, shares: dict[int, dict], first_share: int = 0) -> None:
-        """Let the next pass go on after the batches that were given in its state."""
-        self.epoch, self._resume = epoch, shares.get(0, {}).get("batches_given", 0)
+    def read(self, position: dict, worker: int = 0, num_workers: int = 1) -> Iterator[tuple[Tensor, Tensor, dict]]:
+        """The batches from `position` on, which is how many of this worker's were given."""
+        own = self.batches(self.epoch)[worker::num_workers]
+        for given in range(position.get("batches_given", 0), len(own)):
+            ids, learn = ([part[i] for i in own[given]] for part in (self.examples.ids, self.examples.learn))
+            yield *next_token_batch(ids, self.pad_id, learn), {"batches_given": given + 1}
 
     def batches(self, epoch: int) -> list[list[int]]:
         """This process's part of a pass: the numbers of the examples in each batch."""
-        easy, talks, texts = (deque(part) for part in self._parts(epoch))
-        share = len(texts) / max(len(talks) + len(texts), 1)
-        length = len(talks) + len(texts)
+        easy, talks, texts = self._by_kind(epoch)
+        length = sum(map(len, (easy, talks, texts)))
         if self.longest_pass is not None:
-            length = max(0, min(length, self.longest_pass - len(easy)))
-        mixed, due = list(easy)[: self.longest_pass], 0.0
-        for n in range(length):
-            due += share * (0.2 + 1.6 * n / length)
-            replayed = bool(texts) and (due >= 0.5 or not talks)
-            mixed.append((texts if replayed else talks).popleft())
-            due -= replayed
-        return mixed
+            length = min(length, self.longest_pass)
+        return easy[:length] + mixed_with_replay(talks, texts, max(0, length - len(easy)))
 
-    def _parts(self, epoch: int) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
-        """The same in three parts, each in random order: easy conversations, the others, and replayed texts."""
-        draw, end = random.Random(f"{self.seed}-{epoch if self.shuffle else 0}"), len(self.examples.ids)
-        bounds = (0 if epoch == 0 else self.first, self.first, end - self.replay, end)
-        easy, talks, texts = (self._batches_of(list(range(*ends)), draw) for ends in pairwise(bounds))
-        return easy, talks, texts
+    def _by_kind(self, epoch: int) -> list[list[list[int]]]:
+        """All batches of this process and pass, each kind in random order: easy conversations, the others, texts."""
+        draw = random.Random(f"{self.seed}-{epoch if self.shuffle else 0}")
+        after_easy, texts_from, end = self.first, len(self.examples.ids) - self.replay, len(self.examples.ids)
+        easy = range(after_easy if epoch == 0 else 0)
+        return [self._in_batches(kind, draw) for kind in (easy, range(after_easy, texts_from), range(texts_from, end))]
 
-    def _batches_of(self, order: list[int], draw: random.Random) -> list[list[int]]:
-        """This process's part of some examples, in batches, mixed."""
-        draw.shuffle(order)
-        order = order[self.rank :: self.world_size]
-        room = self.batch_size * self.context_size
-        mean = max(1, sum(len(self.examples.ids[i]) for i in order) // max(len(order), 1))
-        size = max(1, GROUP * room // mean)  # examples in a group
+    def _in_batches(self, numbers: range, draw: random.Random) -> list[list[int]]:
+        """This process's part of these examples, in batches of like length, in random order."""
+        shuffled = list(numbers)
+        draw.shuffle(shuffled)
+        own = shuffled[self.rank :: self.world_size]
+        mean_length = max(1, sum(len(self.examples.ids[i]) for i in own) // max(len(own), 1))
         batches: list[list[int]] = []
-        for start in range(0, len(order), size):
+        for group in in_groups(own, max(1, GROUP * self.batch_size * self.context_size // mean_length)):
             batch: list[int] = []
-            for i in sorted(order[start : start + size], key=lambda i: len(self.examples.ids[i])):
-                if batch and (len(batch) + 1) * self._width([i]) > room:
+            for number in sorted(group, key=self._width):  # so that the widest of a batch is its last
+                if batch and self._tokens([[*batch, number]]) > self.batch_size * self.context_size:
                     batches.append(batch)
                     batch = []
-                batch.append(i)
+                batch.append(number)
             batches.append(batch)
         draw.shuffle(batches)
         return batches
 
-    def _width(self, batch: list[int]) -> int:
-        return max(len(self.examples.ids[i]) for i in batch) - 1
+    def _width(self, number: int) -> int:
+        """Tokens of an example's row: each but the last one is read, each but the first one predicted."""
+        return len(self.examples.ids[number]) - 1
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        batches = self.batches(self.epoch)
-        self._given, self._resume = self._resume, 0
-        for batch in batches[self._given :]:
-            rows, learned = ([part[i] for i in batch] for part in (self.examples.ids, self.examples.learn))
-            self._given += 1
-            yield next_token_batch(rows, self.pad_id, learned)
+    def _tokens(self, batches: Iterable[list[int]]) -> int:
+        """Tokens of these batches, with what is filled up; the widest row of a batch is its last."""
+        return sum(len(batch) * self._width(batch[-1]) for batch in batches)
+
+
+def mixed_with_replay(talks: list[list[int]], texts: list[list[int]], length: int) -> list[list[int]]:
+    """The first `length` batches of conversations and replayed texts, mixed, each kind in its own order.
+
+    With every batch a fraction of a text falls due; when half of one or more is due, it comes. The fraction grows
+    through the pass, from a fifth to nine fifths of the texts' part of all batches. What is left of one kind when the
+    other is used up comes at the end.
+    """
+    mean = len(texts) / max(len(talks) + len(texts), 1)
+    waiting_talks, waiting_texts = deque(talks), deque(texts)
+    mixed: list[list[int]] = []
+    due = 0.0
+    for n in range(length):
+        due += mean * (0.2 + 1.6 * n / length)
+        if waiting_texts and (due >= 0.5 or not waiting_talks):
+            mixed.append(waiting_texts.popleft())
+            due -= 1
+        else:
+            mixed.append(waiting_talks.popleft())
+    return mixed

@@ -6,7 +6,6 @@ import gzip
 import io
 import json
 import lzma
-import multiprocessing
 import pickle
 import tarfile
 import tracemalloc
@@ -98,9 +97,9 @@ def test_extract_puts_absolute_paths_inside(tmp_path):
     assert not target.exists()
 
 
-@pytest.mark.parametrize("limits", [{"max_bytes": 10_000_000}, {"max_files": 50}])
+@pytest.mark.parametrize("limits", [{"max_bytes": 1_000_000}, {"max_files": 50}])
 def test_extract_stops_bombs(tmp_path, limits, monkeypatch):
-    zeros = bytes(1_000_000)
+    zeros = bytes(100_000)
     archive = pack(tmp_path / "bomb.tar.gz", {f"{n}.txt": zeros if "max_bytes" in limits else b"" for n in range(60)})
     written = []
     original = tarfile.TarFile.extract
@@ -157,7 +156,7 @@ def test_cut_archive_is_found_wherever_it_is_cut(tmp_path, mode):
     whole = pack(tmp_path / "whole.tar", FILES, mode).read_bytes()
     cut = tmp_path / "cut.tar"
     end = len(whole) if mode != "w:" else 512 * 6  # three headers, three contents; then only zeros
-    for length in sorted({*range(0, end, 1 + end // 150), *range(0, end, 512), end - 1}):
+    for length in sorted({*range(0, end, 1 + end // 60), *range(0, end, 512), end - 1}):
         cut.write_bytes(whole[:length])
         with pytest.raises(CorpusError):
             extract(cut, tmp_path / "out")
@@ -262,10 +261,6 @@ def test_missing_text(tmp_path):
         list(TextLines(archive, "train.txt"))
 
 
-def _first_line(text):
-    return next(iter(text))
-
-
 def test_pickle_and_repr(tmp_path):
     text = TextLines(pack(tmp_path / "a.tar.gz", FILES), "c/train.txt")
     reading = iter(text)
@@ -275,24 +270,22 @@ def test_pickle_and_repr(tmp_path):
     assert len(pickle.dumps(text)) < 1000
     assert eval(repr(text)).member == "c/train.txt"
     assert str(text) == f"{(tmp_path / 'a.tar.gz').as_posix()} (c/train.txt)"
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.apply(_first_line, (text,)) == _first_line(text)
 
 
 def test_memory_stays_flat(tmp_path):
-    """60 MB of text; the archive is packed from the file, so that packing needs no memory either."""
+    """20 MB of text; the archive is packed from the file, so that packing needs no memory either."""
     line = "बारिश के दिन चाय की दुकान पर बहुत भीड़ थी। " * 4 + "\n"
     block = (line * 2000).encode()
     path = tmp_path / "train.txt"
     with path.open("wb") as file:
-        for _ in range(60_000_000 // len(block) + 1):
+        for _ in range(20_000_000 // len(block) + 1):
             file.write(block)
     archive = tmp_path / "a.tar.gz"
     with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
         tar.add(path, "train.txt")
     for text in (TextLines(path), TextLines(archive, "train.txt")):
         tracemalloc.start()
-        assert sum(1 for _ in text) * len(line.encode()) == path.stat().st_size > 60_000_000
+        assert sum(1 for _ in text) * len(line.encode()) == path.stat().st_size > 20_000_000
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 3_000_000
@@ -433,12 +426,12 @@ def test_json_lines_are_the_same_from_file_folder_and_archive(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [(b'{"a": 1}\n{"a": \n', "line 2, is not JSON"), (b"[1, 2]\n", "line 1, is not a JSON object")],
 )
-def test_json_lines_name_the_line_at_fault(tmp_path, content, told):
+def test_json_lines_name_the_line_at_fault(tmp_path, content, message):
     (tmp_path / "a.jsonl").write_bytes(content)
-    with pytest.raises(CorpusError, match=told):
+    with pytest.raises(CorpusError, match=message):
         list(json_lines(tmp_path / "a.jsonl"))
 
 

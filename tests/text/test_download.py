@@ -89,8 +89,17 @@ def test_only_http_urls(url, tmp_path):
 
 
 def stderr_of_download(site, folder, **environment):
-    """TQDM_DISABLE is read when tqdm is imported, so this needs a Python of its own."""
-    code = f"from ai4india_lib.text.download import download; download({site.url + 'a.bin'!r}, {str(folder)!r})"
+    """TQDM_DISABLE is read when tqdm is imported, so this needs a Python of its own.
+
+    Of the library it imports no more than it needs: empty packages stand for those that would import torch.
+    """
+    code = (
+        "import sys, types\n"
+        "for name in ('ai4india_lib', 'ai4india_lib.basics', 'ai4india_lib.text'):\n"
+        "    package = sys.modules[name] = types.ModuleType(name)\n"
+        "    package.__path__ = [name.replace('.', '/')]\n"
+        f"from ai4india_lib.text.download import download; download({site.url + 'a.bin'!r}, {str(folder)!r})"
+    )
     inherited = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"}
     environment = {**inherited, **environment, "NO_PROXY": "127.0.0.1"}
     root = Path(module.__file__).parents[2]

@@ -47,8 +47,8 @@ def test_gives_the_probabilities_of_the_formula(longest):
     documents, new = random_documents(40, 12, seed=1), random_documents(30, 12, seed=2)
     new += [[0, 11, 11, 11, 3, 10, 0], [5, 1, 0, 1], [7]]
     reference = Dictionaries(documents, longest, 12)
-    told = NgramModel(documents, longest, 12).token_log_probabilities(documents + new)
-    for ids, row in zip(documents + new, told, strict=True):
+    rows = NgramModel(documents, longest, 12).token_log_probabilities(documents + new)
+    for ids, row in zip(documents + new, rows, strict=True):
         assert row.tolist() == pytest.approx(reference.log_probabilities(ids), abs=1e-12)
 
 
@@ -86,9 +86,9 @@ def test_counts_lines_of_text(tokenizer):
 
 
 @pytest.mark.parametrize(
-    ("documents", "longest", "told"),
+    ("documents", "longest", "message"),
     [([[1, 2]], 0, "longest=0"), ([], 2, "nothing to count"), ([[1]], 2, "nothing to count"), ([[1, 9]], 2, "0 to 4")],
 )
-def test_mistakes_are_told(documents, longest, told):
-    with pytest.raises(ValueError, match=told):
+def test_mistakes_are_named(documents, longest, message):
+    with pytest.raises(ValueError, match=message):
         NgramModel(documents, longest, 5)

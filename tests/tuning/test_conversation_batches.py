@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 from itertools import chain
 
 import pytest
@@ -12,7 +13,7 @@ from ai4india_lib import CorpusError, encode_conversation, encode_documents, loa
 from ai4india_lib.text.chat import check_messages, encode_conversations, question_messages
 from ai4india_lib.text.corpus import json_lines
 from ai4india_lib.text.resumable import TextLoader
-from ai4india_lib.tuning.conversation_batches import ConversationDataset, encode_examples
+from ai4india_lib.tuning.conversation_batches import ConversationDataset, encode_examples, mixed_with_replay
 
 
 def said(*contents, system=None):
@@ -141,7 +142,7 @@ def test_too_long_ones_are_shortened_or_left_out_and_counted(tokenizer):
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ({"messages": []}, "no message is the assistant's"),
         ({"messages": said("only a question")}, "no message is the assistant's"),
@@ -154,8 +155,8 @@ def test_too_long_ones_are_shortened_or_left_out_and_counted(tokenizer):
         ({"questions": []}, "'story' is missing"),
     ],
 )
-def test_what_cannot_be_learned_from_is_told_with_its_line(tokenizer, line, told):
-    with pytest.raises(CorpusError, match="chai.jsonl, line 3: .*" + told.replace("(", "\\(")):
+def test_what_cannot_be_learned_from_is_told_with_its_line(tokenizer, line, message):
+    with pytest.raises(CorpusError, match="chai.jsonl, line 3: .*" + message.replace("(", "\\(")):
         encode_examples([{"messages": TALKS[0]}] * 2 + [line], tokenizer, 100, source="chai.jsonl")
 
 
@@ -277,6 +278,33 @@ def test_replay_grows_more_frequent_through_a_pass(examples):
     assert ConversationDataset(examples, 0, 60, 1, first=4, longest_pass=1).batches(0) == batches[:1]
     with pytest.raises(ValueError, match="do not come first"):
         ConversationDataset(examples, 0, 60, first=4, replay=whole - 3)
+
+
+@pytest.mark.parametrize(("talks", "texts"), [(60, 40), (30, 30), (50, 1), (200, 17), (9, 0)])
+def test_as_many_texts_have_come_as_are_due(talks, texts):
+    """After each batch: the sum of the fractions so far, rounded; a fraction grows from 1/5 to 9/5 of the mean."""
+    length = talks + texts
+    mixed = mixed_with_replay([[number] for number in range(talks)], [[-1 - number] for number in range(texts)], length)
+    came, due = 0, 0.0
+    for n, [number] in enumerate(mixed):
+        due += texts / length * (1 / 5 + 8 / 5 * n / length)
+        came += number < 0
+        assert came == math.floor(due + 0.5) or n - came == talks - 1, f"after batch {n}"
+    assert [number for [number] in mixed if number >= 0] == list(range(talks)), "each kind in its own order"
+    assert [-1 - number for [number] in mixed if number < 0] == list(range(texts))
+
+
+def test_mixed_by_hand_and_when_one_kind_is_used_up():
+    assert "".join(mixed_with_replay([*"abcdef"], [*"XYZ"], 9)) == "abcXdeYfZ"
+    assert mixed_with_replay([*"ab"], [*"VWXYZ"], 7) == [*"abVWXYZ"], "what is left is all of one kind"
+    assert mixed_with_replay([*"abcdef"], [*"XYZ"], 0) == mixed_with_replay([], [], 0) == []
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_workers_share_the_batches_and_give_them_in_the_same_order(examples, num_workers):
+    alone = list(TextLoader(ConversationDataset(examples, 0, 60, 4)))
+    loader = TextLoader(ConversationDataset(examples, 0, 60, 4), num_workers=num_workers)
+    assert all(torch.equal(inputs, wanted) for (inputs, _), (wanted, _) in zip(loader, alone, strict=True))
 
 
 def test_goes_on_where_it_stopped(examples):
