@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from ..text.corpus import CorpusError
+from ..text.archives import CorpusError
 
 
 def items_from(records: Iterable[dict], item: type, source: str) -> Iterator:

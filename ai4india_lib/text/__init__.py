@@ -1,9 +1,10 @@
 """Text → batches of token ids: download, unpack, stream, tokenize, pack; and conversations as text.
 
-Built in lessons 01 to 04: `corpus` and `tokenizer` (01, 03), `download`, `packing` and `resumable` (02), `ngrams` (04);
-`chat` in lesson 14.
+Built in lessons 01 (`corpus`), 02 (`download`, `archives`, `packing`, `resumable`), 03 (`tokenizer`), 04 (`ngrams`) and
+14 (`chat`).
 """
 
+from .archives import CorpusError, extract
 from .chat import (
     check_messages,
     encode_conversation,
@@ -12,7 +13,7 @@ from .chat import (
     question_messages,
     stop_ids,
 )
-from .corpus import CorpusError, TextLines, extract, json_lines, read_about, train_and_test_lines
+from .corpus import TextLines, json_lines, read_about, train_and_test_lines
 from .download import DownloadError, download
 from .ngrams import NgramModel
 from .packing import PackedTextDataset, TextStatistics, WholeDocumentDataset, count_text, download_and_prepare_data

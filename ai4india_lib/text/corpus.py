@@ -1,4 +1,4 @@
-"""Gets text: from an archive, a folder or a URL, unpacked safely, streamed line by line.
+"""Gets text: from an archive, a folder or a URL, streamed line by line.
 
 A corpus is a `.tar.gz` (or a folder) with `train.txt` and `test.txt` somewhere inside: UTF-8, one sentence or one
 document per line. `train_and_test_lines` finds both, by path or URL; `TextLines` streams them, however large.
@@ -8,104 +8,19 @@ Questions, conversations and pairs of sentences come as JSON Lines: `json_lines`
 from __future__ import annotations
 
 import codecs
-import gzip
-import io
 import json
 import re
-import tarfile
-import zlib
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from ..basics.files import replace_folder
+from .archives import CorpusError, check_end, explain_damage, open_tar, uncompressed
 from .download import CHUNK, DownloadError, download, file_name  # noqa: F401 (DownloadError is promised here too)
-
-try:
-    from lzma import LZMAError
-except ImportError:  # a Python that was built without xz
-    LZMAError = EOFError
 
 DOWNLOADS = Path("data/downloads")
 CORPUS_FILES = ("train.txt", "train.txt.gz", "test.txt", "test.txt.gz", "about.json")
-
-
-class CorpusError(ValueError):
-    """The text or the archive is not what it should be; the message says what to do."""
-
-
-@contextmanager
-def _explain_damage(path: Path) -> Iterator[None]:
-    """Turn what tarfile, gzip, bz2 and xz raise on bad bytes into a CorpusError that helps."""
-    try:
-        yield
-    except (tarfile.TarError, EOFError, zlib.error, LZMAError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # the disk's fault, not the archive's
-            raise
-        with path.open("rb") as file:
-            start = file.read(1)
-        hints = {b"P": "Is it a zip? Unpack it and give the folder.", b"<": "Is it a web page and not the file?"}
-        hint = hints.get(start, "It is damaged, cut off, or no archive: get it again, or pack it as .tar.gz.")
-        raise CorpusError(f"{path} cannot be read as an archive. {hint} (The reader says: {error})") from error
-
-
-@contextmanager
-def _open_tar(path: Path) -> Iterator[tarfile.TarFile]:
-    with _explain_damage(path), tarfile.open(path, "r:*") as tar:
-        yield tar
-
-
-def _check_end(tar: tarfile.TarFile) -> None:
-    """tarfile takes a missing or a broken header for the end. After a true end there are only zeros."""
-    end_mark = tar.fileobj.tell() - tar.offset
-    rest = tar.fileobj.read(1 << 20)  # reading to the end also makes gzip check its sum
-    if end_mark < tarfile.BLOCKSIZE or rest.strip(b"\0"):
-        raise tarfile.ReadError("the end mark is missing")
-
-
-def extract(archive: str | Path, folder: str | Path, *, max_bytes: int = 20 * 2**30, max_files: int = 10_000) -> Path:
-    """Unpack a tar archive (plain, gz, bz2 or xz) as the new folder `folder`, and return its path.
-
-    Archives can be hostile: tarfile's `data` filter keeps every file inside the folder, links and devices are refused
-    (text needs none), and no more than `max_bytes` and `max_files` (folders count too) are written.
-    All is unpacked beside the folder, and renamed at the very end: there is never half of it.
-    """
-    if not hasattr(tarfile, "data_filter"):
-        raise RuntimeError("this Python cannot unpack archives safely: update to 3.11.4, 3.12 or later")
-    archive, folder = Path(archive), Path(folder)
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise FileExistsError(f"{folder} exists: delete it, or unpack {archive} to another folder")
-
-    def unpack(beside: Path) -> None:
-        num_bytes = 0
-        with _open_tar(archive) as tar:
-            for num_files, member in enumerate(tar, 1):
-                num_bytes += member.size
-                if num_files > max_files or num_bytes > max_bytes:
-                    limits = f"max_files={max_files} or max_bytes={max_bytes}"
-                    raise CorpusError(f"{archive} holds more than {limits}: if you trust it, raise the limit")
-                if not (member.isfile() or member.isdir()):
-                    raise CorpusError(f"{archive} holds {member.name!r}, a link or a device: it was not unpacked")
-                try:
-                    tar.extract(member, beside, filter="data")
-                except tarfile.FilterError as error:
-                    raise CorpusError(f"{archive} is not safe, it was not unpacked: {error}") from error
-            _check_end(tar)
-        if folder.is_dir():  # empty: out of the way of the new one
-            folder.rmdir()
-
-    replace_folder(folder, unpack)
-    return folder
-
-
-def _uncompressed(file: BinaryIO, size: int) -> tuple[BinaryIO, int | None]:
-    """The bytes of a text that may be gzip, and their number if that is known without reading them."""
-    file = io.BufferedReader(file, CHUNK)
-    if file.peek(2)[:2] == b"\x1f\x8b":  # gzip, whatever its name: no UTF-8 text begins so
-        return io.BufferedReader(gzip.GzipFile(fileobj=file), CHUNK), None
-    return file, size
 
 
 def _lines(stream: BinaryIO, name: str) -> Iterator[str]:
@@ -163,13 +78,13 @@ class TextLines:
     def _open(self) -> Iterator[tuple[BinaryIO, int | None]]:
         """The bytes of the text, and their number if the file system or the archive tells it."""
         if self.member is None:
-            with _explain_damage(self.path), self.path.open("rb") as file:
-                yield _uncompressed(file, self.path.stat().st_size)
+            with explain_damage(self.path), self.path.open("rb") as file:
+                yield uncompressed(file, self.path.stat().st_size)
             return
-        with _open_tar(self.path) as tar:
+        with open_tar(self.path) as tar:
             for member in tar:
                 if member.isfile() and PurePosixPath(member.name) == self.full_name:
-                    yield _uncompressed(tar.extractfile(member), member.size)
+                    yield uncompressed(tar.extractfile(member), member.size)
                     return
         raise CorpusError(f"{self.path} holds no file {self.member!r}")
 
@@ -198,7 +113,7 @@ def _beginning(text: TextLines, file: BinaryIO, size: int) -> bytes | str | None
     """Of about.json its bytes, of any other file its first line; None if it has none."""
     if text.full_name.name == "about.json":
         return file.read(1 << 20)
-    stream, text._num_bytes = _uncompressed(file, size)
+    stream, text._num_bytes = uncompressed(file, size)
     return next(_lines(stream, str(text)), None)
 
 
@@ -207,16 +122,16 @@ def _files(path: Path, names: Collection[str]) -> Iterator[tuple[TextLines, byte
     if path.is_dir():
         for inside in sorted(path.rglob("*")):
             if inside.name in names and inside.is_file():
-                with _explain_damage(inside), inside.open("rb") as file:
+                with explain_damage(inside), inside.open("rb") as file:
                     text = TextLines(inside)
                     yield text, _beginning(text, file, inside.stat().st_size)
         return
-    with _open_tar(path) as tar:
+    with open_tar(path) as tar:
         for member in tar:
             if member.isfile() and PurePosixPath(member.name).name in names:
                 text = TextLines(path, member.name)
                 yield text, _beginning(text, tar.extractfile(member), member.size)
-        _check_end(tar)
+        check_end(tar)
 
 
 def _parsed_about(about: TextLines, content: bytes) -> dict:

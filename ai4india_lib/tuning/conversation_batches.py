@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from ..text.archives import CorpusError
 from ..text.chat import check_messages, encode_conversation, encode_conversations, question_messages
-from ..text.corpus import CorpusError
 from ..text.packing import in_groups, next_token_batch
 from ..text.resumable import BatchDataset
 from ..text.tokenizer import encode_documents

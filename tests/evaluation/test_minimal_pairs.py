@@ -12,7 +12,7 @@ from ai4india_lib.evaluation.minimal_pairs import (
     read_pairs,
     sentence_log_probabilities,
 )
-from ai4india_lib.text.corpus import CorpusError
+from ai4india_lib.text.archives import CorpusError
 from ai4india_lib.text.ngrams import NgramModel
 
 LINES = ["मीरा ने किताब पढ़ी।", "रहीम ने चाय पी और घर गया।", "एक दिन"]
