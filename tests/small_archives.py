@@ -18,3 +18,9 @@ def pack(path, files, mode="w:gz"):
                 info.size = len(content)
                 tar.addfile(info, io.BytesIO(content))
     return path
+
+
+def entry(name, kind, target=""):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info

@@ -7,7 +7,7 @@ import lzma
 import tarfile
 
 import pytest
-from small_archives import FILES, HI, pack
+from small_archives import FILES, HI, entry, pack
 
 from ai4india_lib.text.archives import CorpusError, extract
 from ai4india_lib.text.corpus import TextLines, train_and_test_lines
@@ -15,12 +15,6 @@ from ai4india_lib.text.corpus import TextLines, train_and_test_lines
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
-
-
-def entry(name, kind, target=""):
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname = kind, target
-    return info
 
 
 def tree(folder):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from servers import serve_site  # noqa: F401 (the fixture `site`)
-from small_archives import FILES, HI, pack
+from small_archives import FILES, HI, entry, pack
 
 from ai4india_lib import download, json_lines
 from ai4india_lib.text import corpus
