@@ -1,29 +1,7 @@
-"""Lesson 10's feedback: right answers pass, stubs are "not done yet", each usual mistake gets its own sentence."""
+"""Lesson 10's feedback: right answers pass, and each usual mistake gets its own sentence."""
 
 import pytest
 import torch
-
-from ai4india_lib.checks import check
-
-
-def told(capsys, name, answer):
-    verdict = check(f"10.{name}", answer)
-    printed = capsys.readouterr().out
-    assert printed.startswith(f"10.{name}: ") and printed.count("\n") == 1
-    return verdict, printed
-
-
-def assert_told(capsys, name, answer, words):
-    verdict, printed = told(capsys, name, answer)
-    assert verdict is False and "not yet" in printed and words in printed, printed
-
-
-@pytest.mark.parametrize("name", ["temperature", "top_p", "repetition_penalty"])
-def test_a_stub_is_not_done_yet(capsys, name):
-    def stub(*arguments): ...
-
-    verdict, printed = told(capsys, name, stub)
-    assert verdict is False and "not done yet" in printed
 
 
 def safe(temperature):
@@ -41,8 +19,8 @@ def in_place(logits, temperature):
     return wanted
 
 
-def test_right_temperature(capsys):
-    assert told(capsys, "temperature", heated)[0] is True
+def test_right_temperature(accepted):
+    accepted("10.temperature", heated)
 
 
 @pytest.mark.parametrize(
@@ -63,8 +41,8 @@ def test_right_temperature(capsys):
         (in_place, "work on a copy"),
     ],
 )
-def test_wrong_temperature(capsys, answer, words):
-    assert_told(capsys, "temperature", answer, words)
+def test_wrong_temperature(refused, answer, words):
+    refused("10.temperature", answer, words)
 
 
 def nucleus(logits, p, *, strict=False, include=False, ascending=False, scatter=True, fill=-torch.inf):
@@ -76,8 +54,8 @@ def nucleus(logits, p, *, strict=False, include=False, ascending=False, scatter=
     return logits.masked_fill(cut, fill)
 
 
-def test_right_top_p(capsys):
-    assert told(capsys, "top_p", nucleus)[0] is True
+def test_right_top_p(accepted):
+    accepted("10.top_p", nucleus)
 
 
 @pytest.mark.parametrize(
@@ -95,8 +73,8 @@ def test_right_top_p(capsys):
         (lambda z, p: nucleus(z, p).isfinite(), "bool"),
     ],
 )
-def test_wrong_top_p(capsys, answer, words):
-    assert_told(capsys, "top_p", answer, words)
+def test_wrong_top_p(refused, answer, words):
+    refused("10.top_p", answer, words)
 
 
 def penalised(logits, texts, penalty, pad_idx, *, pad=False, all_rows=False, sign=True, times=False, multiply=False):
@@ -115,8 +93,8 @@ def change_in_place(logits, *others):
     return logits
 
 
-def test_right_penalty(capsys):
-    assert told(capsys, "repetition_penalty", penalised)[0] is True
+def test_right_penalty(accepted):
+    accepted("10.repetition_penalty", penalised)
 
 
 @pytest.mark.parametrize(
@@ -133,5 +111,5 @@ def test_right_penalty(capsys):
         (change_in_place, "work on a copy"),
     ],
 )
-def test_wrong_penalty(capsys, answer, words):
-    assert_told(capsys, "repetition_penalty", answer, words)
+def test_wrong_penalty(refused, answer, words):
+    refused("10.repetition_penalty", answer, words)
