@@ -108,14 +108,18 @@ def same(one: object, other: object, tolerance: float = 1e-4) -> bool:
     """Whether two results hold the same numbers, ids or text, whatever the dtype. NaN equals nothing."""
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(same(a, b, tolerance) for a, b in zip(one, other, strict=True))
-    if isinstance(one, Tensor | int | float) and isinstance(other, Tensor | int | float):
+    if isinstance(one, Tensor | float) or isinstance(other, Tensor | float):
+        if not (isinstance(one, Tensor | int | float) and isinstance(other, Tensor | int | float)):
+            return False
         one, other = torch.as_tensor(one), torch.as_tensor(other)
         return one.shape == other.shape and bool(_close(one, other, tolerance).all())
     return one == other
 
 
 def _close(got: Tensor, wanted: Tensor, tolerance: float) -> Tensor:
-    """Which numbers differ by at most `tolerance`, as part of the number itself or of the largest one."""
+    """Which numbers differ by at most `tolerance`, as part of the number itself or of the largest one; ids exactly."""
+    if not (got.is_floating_point() or wanted.is_floating_point()):
+        return got == wanted
     got, wanted = got.double(), wanted.double()
     finite = wanted[wanted.isfinite()].abs()
     largest = float(finite.max()) if finite.numel() else 0.0

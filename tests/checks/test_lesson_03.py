@@ -66,6 +66,11 @@ def keeps_second(ids, pair, new_id):
     return [new_id if tuple(ids[i : i + 2]) == pair else ids[i] for i in range(len(ids))]
 
 
+def replaced_as_text(ids, pair, new_id):
+    written = " ".join(map(str, ids)).replace(" ".join(map(str, pair)), str(new_id))
+    return [int(number) for number in written.split()]
+
+
 WRONG_MERGES = [
     (_overlapping, "used in two pairs"),
     (_first_only, "Only the first occurrence"),
@@ -74,8 +79,10 @@ WRONG_MERGES = [
     (lambda ids, pair, new_id: _merge(ids[::-1], pair[::-1], new_id)[::-1], "from the right"),
     (lambda ids, pair, new_id: _merge(_merge(ids, pair, new_id), pair[::-1], new_id), "other order"),
     (lambda ids, pair, new_id: list(ids), "Nothing was merged"),
+    (lambda ids, pair, new_id: [x for x in _merge(ids, pair, new_id) if x != new_id], "nothing stands for it"),
+    (replaced_as_text, "not digits"),
     (in_place, "returned nothing"),
-    (in_place_and_returned, "is changed"),
+    (in_place_and_returned, "changed `ids` in place"),
     (lambda ids, pair, new_id: tuple(_merge(ids, pair, new_id)), "got tuple"),
     (lambda ids, pair, new_id: [new_id for i in range(len(ids)) if ids[i + 1] == pair[1]], "IndexError"),
 ]
@@ -114,8 +121,8 @@ WRONG_ENCODINGS = [
     (lambda piece, merges: list(piece.encode("utf-8")), "bare bytes"),
     (lambda piece, merges: _encode(piece, merges, rounds=1), "stopped after one merge"),
     (lambda piece, merges: _encode(piece, merges, choose=max), "worst"),
-    (lambda piece, merges: _encode(piece, merges, choose=lambda known, key: known[0]), "not the place in the text"),
-    (while_reading, "not the place in the text"),
+    (lambda piece, merges: _encode(piece, merges, choose=lambda known, key: known[0]), "not the position in the text"),
+    (while_reading, "not the position in the text"),
     (_longest, "longest known token"),
     (lambda piece, merges: tuple(_encode(piece, merges)), "got tuple"),
     (lambda piece, merges: list(piece), "it should hold ids"),

@@ -89,12 +89,17 @@ WRONG_ATTENTIONS = [
     (lambda q, k, v, mask: plain_scores(q, k).masked_fill(~mask, 0) @ v, "no softmax"),
     (lambda q, k, v, mask: attention(q, k, k, mask), "mix the keys"),
     (lambda q, k, v, mask: weights_of(q, k, mask), "What do they weigh"),
-    (lambda q, k, v, mask: (attention(q, k, v, mask), 0), "2 things"),
+    (lambda q, k, v, mask: (attention(q, k, v, mask), 0), "tuple of 2"),
     (lambda q, k, v, mask: attention(q, k, v, mask).transpose(1, 2), "shape"),
     (lambda q, k, v, mask: attention(q, k, v, mask).double(), "torch.float64 numbers"),
     (lambda q, k, v, mask: attention(q, k, v, mask) * torch.nan, "nan"),
     (lambda q, k, v, mask: attention(q, k, v, mask[:1]), "Compare each line"),
-    (lambda q, k, v, mask: q @ k @ v, "RuntimeError"),
+    (lambda q, k, v, mask: q @ k @ v, "at `q @ k`"),
+    (lambda q, k, v, mask: q @ k @ v, "last size of its left side, here 4"),
+    (lambda q, k, v, mask: weights_of(q, k, mask, 1.0) / q.shape[-1] ** 0.5 @ v, "after the softmax"),
+    (lambda q, k, v, mask: plain_scores(q, k).masked_fill(~mask, -1e9).softmax(1) @ v, "over the heads"),
+    (lambda q, k, v, mask: (plain_scores(q, k) + mask).softmax(-1) @ v, "hides nothing"),
+    (lambda q, k, v, mask: attention(k, q, v, mask) if q.shape == k.shape else q, "have changed places"),
 ]  # fmt: skip
 
 
@@ -127,6 +132,10 @@ def no_minus(half, theta):
     return theta ** (torch.arange(half) / half)
 
 
+def one_late(half, theta):
+    return theta ** (-(torch.arange(half) + 1) / half)
+
+
 def one_sign_wrong(x, positions, theta=10_000.0):
     half = x.shape[-1] // 2
     angle = positions[:, None] * theta ** (-torch.arange(half) / half)
@@ -157,7 +166,9 @@ WRONG_ROPES = [
     (lambda x, p, theta: rope_at(x, p, theta)[..., :4], "shape"),
     (lambda x, p, theta: rope_at(x.double(), p, theta), "float64"),
     (lambda x, p, theta: rope_at(x, p * 57.3, theta), "Look at the pairs"),
-    (in_place, "itself has changed"),
+    (in_place, "changed `x` in place"),
+    (lambda x, p, theta: rope_at(x, p * 3.14159265 / 180, theta), "in degrees"),
+    (lambda x, p, theta: rope_at(x, p, theta, speeds=one_late), "one step too slow"),
 ]  # fmt: skip
 
 

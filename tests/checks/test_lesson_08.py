@@ -128,7 +128,7 @@ def test_right_block(accepted):
 @pytest.mark.parametrize(
     "answer, words",
     [
-        (block_in_place, "changes the x"),
+        (block_in_place, "changed `x` in place"),
         (post_norm, "post-norm"),
         (lambda x, n1, a, n2, m: m(n2(a(n1(x)))), "residual is left out"),
         (lambda x, n1, a, n2, m: m(n2(x + a(n1(x)))), "second residual is left out"),
@@ -150,7 +150,9 @@ def test_right_block(accepted):
         (lambda x, n1, a, n2, m: block(x, n1, a, n2, m).double(), "float64"),
         (lambda x, n1, a, n2, m: 2 * block(x, n1, a, n2, m), "two formulas"),
         (lambda x, n1, a, n2, m: (x, x), "tuple"),
-        (lambda x: x, "TypeError"),
+        (lambda x: x, "hands 5 arguments over"),
+        (lambda x, n1, a, n2, m: 2 * x - x, "The result is x itself"),
+        (lambda x, n1, a, n2, m: x + a(n1(x)) + m(n2(a(n1(x)))), "reads what attention gave alone"),
     ],
 )
 def test_wrong_blocks(refused, answer, words):

@@ -27,6 +27,8 @@ def test_right_temperature(accepted):
     "answer, words",
     [
         (lambda z, t: (z / t[:, None]).softmax(-1), "divides by zero"),
+        (lambda z, t: (z / safe(t)[0]).softmax(-1), "temperature of the first"),
+        (lambda z, t: (z / safe(t)).exp(), "exponentials do not sum"),
         (lambda z, t: z / safe(t), "These are logits"),
         (lambda z, t: (z / safe(t)).log_softmax(-1), "logarithms"),
         (lambda z, t: (z * safe(t)).softmax(-1), "sharper"),
@@ -37,8 +39,8 @@ def test_right_temperature(accepted):
         (lambda z, t: (z / (safe(t).T if z.shape[0] == z.shape[1] else safe(t))).softmax(-1), "Each column"),
         (lambda z, t: (z / safe(t)).softmax(-1)[0], "shape"),
         (lambda z, t: heated(z, t).double(), "float64"),
-        (lambda z, t: z / t, "RuntimeError"),
-        (in_place, "work on a copy"),
+        (lambda z, t: z / t, "is `keepdim=True` missing"),
+        (in_place, "in place"),
     ],
 )
 def test_wrong_temperature(refused, answer, words):
@@ -88,6 +90,10 @@ def penalised(logits, texts, penalty, pad_idx, *, pad=False, all_rows=False, sig
     return result
 
 
+def said_in(logits, texts):
+    return torch.zeros_like(logits).scatter(1, texts, 1.0).bool()
+
+
 def change_in_place(logits, *others):
     logits.copy_(penalised(logits, *others))
     return logits
@@ -105,10 +111,12 @@ def test_right_penalty(accepted):
         (lambda *a: penalised(*a, pad=True), "padding"),
         (lambda *a: penalised(*a, all_rows=True), "another row's text"),
         (lambda *a: penalised(*a, times=True), "however often"),
-        (lambda z, *others: z.clone(), "No logit has changed"),
-        (lambda z, *others: z - 1, "own tokens only"),
+        (lambda z, *others: z.clone(), "No logit of a token that was said has changed"),
+        (lambda z, *others: penalised(z, *others) - 1 * ~said_in(z, others[0]), "own tokens only"),
         (lambda *a: penalised(*a)[0], "shape"),
-        (change_in_place, "work on a copy"),
+        (lambda z, texts, penalty, pad: penalised(z, texts, 1.0, pad) - penalty * said_in(z, texts), "You subtract"),
+        (lambda z, texts, *a: z.masked_fill(said_in(z, texts), -torch.inf), "You forbid"),
+        (change_in_place, "in place"),
     ],
 )
 def test_wrong_penalty(refused, answer, words):
