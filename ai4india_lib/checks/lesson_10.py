@@ -47,8 +47,8 @@ def _compare_temperature(got: Tensor, wanted: Tensor, logits: Tensor, temperatur
         (logits.softmax(-1), "The temperature changes nothing. Where does it enter the formula?"),
         (warm.softmax(0), "The columns sum to 1. Each row is one text: which dimension is softmax over?"),
         (logits.softmax(-1) / column, "You divide probabilities. The temperature acts before the softmax, on logits."),
-        (logits.softmax(-1) ** column, "You raise probabilities to a power, and they no longer sum to 1. The temperature "
-                                       "acts before the softmax, on logits."),
+        (logits.softmax(-1) ** column,
+         "You raise probabilities to a power, and they no longer sum to 1. The temperature acts on logits."),
         ((logits / column[0]).softmax(-1), "All rows have the temperature of the first. Each row has its own."),
         (warm.exp(), "The exponentials do not sum to 1: what are they divided by?"),
         (torch.zeros_like(logits).scatter(1, logits.argmax(-1, keepdim=True), 1.0),
@@ -149,7 +149,7 @@ def _compare_penalty(got: Tensor, wanted: Tensor, logits: Tensor, texts: Tensor,
     counted = said & ~pad
     recognise(got[counted], wanted[counted], [
         (logits[counted], "No logit of a token that was said has changed. Which tokens of each row were said?"),
-        ((logits * penalty)[counted], "All logits of said tokens are multiplied. Is a positive logit smaller after that?"),
+        ((logits * penalty)[counted], "Logits of said tokens are multiplied. Is a positive logit smaller after that?"),
         ((logits - penalty)[counted],
          "You subtract the penalty. It divides a positive logit, and multiplies a negative one."),
         (torch.full_like(logits, -torch.inf)[counted],
@@ -158,9 +158,7 @@ def _compare_penalty(got: Tensor, wanted: Tensor, logits: Tensor, texts: Tensor,
     row, token = wrong.nonzero()[0].tolist()
     seen = f"Row {row}, token {token}: the logit {logits[row, token]:.3g} became {got[row, token]:.3g}."
     if got[row, token] > logits[row, token]:
-        raise NotYet(
-            f"{seen} That is larger, so a repeated token became more likely. What does dividing do below zero?"
-        )
+        raise NotYet(f"{seen} That is larger: a repeated token became more likely. What does dividing do below zero?")
     if pad[row, token] and said[row, token]:
         raise NotYet(f"{seen} That is the padding, which nobody said. It must not count.")
     if not said[row, token]:

@@ -34,11 +34,13 @@ def test_right_wasted(accepted):
         (lambda n, s: 1 - sum(n) / (s * sum(map(max, groups(n, s)))), "How many rows has the last one?"),
         (lambda n, s: 1 - sum(n) / (len(n) * max(n)), "one large group"),
         (lambda n, s: cells(n, s) / sum(n) - 1, "all that was computed"),
-        (lambda n, s: wasted(sorted(n), s), "Draw the first group"),
+        (lambda n, s: wasted(sorted(n), s), "You sort the texts"),
+        (lambda n, s: sum(wasted(group, s) for group in groups(n, s)) / len(groups(n, s)), "average over the groups"),
+        (lambda n, s: 0.9, "Draw the first group"),
         (lambda n, s: -1.0, "between 0 and 1"),
-        (lambda n, s: [wasted(n, s)], "Expected a number"),
+        (lambda n, s: [wasted(n, s)], "Expected one Python number"),
         (lambda n, s: n / s, "TypeError"),
-        (sorts_first, "has changed"),
+        (sorts_first, "changed `needs` in place"),
     ],
 )
 def test_wrong_wasted(refused, answer, words):
@@ -92,7 +94,9 @@ def test_right_finished(accepted, answer):
         (in_groups, "wait for their neighbours"),
         (lambda a, n, s: finished(a, n, s, turn=True), "in turn"),
         (lambda a, n, s: [m + k for m, k in zip(a, n, strict=True)], "nobody ever waits"),
-        (lambda a, n, s: finished(a, n, 1), "which seat is free"),
+        (lambda a, n, s: finished(a, n, 1), "all sit on one seat"),
+        (lambda a, n, s: [e + 1 for e in finished(a, n, s)], "one step too late"),
+        (lambda a, n, s: [e + (i == 2) for i, e in enumerate(finished(a, n, s))], "which seat is free"),
         (lambda a, n, s: finished(a, n, s)[:-1], "Each gets one"),
         (lambda a, n, s: max(finished(a, n, s)), "Expected a list"),
         (lambda a, n, s: finished(a, n), "TypeError"),
@@ -116,7 +120,7 @@ def last_first(rows):
 
 def shift_all(rows):
     used = [row for row, text in enumerate(rows) if text is not None]
-    return [(row, place) for place, row in enumerate(used) if row != place]
+    return [(row, front) for front, row in enumerate(used) if row != front]
 
 
 def in_place(rows):
@@ -140,7 +144,7 @@ def test_right_close_gaps(accepted, answer):
         (lambda rows: [(len(rows) - 1, 0)], "would be lost"),
         (lambda rows: [(source + 1, target + 1) for source, target in close_gaps(rows)], "There is no row"),
         (lambda rows: [text for text in rows if text], "Expected a list of pairs"),
-        (in_place, "has changed"),
+        (in_place, "changed `rows` in place"),
         (lambda rows: rows.index("Z"), "ValueError"),
     ],
 )

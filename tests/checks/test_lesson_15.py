@@ -17,14 +17,20 @@ def test_right_reward(accepted):
 @pytest.mark.parametrize(
     "answer, words",
     [
-        (lambda text, words: sum(text.count(w) for w in words), "This is a number of words"),
-        (lambda text, words: sum(said(text).count(w) for w in words) / len(words), "A share lies between 0 and 1"),
-        (lambda text, words: max(sum(text.count(w) for w in words) / len(words), 0.0), "A share lies"),
-        (lambda text, words: sum(w in text for w in words) / len(words), "whole words"),
+        (lambda text, words: sum(text.count(w) for w in words), "number of words"),
+        (lambda text, words: min(sum(text.count(w) for w in words), 1) * 1.0, "any word is there"),
+        (lambda text, words: sum(said(text).count(w) for w in words) / len(words), "repeated earns again"),
+        (
+            lambda text, words: max(sum(text.count(w) for w in words) / len(words), 0.0),
+            "repeated earns again|part of another",
+        ),
+        (lambda text, words: sum(w in text for w in words) / len(words), "Compare whole words"),
         (lambda text, words: sum(w in text.split() for w in words) / len(words), "comma"),
-        (lambda text, words: float(all(w in said(text) for w in words)), "it should be 0.5"),
-        (lambda text, words: str(len(words)), "Expected a number"),
-        (lambda text, words: words[9], "IndexError"),
+        (lambda text, words: float(all(w in said(text) for w in words)), "whether all words are there"),
+        (lambda text, words: str(len(words)), "Expected one Python number"),
+        (lambda text, words: sum(w in re.findall(r"\w+", text) for w in words) / len(words), "tears पतंग"),
+        (lambda text, words: float(any(w in said(text) for w in words)), "whether any word is there"),
+        (lambda text, words: words[9], "The last of n places"),
     ],
 )
 def test_wrong_reward(refused, answer, words):
@@ -53,10 +59,13 @@ def test_right_advantages(accepted):
         (lambda r: (r.sum(1, keepdim=True) - r) / (r.shape[1] - 1), "mean of the others"),
         (lambda r: -leave_one_out(r), "signs are turned"),
         (lambda r: r - (r.sum(1, keepdim=True) - r) / r.shape[1], "how many others"),
-        (lambda r: leave_one_out(r, 0) if len(r) == r.shape[1] else leave_one_out(r), "different tasks"),
+        (lambda r: leave_one_out(r, 0), "different tasks"),
         (lambda r: leave_one_out(r) / r.std(1, keepdim=True) * r.std(1, keepdim=True), "NaN"),
         (lambda r: leave_one_out(r)[0], "shape"),
-        (in_place, "work on a copy"),
+        (lambda r: r - r.mean(1), "`keepdim=True` missing"),
+        (lambda r: r - r.mean(), "mean of all tasks"),
+        (lambda r: r - (r.sum(1, keepdim=True) - r), "sum of the others"),
+        (in_place, "changed `r` in place"),
     ],
 )
 def test_wrong_advantages(refused, answer, words):
@@ -75,13 +84,16 @@ def test_right_ipo(accepted):
     "loss, words",
     [
         (lambda m, beta: -F.logsigmoid(beta * m), "the loss of DPO"),
-        (lambda m, beta: (-m - 0.5 / beta) ** 2, "changed places"),
+        (lambda m, beta: (-m - 0.5 / beta) ** 2, "changed sides"),
         (lambda m, beta: (m - 1 / beta) ** 2, "with the 2"),
         (lambda m, beta: (m - beta) ** 2, "β is not the goal itself"),
         (lambda m, beta: (beta * m - 0.5) ** 2, "multiplied by β"),
         (lambda m, beta: m - 0.5 / beta, "with its sign"),
         (lambda m, beta: ((m - 0.5 / beta) ** 2).mean(), "shape"),
         (lambda m, beta: m * 3, "Where do the two part?"),
+        (lambda m, beta: (m - beta / 2) ** 2, "is not β / 2"),
+        (lambda m, beta: (m + 0.5 / beta) ** 2, "goal is added"),
+        (lambda m, beta: m**2, "where is β"),
     ],
 )
 def test_wrong_ipo(refused, loss, words):
@@ -90,3 +102,4 @@ def test_wrong_ipo(refused, loss, words):
 
 def test_ipo_without_the_reference(refused):
     refused("15.ipo", lambda c, r, rc, rr, beta: (c - r - 0.5 / beta) ** 2, "reference does not count")
+    refused("15.ipo", lambda c, r, rc, rr, beta: (margin_of(c, r, rr, rc) - 0.5 / beta) ** 2, "reference of the other")

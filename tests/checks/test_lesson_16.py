@@ -4,14 +4,14 @@ import pytest
 import torch
 
 
-def share(right, wrong):
+def accuracy(right, wrong):
     lead = right - wrong
     return ((lead.sign() + 1) / 2).mean()
 
 
 def test_right_pair_accuracy(accepted):
-    accepted("16.pair_accuracy", share)
-    accepted("16.pair_accuracy", lambda r, w: share(r, w).item())
+    accepted("16.pair_accuracy", accuracy)
+    accepted("16.pair_accuracy", lambda r, w: accuracy(r, w).item())
 
 
 @pytest.mark.parametrize(
@@ -19,16 +19,16 @@ def test_right_pair_accuracy(accepted):
     [
         (lambda r, w: (r > w).float().mean(), "A tie counts as wrong"),
         (lambda r, w: (r >= w).float().mean(), "A tie counts as right"),
-        (lambda r, w: share(w, r), "gets wrong"),
-        (lambda r, w: 100 * share(r, w), "not a percentage"),
-        (lambda r, w: share(r, w) * len(r), "Asked is their share"),
+        (lambda r, w: accuracy(w, r), "gets wrong"),
+        (lambda r, w: 100 * accuracy(r, w), "not a percentage"),
+        (lambda r, w: accuracy(r, w) * len(r), "Asked is the fraction"),
         (lambda r, w: float(r.sum() > w.sum()), "compare once"),
         (lambda r, w: (r > w).sum() / (r != w).sum(), "leave ties out"),
-        (lambda r, w: share(w.abs() * -1, r.abs() * -1), "gets wrong"),
+        (lambda r, w: accuracy(w.abs() * -1, r.abs() * -1), "gets wrong"),
         (lambda r, w: (r - w).mean(), "differ on average"),
-        (lambda r, w: r > w, "a mean is still missing"),
-        (lambda r, w: "half", "Expected one number"),
-        (lambda r, w: r @ w.float()[:2], "RuntimeError"),
+        (lambda r, w: r > w, "a sum or a mean still missing"),
+        (lambda r, w: "half", "Expected one Python number"),
+        (lambda r, w: r @ w.float()[:2], "A dot product needs two vectors of one length"),
         (lambda r, w: 0.25, "Count by hand"),
     ],
 )
@@ -53,6 +53,12 @@ def error(confidence, correct, bins, *, weigh="count", signed=False, square=Fals
     return (gaps * weights).sum() / (weights.sum() if weigh != "sum" else 1)
 
 
+def with_index(confidence, correct, index, bins=99):
+    """The error with predictions in other bins; those outside 0 … bins − 1 are lost."""
+    gap = confidence - correct.float()
+    return sum(gap[index == i].sum().abs() for i in range(bins)) / len(confidence)
+
+
 def test_right_calibration_error(accepted):
     accepted("16.calibration_error", error)
 
@@ -68,7 +74,12 @@ def test_right_calibration_error(accepted):
         (lambda c, r, bins: error(c, r, bins) * len(c), "divide by the number of all predictions"),
         (lambda c, r, bins: error(c, r, 10), "always take ten bins"),
         (lambda c, r, bins: error(c, r, bins, empty=False), "Is a bin empty"),
-        (lambda c, r, bins: c, "a mean is still missing"),
+        (lambda c, r, bins: with_index(c, r, (c * bins).long().clamp(max=bins - 1)), "exactly on an edge"),
+        (lambda c, r, bins: with_index(c, r, (c * bins).long(), bins), "confidence of 1"),
+        (lambda c, r, bins: with_index(c, r, (c * bins).ceil().long() - 1, bins), "confidence of 0"),
+        (lambda c, r, bins: with_index(c, r, c.argsort().argsort() * bins // len(c)), "equally many"),
+        (lambda c, r, bins: 100 * error(c, r, bins), "percentage"),
+        (lambda c, r, bins: c, "a sum or a mean still missing"),
         (lambda c, r, bins: 0.123, "not right"),
     ],
 )
@@ -81,6 +92,10 @@ ENDS = torch.tensor([0.025, 0.975])
 
 def interval(a, b, chosen, ends=ENDS):
     return torch.quantile((a - b)[chosen].mean(1), ends)
+
+
+def around(gaps):
+    return gaps.mean() + 1.96 * gaps.std() / len(gaps) ** 0.5 * torch.tensor([-1.0, 1.0])
 
 
 def alone(x, chosen):
@@ -99,6 +114,8 @@ def test_right_paired_bootstrap(accepted):
         (lambda a, b, chosen: interval(a, b, chosen, torch.tensor([0.05, 0.95])), "cut off 5% at each end"),
         (lambda a, b, chosen: torch.stack([alone(a, chosen)[0] - alone(b, chosen)[1],
                                            alone(a, chosen)[1] - alone(b, chosen)[0]]), "hard for both"),
+        (lambda a, b, chosen: interval(a, b, chosen).flip(0), "high end comes first"),
+        (lambda a, b, chosen: around(a - b), "as if it were normal"),
         (lambda a, b, chosen: alone(a, chosen) - alone(b, chosen), "subtract the ends"),
         (lambda a, b, chosen: alone(a, chosen) - b.mean(), "resample a, but not b"),
         (lambda a, b, chosen: torch.quantile(a - b, ENDS), "ends of single differences"),
