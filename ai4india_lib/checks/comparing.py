@@ -111,7 +111,7 @@ def same(one: object, other: object, tolerance: float = 1e-4) -> bool:
     if isinstance(one, Tensor | float) or isinstance(other, Tensor | float):
         if not (isinstance(one, Tensor | int | float) and isinstance(other, Tensor | int | float)):
             return False
-        one, other = torch.as_tensor(one), torch.as_tensor(other)
+        one, other = (x if isinstance(x, Tensor) else torch.tensor(x, dtype=torch.float64) for x in (one, other))
         return one.shape == other.shape and bool(_close(one, other, tolerance).all())
     return one == other
 
@@ -121,9 +121,12 @@ def _close(got: Tensor, wanted: Tensor, tolerance: float) -> Tensor:
     if not (got.is_floating_point() or wanted.is_floating_point()):
         return got == wanted
     got, wanted = got.double(), wanted.double()
-    finite = wanted[wanted.isfinite()].abs()
-    largest = float(finite.max()) if finite.numel() else 0.0
-    return torch.isclose(got, wanted, rtol=tolerance, atol=tolerance * (largest or 1.0))
+    return torch.isclose(got, wanted, rtol=tolerance, atol=tolerance * (_largest(wanted) or _largest(got) or 1.0))
+
+
+def _largest(x: Tensor) -> float:
+    finite = x[x.isfinite()].abs()
+    return float(finite.max()) if finite.numel() else 0.0
 
 
 def first_difference(got: object, wanted: object) -> int | tuple[int, ...]:

@@ -8,7 +8,18 @@ import torch
 from torch import Tensor
 
 from ..evaluation.reliability import calibrate
-from . import NotYet, call, exercise, expect_close, expect_number, expect_tensor, recognise, results, same
+from . import (
+    NotYet,
+    call,
+    exercise,
+    expect_close,
+    expect_number,
+    expect_several,
+    expect_tensor,
+    recognise,
+    results,
+    same,
+)
 
 # Warm-up
 
@@ -195,7 +206,9 @@ def check_paired_bootstrap(answer: object) -> str:
         chosen = torch.randint(items, (resamples, items), generator=generator)
         wanted = _interval(a, b, chosen)
         got = call(answer, a, b, chosen)
-        got = torch.stack([torch.as_tensor(x) for x in got]) if isinstance(got, (tuple, list)) else got
+        if isinstance(got, tuple | list):
+            ends = expect_several(got, ("the low end", "the high end"))
+            got = torch.tensor([expect_number(end) for end in ends], dtype=torch.float64)
         got = expect_tensor(got.double() if isinstance(got, Tensor) else got, wanted, what="the interval")
         seen = f"For {items} items you give {got[0]:.3f} to {got[1]:.3f}."
         hint = "Take `chosen[0]`, and work out its mean difference by hand."

@@ -124,6 +124,7 @@ def test_right_paired_bootstrap(accepted):
         (lambda a, b, chosen: torch.stack([(a - b)[chosen].mean(1).min(), (a - b)[chosen].mean(1).max()]), "extreme"),
         (lambda a, b, chosen: (a - b)[chosen].mean(1), "shape"),
         (lambda a, b, chosen: "0 to 1", "Expected a tensor"),
+        (lambda a, b, chosen: ["0", "1"], "Expected one Python number"),
         (lambda a, b, chosen: interval(a, b, chosen) + 1, "Take `chosen[0]`"),
     ],
 )  # fmt: skip
