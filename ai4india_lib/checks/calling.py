@@ -226,7 +226,7 @@ _ONE_VALUE = (
     "a function of torch that decides for each number?"
 )
 _DTYPES = "Two tensors hold numbers of different types. Look at each dtype: which one should be changed, with .to(…)?"
-_OUTSIDE = "The last of n places has the number n − 1. Is an index one too high, or the list shorter than you think?"
+_OUTSIDE = "The last of n numbers has the index n − 1. Is an index one too high, or the list shorter than you think?"
 _NOT_A_TENSOR = (
     "Tensors can do this, a plain Python {0} can't. Print type(…) of the value: where did it cease to be a tensor, or "
     "what does Python itself have for it?"

@@ -200,8 +200,8 @@ def _general_mistakes(got: Tensor, wanted: Tensor) -> Iterator[tuple[Tensor, str
     for dim, size in enumerate(wanted.shape):
         if size > 1:
             yield wanted.flip(dim), f"the numbers are right, but in reverse along dimension {dim}."
-            yield wanted.roll(1, dim), f"the numbers stand one place too late along dimension {dim}: off by one?"
-            yield wanted.roll(-1, dim), f"the numbers stand one place too early along dimension {dim}: off by one?"
+            yield wanted.roll(1, dim), f"the numbers stand one position too late along dimension {dim}: off by one?"
+            yield wanted.roll(-1, dim), f"the numbers stand one position too early along dimension {dim}: off by one?"
     largest = wanted.abs().argmax()
     factor = float(got.flatten()[largest] / wanted.flatten()[largest])
     part = f"every number is {factor:.4g} times the right one."

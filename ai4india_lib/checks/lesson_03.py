@@ -117,7 +117,7 @@ def _as_text(ids: list[int], pair: Pair, new_id: int) -> list[int]:
 MERGE_MISTAKES = [
     (lambda ids, pair, new_id: _merge(ids[::-1], pair[::-1], new_id)[::-1],
      "You merged from the right. In a row of equal ids the pair on the left is taken first."),
-    (_keep_second, "The second id of the pair is still there behind the new one. How far must you step after a hit?"),
+    (_keep_second, "The second id of the pair is still there after the new one. How far must you step after a hit?"),
     (_overlapping, "One id was used in two pairs. In [1, 1, 1] (1, 1) occurs once: after a hit, where do you go on?"),
     (_first_only, "Only the first occurrence was replaced. What happens after your first hit?"),
     (lambda ids, pair, new_id: _merge(ids, pair, new_id)[:-1],

@@ -84,7 +84,9 @@ def check_finished(answer: object) -> str:
         if len(got) != len(needs):
             raise NotYet(f"{len(needs)} readers came, and your list has {len(got)} entries. Each gets one.")
         _compare_finished(list(got), arrivals, needs, seats)
-    return "This is queueing theory in eight lines: try it with random arrivals. Where does the queue explode?"
+    return (
+        "This is a whole queueing theory in eight lines: try it with random arrivals and find where the queue explodes."
+    )
 
 
 def _compare_finished(got: list, arrivals: list[int], needs: list[int], seats: int) -> None:
@@ -128,7 +130,7 @@ def check_close_gaps(answer: object) -> str:
         if not isinstance(got, list | tuple) or not all(isinstance(c, list | tuple) and len(c) == 2 for c in got):
             raise NotYet(f"Expected a list of pairs (from_row, to_row), got {describe(got)}.")
         _check_copies(got, rows)
-    return "The library does the same, one row at a time: whenever a text ends, the last row moves into the gap."
+    return "The library does the same, one row at a time: whenever a text ends, the last row moves to its place."
 
 
 def _check_copies(copies: list, rows: list) -> None:

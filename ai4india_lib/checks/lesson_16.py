@@ -209,7 +209,9 @@ def check_paired_bootstrap(answer: object) -> str:
         if isinstance(got, tuple | list):
             ends = expect_several(got, ("the low end", "the high end"))
             got = torch.tensor([expect_number(end) for end in ends], dtype=torch.float64)
-        got = expect_tensor(got.double() if isinstance(got, Tensor) else got, wanted, what="the interval")
+        got = expect_tensor(
+            got.double() if isinstance(got, Tensor) and not got.is_complex() else got, wanted, what="the interval"
+        )
         seen = f"For {items} items you give {got[0]:.3f} to {got[1]:.3f}."
         hint = "Take `chosen[0]`, and work out its mean difference by hand."
         mistakes = results(WRONG_INTERVALS, a, b, chosen)

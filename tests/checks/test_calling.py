@@ -93,8 +93,8 @@ def test_without_source_the_number_of_the_line_is_shown():
         (lambda: torch.ones(3).masked_fill(torch.ones(3), 0), "A mask is a bool tensor"),
         (lambda: (0.5).clamp(max=1), "a plain Python float can't"),
         (lambda: torch.log(0.5), "a plain Python float can't"),
-        (lambda: [1, 2][2], "has the number n − 1"),
-        (lambda: torch.ones(3)[3], "has the number n − 1"),
+        (lambda: [1, 2][2], "has the index n − 1"),
+        (lambda: torch.ones(3)[3], "has the index n − 1"),
         (lambda: no_such_name, "an import missing"),  # noqa: F821
         (lambda: 1 / 0, "makes the divisor 0"),
     ],

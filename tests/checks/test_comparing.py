@@ -49,7 +49,7 @@ def test_kind_and_shape_get_a_reason(got, words):
         (4 * RIGHT, "every number is 4 times the right one. Which factor"),
         (RIGHT / math.log(2), "which base should the logarithm have"),
         (RIGHT + 2, "every number is 2 too large"),
-        (RIGHT.roll(1, 1), "one place too late along dimension 1"),
+        (RIGHT.roll(1, 1), "one position too late along dimension 1"),
         (RIGHT.flip(0), "in reverse along dimension 0"),
         (RIGHT * torch.tensor([[1.0], [1], [3]]), "in 4 of 12 numbers, all at index 2 of dimension 0"),
         (RIGHT * torch.nan, "holds nan in 12 of 12"),

@@ -30,7 +30,7 @@ def test_right_reward(accepted):
         (lambda text, words: str(len(words)), "Expected one Python number"),
         (lambda text, words: sum(w in re.findall(r"\w+", text) for w in words) / len(words), "tears पतंग"),
         (lambda text, words: float(any(w in said(text) for w in words)), "whether any word is there"),
-        (lambda text, words: words[9], "The last of n places"),
+        (lambda text, words: words[9], "has the index n − 1"),
     ],
 )
 def test_wrong_reward(refused, answer, words):

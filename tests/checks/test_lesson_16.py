@@ -38,10 +38,10 @@ def test_wrong_pair_accuracy(refused, answer, words):
 
 def error(confidence, correct, bins, *, weigh="count", signed=False, square=False, empty=True):
     """A learner's loop over bins, and its mistakes."""
-    place = ((confidence * bins).ceil().long() - 1).clamp(0, bins - 1)
+    index = ((confidence * bins).ceil().long() - 1).clamp(0, bins - 1)
     gaps, weights = [], []
     for number in range(bins):
-        here = place == number
+        here = index == number
         if empty and not here.any():
             continue
         gap = confidence[here].mean() - correct[here].float().mean()
