@@ -131,9 +131,10 @@ def _unchanged(now: object, before: object) -> bool:
 
 
 def _change(name: str, value: object) -> str:
-    way = f"({name} = {name} + …, not {name} += …)" if isinstance(value, Tensor) else f"(work on list({name}))"
-    kind = "tensor" if isinstance(value, Tensor) else type(value).__name__
-    return f"Your function changed `{name}` in place. Who called it may still need it: make a new {kind} {way}."
+    hint = f"work on a copy, or build a new {type(value).__name__}"
+    if isinstance(value, Tensor):
+        hint = f"make a new tensor ({name} = {name} + …, not {name} += …)"
+    return f"Your function changed `{name}` in place. Who called it may still need it as it was: {hint}."
 
 
 # --- a stub ---

@@ -20,10 +20,10 @@ def learning_rate(answer) -> str:
         wanted = [learning_rate_at(step, total, h) for step in range(total)]
         got = [call(answer, step, total, highest, warmup, decay) for step in range(total)]
         got = [expect_number(rate, seen=f"At step {step}:", tensors=False) for step, rate in enumerate(got)]
-        if same(got, wanted, tolerance=1e-6):
+        if same(got, wanted, tolerance=1e-5):
             continue
-        recognise(got, wanted, _wrong_rates(total, warmup, decay, highest), tolerance=1e-6)
-        step = next(i for i in range(total) if not math.isclose(got[i], wanted[i], rel_tol=1e-6))
+        recognise(got, wanted, _wrong_rates(total, warmup, decay, highest), tolerance=1e-5)
+        step = next(i for i in range(total) if not math.isclose(got[i], wanted[i], rel_tol=1e-5))
         part = "warm-up" if step < warmup else "plateau" if total - step > decay else "decay"
         raise NotYet(
             f"Of {total} steps, with warmup={warmup}, decay={decay} and highest={highest}, step {step} is the first "

@@ -124,9 +124,11 @@ def test_a_changed_tensor_is_seen(change, words):
 
 
 def test_changed_lists_and_dicts_are_seen():
-    assert "make a new list (work on list(ids))" in said(lambda ids: ids.sort() or ids, [2, 1])
+    assert "work on a copy, or build a new list" in said(lambda ids: ids.sort() or ids, [2, 1])
     assert "changed `texts` in place" in said(lambda texts: texts[0].append(1) or 5, [[2], [1]])
-    assert "changed `merges` in place" in said(lambda merges: merges.update(b=1) or 5, {"a": 1})
+    assert "changed `merges` in place. Who called it may still need it as it was: work on a copy" in said(
+        lambda merges: merges.update(b=1) or 5, {"a": 1}
+    )
     assert "returned nothing: is `return` missing? It changed `ids` in place" in said(lambda ids: ids.sort(), [2, 1])
 
 
