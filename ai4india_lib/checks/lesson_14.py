@@ -76,7 +76,7 @@ def check_answer_mask(answer: object) -> str:
         wanted = _answer_mask(ids, assistant, end)
         got = call(answer, ids, assistant, end)
         got = expect_list(
-            got.tolist() if isinstance(got, torch.Tensor) else got, "0 and 1, one for each id", length=len(ids)
+            got.tolist() if isinstance(got, torch.Tensor) else got, "numbers, one for each id", length=len(ids)
         )
         got = [int(bool(x)) for x in got]
         if got != wanted:
