@@ -10,14 +10,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from . import NotYet, call, exercise, expect_tensor
+from . import NotYet, call, call_list, exercise, expect_several, expect_tensor, first_difference
 
-
-def _pair(got: object, *, what: str = "the result") -> tuple:
-    if not isinstance(got, tuple | list) or len(got) != 2:
-        kind = f"{len(got)} things" if isinstance(got, tuple | list) else f"one {type(got).__name__}"
-        raise NotYet(f"Expected two tensors as {what}, inputs and targets; got {kind}.")
-    return tuple(got)
+PAIR = ("the inputs", "the targets")
 
 
 @exercise("02.shift")
@@ -25,7 +20,7 @@ def check_shift(shift) -> str:
     draw = torch.Generator().manual_seed(2)
     for shape in ((9,), (4, 7), (2, 3, 5)):
         ids = torch.randperm(900, generator=draw)[: torch.Size(shape).numel()].view(shape)  # no id twice: mistakes show
-        _check_shifted(*_pair(call(shift, ids.clone())), ids)
+        _check_shifted(*expect_several(call(shift, ids), PAIR), ids)
     return "Each row of time + 1 ids teaches time predictions, all in one pass of the model."
 
 
@@ -37,7 +32,7 @@ def _check_shifted(inputs: object, targets: object, ids: Tensor) -> None:
         if shape == ids.shape:
             wraps = torch.equal(got, ids.roll(-1, -1))
             ending = " Your last target is the first id of the row: it does not follow the last one." if wraps else ""
-            raise NotYet(f"{seen}, {name} is as long as ids. The last id has no next one: one place less.{ending}")
+            raise NotYet(f"{seen}, {name} is as long as ids. The last id has no next one, so one id less.{ending}")
         if shape and ids.dim() > 1 and shape[0] != ids.shape[0] and shape[1:] == ids.shape[1:]:
             raise NotYet(
                 f"{seen}, {name} has {shape[0]} rows instead of {ids.shape[0]}: you cut off a row. "
@@ -50,9 +45,9 @@ def _check_shifted(inputs: object, targets: object, ids: Tensor) -> None:
         raise NotYet(f"{seen}, inputs and targets are the same: the model would learn to repeat what it sees.")
     for name, got in (("inputs", inputs), ("targets", targets)):
         if not torch.equal(got, right[name]):
-            place = tuple(int(i) for i in (got != right[name]).nonzero()[0])
+            index = first_difference(got, right[name])
             raise NotYet(
-                f"{seen}, {name}{list(place)} is {got[place].item()}, the wrong id. With a row 7 8 9, the model sees 7 "
+                f"{seen}, {name}{list(index)} is {got[index].item()}, the wrong id. With a row 7 8 9, the model sees 7 "
                 "and must say 8. Write down both tensors for this row first."
             )
 
@@ -63,41 +58,40 @@ def check_pack(pack_stream) -> str:
     for size, lengths in ((4, [3, 6, 2, 5]), (5, [2, 3, 11, 4, 1, 9]), (3, [2, 2]), (8, [40, 3]), (4, [5, 4])):
         numbers = iter(draw.sample(range(3, 900), sum(lengths)))  # no id twice, no zero
         documents = [list(itertools.islice(numbers, length)) for length in lengths]
-        blocks = call(list, call(pack_stream, iter(documents), size))
-        told = f"Documents of {lengths} ids, blocks of {size}:"
-        _check_blocks([_pair(block, what="a block") for block in blocks], documents, size, told)
+        blocks = [expect_several(block, PAIR) for block in call_list(pack_stream, iter(documents), size)]
+        _check_blocks(blocks, documents, size, f"Documents of {lengths} ids, blocks of {size}:")
     _check_reading(pack_stream)
     return "It needs the memory of one document and one block, for a text of any size."
 
 
-def _check_blocks(got: list[tuple], documents: list[list[int]], size: int, told: str) -> None:
+def _check_blocks(got: list[tuple], documents: list[list[int]], size: int, seen: str) -> None:
     ids = torch.tensor([i for document in documents for i in document])
     for name, part in ((name, part) for block in got for name, part in zip(("inputs", "targets"), block, strict=True)):
         shape = getattr(part, "shape", None)
         if shape == (size + 1,):
             raise NotYet(
-                f"{told} {name} has {size + 1} ids. A block takes {size + 1} from the stream; each side {size}."
+                f"{seen} {name} has {size + 1} ids. A block takes {size + 1} from the stream; each side {size}."
             )
         if shape is not None and len(shape) == 1 and shape[0] < size:
-            raise NotYet(f"{told} {name} of one block has only {shape[0]} ids. A block that is not full is not given.")
+            raise NotYet(f"{seen} {name} of one block has only {shape[0]} ids. A block that is not full is not given.")
         if shape == (size,) and 0 in part:
-            raise NotYet(f"{told} {name} holds a 0, which no document has. Packing needs no padding: drop the rest.")
+            raise NotYet(f"{seen} {name} holds a 0, which no document has. Packing needs no padding: drop the rest.")
         expect_tensor(part, ids[:size], what=f"{name} of a block")
     number = (len(ids) - 1) // size
     for block, (inputs, targets) in enumerate(got[:number]):
         start = block * size
         if torch.equal(inputs, targets):
             raise NotYet(
-                f"{told} inputs and targets of block {block} are the same. A target is the id that comes next."
+                f"{seen} inputs and targets of block {block} are the same. A target is the id that comes next."
             )
         if block and inputs[0] == ids[start + block]:
             raise NotYet(
-                f"{told} block {block} begins too late in the stream. The last target of a block is also the first "
+                f"{seen} block {block} begins too late in the stream. The last target of a block is also the first "
                 "input of the next one. How many ids do you take away after each block?"
             )
         if not torch.equal(inputs, ids[start : start + size]):
             raise NotYet(
-                f"{told} block {block} has the inputs {inputs.tolist()}; the stream begins {ids[: 2 * size].tolist()}. "
+                f"{seen} block {block} has the inputs {inputs.tolist()}; the stream begins {ids[: 2 * size].tolist()}. "
                 "What happens to ids of a document that fill no whole block?"
             )
         if not torch.equal(targets, ids[start + 1 : start + size + 1]):
@@ -105,13 +99,13 @@ def _check_blocks(got: list[tuple], documents: list[list[int]], size: int, told:
                 "The last one is wrong: it follows the block's last input in the stream, perhaps in another document."
             )
             if not torch.equal(targets[:-1], inputs[1:]):
-                hint = "At each place, which id does the stream have after the input?"
-            raise NotYet(f"{told} the targets {targets.tolist()} do not follow the inputs {inputs.tolist()}. {hint}")
+                hint = "At each position, which id does the stream have after the input?"
+            raise NotYet(f"{seen} the targets {targets.tolist()} do not follow the inputs {inputs.tolist()}. {hint}")
     if len(got) != number:
         hint = "A block needs one id more than its length, for its last target."
         if len(got) < number:
             hint = "Does a long document give all its blocks, and the ids left over go on to the next document?"
-        raise NotYet(f"{told} you gave {len(got)} blocks, there are {number} full ones. {hint}")
+        raise NotYet(f"{seen} you gave {len(got)} blocks, there are {number} full ones. {hint}")
 
 
 def _check_reading(pack_stream) -> None:
@@ -128,7 +122,7 @@ def _check_reading(pack_stream) -> None:
 @exercise("02.shuffle_buffer")
 def check_shuffle_buffer(shuffle_buffer) -> str:
     def run(seed: int, epoch: int, length: int = 60) -> list:
-        return call(list, call(shuffle_buffer, [_File(name, length) for name in "abcde"], 20, seed, epoch))
+        return call_list(shuffle_buffer, [_File(name, length) for name in "abcde"], 20, seed, epoch)
 
     state = random.getstate()
     order = run(3, 0)

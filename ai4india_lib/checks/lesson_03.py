@@ -1,7 +1,7 @@
 """Feedback for lesson 03: counting byte pairs, merging a pair, encoding in order of rank.
 
 A wrong answer is named by what it does: each usual mistake is written down as a small function, and the one that gives
-the same wrong result as the learner's tells which sentence fits.
+the same wrong result as the learner's brings the sentence that fits.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 
-from . import NotDone, NotYet, call, exercise
+from . import NotYet, call, describe, exercise, expect_list, recognise, results
 
 Pair = tuple[int, int]
 
@@ -41,11 +41,6 @@ def _encode(piece: str, merges: dict[Pair, int], choose: Callable = min, rounds:
         best = choose(known, key=lambda pair: merges[pair])
         ids = _merge(ids, best, merges[best])
     return ids
-
-
-def _hint(got: object, mistakes: list[tuple[Callable, str]], arguments: tuple) -> str | None:
-    """The sentence of the mistake that gives the same result as the learner's, if there is one."""
-    return next((hint for mistake, hint in mistakes if mistake(*arguments) == got), None)
 
 
 def _by_slices(start: int, stop: int | None, step: int = 1) -> Callable[[list[str]], dict[Pair, int]]:
@@ -81,7 +76,7 @@ def check_count_pairs(answer: object) -> str:
     for pieces in [["ababa", "bc"], *repeated, *plain]:
         got, wanted = call(answer, list(pieces)), _count(pieces)
         if not isinstance(got, dict):
-            raise NotYet(f"Expected a dict from pair to count, got {type(got).__name__}.")
+            raise NotYet(f"Expected a dict from pair to count, got {describe(got)}.")
         for key in got:
             if not isinstance(key, tuple) or len(key) != 2:
                 raise NotYet(f"A key of your dict is {key!r}; it should be a tuple of two bytes, such as (97, 98).")
@@ -93,10 +88,10 @@ def check_count_pairs(answer: object) -> str:
             if max(key) > 255:
                 raise NotYet(f"The pair {key} holds a number above 255: these are code points, not bytes of UTF-8.")
         if dict(got) != wanted:
-            hint = _hint(dict(got), COUNT_MISTAKES, (pieces,))
             pair = next(p for p in {**wanted, **got} if wanted.get(p, 0) != got.get(p, 0))
-            hand = f"The pair {pair} should have another count. Write down the pairs of this example by hand."
-            raise NotYet(f"For {pieces} you count {pair} {got.get(pair, 0)} times. {hint or hand}")
+            seen = f"For {pieces} you count {pair} {got.get(pair, 0)} times."
+            recognise(dict(got), wanted, results(COUNT_MISTAKES, pieces), seen=seen)
+            raise NotYet(f"{seen} It should have another count. Write down the pairs of this example by hand.")
     return "Real tokenizers keep each different piece once, with its count: a text has far fewer different words."
 
 
@@ -106,49 +101,54 @@ def _overlapping(ids: list[int], pair: Pair, new_id: int) -> list[int]:
 
 
 def _first_only(ids: list[int], pair: Pair, new_id: int) -> list[int]:
-    places = [i for i, here in enumerate(pairwise(ids)) if here == pair][:1]
-    return [*ids[: places[0]], new_id, *ids[places[0] + 2 :]] if places else ids
+    first = next((i for i, here in enumerate(pairwise(ids)) if here == pair), None)
+    return ids if first is None else [*ids[:first], new_id, *ids[first + 2 :]]
 
 
 def _keep_second(ids: list[int], pair: Pair, new_id: int) -> list[int]:
     return [new_id if tuple(ids[i : i + 2]) == pair else x for i, x in enumerate(ids)]
 
 
+def _as_text(ids: list[int], pair: Pair, new_id: int) -> list[int]:
+    written = " ".join(map(str, ids)).replace(f"{pair[0]} {pair[1]}", str(new_id))
+    return [int(number) for number in written.split()]
+
+
 MERGE_MISTAKES = [
     (lambda ids, pair, new_id: _merge(ids[::-1], pair[::-1], new_id)[::-1],
      "You merged from the right. In a row of equal ids the pair on the left is taken first."),
-    (_keep_second, "The second id of the pair is still there behind the new one. How far must you step after a hit?"),
+    (_keep_second, "The second id of the pair is still there after the new one. How far must you step after a hit?"),
     (_overlapping, "One id was used in two pairs. In [1, 1, 1] (1, 1) occurs once: after a hit, where do you go on?"),
     (_first_only, "Only the first occurrence was replaced. What happens after your first hit?"),
     (lambda ids, pair, new_id: _merge(ids, pair, new_id)[:-1],
      "The last id is lost. What does your loop do when there is no right neighbour?"),
     (lambda ids, pair, new_id: _merge(_merge(ids, pair, new_id), pair[::-1], new_id),
      "You merged the pair in the other order too: (a, b) is not (b, a)."),
+    (_as_text, "You replace text: then the pair (5, 6) is also found in 15 6 and 5 61. Compare numbers, not digits."),
+    (lambda ids, pair, new_id: [x for x in _merge(ids, pair, new_id) if x != new_id],
+     "The pair is taken out, but nothing stands for it. What should stand where it was?"),
     (lambda ids, pair, new_id: ids, "Nothing was merged. Compare a tuple with a tuple: a list is never equal to one."),
 ]  # fmt: skip
 
 
 @exercise("03.merge")
 def check_merge(answer: object) -> str:
-    cases = [
-        *[([5, 6, 7, 5, 6], (5, 6), 256), ([5, 6, 5, 6, 8], (5, 6), 256), ([1, 1, 1], (1, 1), 9), ([7], (7, 7), 256)],
-        *[([6, 5, 8, 5, 6], (5, 6), 300), ([1, 1, 1, 1, 1, 2], (1, 1), 256), ([], (1, 2), 9), ([3, 4, 5], (5, 3), 9)],
-    ]
-    for ids, pair, new_id in cases:
-        given = list(ids)
-        try:
-            got = call(answer, given, pair, new_id)
-        except NotDone:
-            if given != ids:
-                raise NotYet("You changed the list in place and returned nothing. Give back a new list.") from None
-            raise
-        if not isinstance(got, list):
-            raise NotYet(f"Expected a list of ids, got {type(got).__name__}.")
-        if given != ids:
-            raise NotYet("The list that was handed in is changed; others may still need it. Build a new list.")
-        if got != _merge(ids, pair, new_id):
-            hint = _hint(got, MERGE_MISTAKES, (ids, pair, new_id)) or "Go through this example by hand, id by id."
-            raise NotYet(f"merge({ids}, {pair}, {new_id}) gave {got}. {hint}")
+    for ids, pair, new_id in (
+        ([5, 6, 7, 5, 6], (5, 6), 256),
+        ([5, 6, 5, 6, 8], (5, 6), 256),
+        ([1, 1, 1], (1, 1), 9),
+        ([7], (7, 7), 256),
+        ([6, 5, 8, 5, 6], (5, 6), 300),
+        ([1, 1, 1, 1, 1, 2], (1, 1), 256),
+        ([], (1, 2), 9),
+        ([3, 4, 5], (5, 3), 9),
+        ([15, 6, 5, 61], (5, 6), 9),
+    ):
+        got, wanted = expect_list(call(answer, ids, pair, new_id), "ids"), _merge(ids, pair, new_id)
+        if got != wanted:
+            seen = f"merge({ids}, {pair}, {new_id}) gave {got}."
+            recognise(got, wanted, results(MERGE_MISTAKES, ids, pair, new_id), seen=seen)
+            raise NotYet(f"{seen} Go through this example by hand, id by id.")
     return "Each merge makes a text shorter by one id for each hit: that is all of BPE's compression."
 
 
@@ -168,7 +168,7 @@ ENCODE_MISTAKES = [
     (lambda piece, merges: [ord(letter) for letter in piece], "These are code points; the merges are of bytes."),
     (lambda p, m: _encode(p, m, rounds=1), "You stopped after one merge, but the result holds another known pair."),
     (lambda p, m: _encode(p, m, choose=lambda known, key: known[0]),
-     "You merged the first pair from the left. The order of learning decides, not the place in the text."),
+     "You merged the first pair from the left. The order of learning decides, not the position in the text."),
     (lambda p, m: _encode(p, m, choose=max), "You took the pair with the *worst* rank. Which id was learned first?"),
     (_longest, "You took the longest known token from the left. That is another method: BPE replays its merges."),
 ]  # fmt: skip
@@ -187,13 +187,8 @@ def check_encode(answer: object) -> str:
     pieces = [(piece, small) for piece in ("bcx", "xyz", "abc", "abcd", "bcdabcd", "", "q")]
     pieces += [(piece, hindi) for piece in (" किताबें", "तारा", "किसानों", "सितारा बारात", "ab")]
     for piece, merges in pieces:
-        got, wanted = call(answer, piece, dict(merges)), _encode(piece, merges)
-        if not isinstance(got, list):
-            raise NotYet(f"Expected a list of ids, got {type(got).__name__}.")
-        strange = [item for item in got if not isinstance(item, int)]
-        if strange:
-            raise NotYet(f"Your list holds {strange[0]!r}; it should hold ids. Begin with the bytes of the piece.")
+        got, wanted = expect_list(call(answer, piece, merges), "ids"), _encode(piece, merges)
         if got != wanted:
-            hint = _hint(got, ENCODE_MISTAKES, (piece, merges)) or "Write the ids after each merge: where do they part?"
-            raise NotYet(f"For {piece!r} you gave {got}. {hint}")
+            recognise(got, wanted, results(ENCODE_MISTAKES, piece, merges), seen=f"For {piece!r} you gave {got}.")
+            raise NotYet(f"For {piece!r} you gave {got}. Write the ids after each merge: where do they part?")
     return "Fast tokenizers do the same: they look at the pairs that are there, not at every merge."

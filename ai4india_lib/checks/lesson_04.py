@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
-from . import NotYet, call, exercise, expect_tensor
+from . import NotYet, call, exercise, expect_close, expect_number, expect_tensor, recognise, results, same
 
 # wrong answers that a learner may give, each with the question that helps
 WRONG_PERPLEXITIES: list[tuple[Callable[[Tensor], Tensor], str]] = [
@@ -35,19 +36,24 @@ def _perplexity(p: Tensor) -> Tensor:
 def check_perplexity(answer: object) -> str:
     generator = torch.Generator().manual_seed(4)
     for p in (torch.tensor([0.5, 0.125, 0.25]), torch.rand(7, generator=generator) * 0.8 + 0.1, torch.ones(5)):
-        told = "[" + ", ".join(f"{value:.3g}" for value in p) + "]"
-        got = _number(call(answer, p.clone()))
-        _hold(got, _perplexity(p), WRONG_PERPLEXITIES, (p,), f"For p = {told} you give {got.item():.4g}.")
+        _compare_perplexity(expect_number(call(answer, p)), p, "p = [" + ", ".join(f"{x:.3g}" for x in p) + "]")
     p = torch.rand(2000, generator=generator) * 0.5 + 0.01
     cause = "The product of so many probabilities is too small for any float. Add logarithms instead."
     try:
-        got = _number(call(answer, p.clone()))
+        got = expect_number(call(answer, p))
     except NotYet as error:
         raise NotYet(f"For a text of 2,000 tokens: {error} {cause}") from None
-    if not torch.isfinite(got) or got == 0:
-        raise NotYet(f"For a text of 2,000 tokens you give {got.item()}. {cause}")
-    _hold(got, _perplexity(p), WRONG_PERPLEXITIES, (p,), f"For a text of 2,000 tokens you give {got.item():.4g}.")
+    if not math.isfinite(got) or got == 0:
+        raise NotYet(f"For a text of 2,000 tokens you give {got}. {cause}")
+    _compare_perplexity(got, p, "a text of 2,000 tokens")
     return "A model that is always sure and right has perplexity 1: one choice, no surprise."
+
+
+def _compare_perplexity(got: float, p: Tensor, given: str) -> None:
+    wanted, seen = float(_perplexity(p)), f"For {given} you give {got:.4g}."
+    if not same(got, wanted):
+        recognise(got, wanted, ((float(x), hint) for x, hint in results(WRONG_PERPLEXITIES, p)), seen=seen)
+        raise NotYet(f"{seen} Work one small case by hand, and print each step beside it.")
 
 
 def _smooth(counts: Tensor, k: float) -> Tensor:
@@ -84,13 +90,24 @@ def check_bigram_probability(answer: object) -> str:
         counts[1, 0] = 0
         if vocab == 9:
             counts[4] = 0  # a word after which nothing was seen
-        before = counts.clone()
-        got = expect_tensor(call(answer, counts, k), _smooth(before, k), what="the table")
-        if not torch.equal(counts, before):
-            raise NotYet("Your function changes the counts that it was given (`counts += …`). Make a new tensor.")
-        told = f"For a table of {vocab} words and k={k} the numbers are not right."
-        _hold(got, _smooth(before, k), WRONG_BIGRAMS, (before, k), told)
+        got = expect_tensor(call(answer, counts, k), _smooth(counts, k), what="the table")
+        seen = f"For a table of {vocab} words and k={k} the numbers are not right."
+        _compare_table(got, _smooth(counts, k), results(WRONG_BIGRAMS, counts, k), seen)
     return "After a word that was never seen, all words are equally likely: k alone decides."
+
+
+def _compare_table(got: Tensor, wanted: Tensor, mistakes: Iterable[tuple[Tensor, str]], seen: str) -> None:
+    """Hold a table of probabilities, each row a distribution, beside the right one."""
+    if same(got, wanted):
+        return
+    recognise(got, wanted, mistakes, seen=seen)
+    sums = got.sum(1)
+    if not same(sums, torch.ones_like(sums), tolerance=1e-3):
+        row = int((sums - 1).abs().argmax())
+        raise NotYet(f"{seen} Row {row} sums to {sums[row]:.3g}; the probabilities of all words sum to 1.")
+    expect_close(
+        got, wanted, "Work one small case by hand, and print each step beside it.", what="the table", seen=seen
+    )
 
 
 def _discounted(c: Tensor, shorter: Tensor, discount: float, *, clamp=True, kinds=None, total=None) -> Tensor:
@@ -142,41 +159,15 @@ def check_interpolate(answer: object) -> str:
         if with_unseen:
             counts[2] = 0
         shorter = torch.rand(histories, vocab, generator=generator).softmax(1)
-        before = counts.clone()
-        got = expect_tensor(call(answer, counts, shorter.clone(), discount), shorter, what="the table")
-        if not torch.equal(counts, before):
-            raise NotYet("Your function changes the counts that it was given (`counts -= …`). Make a new tensor.")
+        got = expect_tensor(call(answer, counts, shorter, discount), shorter, what="the table")
         if with_unseen and not (torch.isfinite(got[2]).all() and got[2].sum() > 0.01):
             raise NotYet(
                 f"A history that was never seen gets {got[2, :2].tolist()} …: nothing divided by nothing. "
                 "Whom can you ask when you have seen nothing yourself?"
             )
-        wanted = _discounted(before, shorter, discount)
-        told = f"For {histories} histories, {vocab} words and discount={discount} the numbers are not right."
-        if with_unseen and not torch.allclose(got[2], shorter[2], atol=1e-4):
-            told += " It is the history without counts that differs."
-        _hold(got, wanted, WRONG_DISCOUNTS, (before, shorter, discount), told)
+        seen = f"For {histories} histories, {vocab} words and discount={discount} the numbers are not right."
+        if with_unseen and not same(got[2], shorter[2]):
+            seen += " It is the history without counts that differs."
+        wanted = _discounted(counts, shorter, discount)
+        _compare_table(got, wanted, results(WRONG_DISCOUNTS, counts, shorter, discount), seen)
     return "With `shorter` made from continuation counts, this is Kneser–Ney."
-
-
-def _number(got: object) -> Tensor:
-    """A learner's number as a float64 tensor without dimensions."""
-    if isinstance(got, Tensor) and got.numel() != 1:
-        raise NotYet(f"Expected one number, got a tensor of shape {tuple(got.shape)}: one value per token, or …?")
-    try:
-        return torch.tensor(float(got), dtype=torch.float64)
-    except (TypeError, ValueError):
-        raise NotYet(f"Expected one number, got {type(got).__name__} {str(got)[:40]!r}.") from None
-
-
-def _hold(got: Tensor, wanted: Tensor, wrong: list, arguments: tuple, told: str) -> None:
-    """Compare with the right answer, and if it differs find out which mistake gives the same numbers."""
-    if torch.allclose(got.float(), wanted.float(), rtol=1e-3, atol=1e-5):
-        return
-    for way, hint in wrong:
-        if torch.allclose(got.float(), way(*arguments).float(), rtol=1e-3, atol=1e-5):
-            raise NotYet(f"{told} {hint}")
-    if wanted.dim() == 2 and not torch.allclose(got.sum(1), torch.ones(len(got)), atol=1e-3):
-        row = int((got.sum(1) - 1).abs().argmax())
-        raise NotYet(f"{told} Row {row} sums to {got[row].sum():.3g}; the probabilities of all words sum to 1.")
-    raise NotYet(f"{told} Work one small case by hand, and print each step beside it.")

@@ -8,7 +8,18 @@ from torch.nn import functional as F
 
 from ..model.config import DecoderConfig
 from ..model.decoder import DecoderLanguageModel
-from . import NotYet, call, exercise, expect_close, expect_tensor
+from . import (
+    NotYet,
+    call,
+    describe,
+    exercise,
+    expect_close,
+    expect_several,
+    expect_tensor,
+    random_tensor,
+    recognise,
+    same,
+)
 
 
 @exercise("11.texts_that_fit")
@@ -24,39 +35,35 @@ def check_texts_that_fit(answer: object) -> str:
         if isinstance(got, float) and not got.is_integer():
             raise NotYet(f"{got:.3f} texts: a part of a text does not fit. Count whole ones.")
         if isinstance(got, bool) or not isinstance(got, (int, float)):
-            raise NotYet(f"Expected a whole number of texts, got {type(got).__name__}.")
-        _hold_count(got, config, tokens, size, free)
+            raise NotYet(f"Expected a whole number of texts, got {describe(got)}.")
+        _compare_count(got, config, tokens, size, free)
         if isinstance(got, float):
             raise NotYet(f"{got} is the right number, but of type float. An int was asked for: is there a division //?")
     return "A server asks this before it lets a reader in; lesson 12 does too."
 
 
-def _hold_count(got: float, config: DecoderConfig, tokens: int, size: int, free: int) -> None:
+def _compare_count(got: float, config: DecoderConfig, tokens: int, size: int, free: int) -> None:
     per_head = 2 * config.num_blocks * config.head_dim * size * tokens
     wanted = free // (per_head * config.num_kv_heads)
     if got == wanted:
         return
-    told = f"With {free:,} bytes and texts of {tokens} tokens you let in {got:g}. "
-    usual = [
-        (per_head * config.num_kv_heads // 2, "That is twice too many. A token leaves a key, and what else?"),
-        (per_head * config.num_kv_heads // config.num_blocks, "You count one block. Which blocks keep keys?"),
+    seen = f"With {free:,} bytes and texts of {tokens} tokens you let in {got:g}."
+    per_text = per_head * config.num_kv_heads
+    mistakes = [
+        (per_text // 2, "That is twice too many. A token leaves a key, and what else?"),
+        (per_text // config.num_blocks, "You count one block. Which blocks keep keys?"),
         (per_head * config.num_heads, "You count the query heads. Which heads' keys are kept?"),
-        (per_head * config.num_kv_heads // size, "You count numbers. How many bytes has each?"),
-        (per_head * config.num_kv_heads // tokens, "You count one token a text. How long may it become?"),
+        (per_text // size, "You count numbers. How many bytes has each?"),
+        (per_text // tokens, "You count one token a text. How long may it become?"),
         (per_head, "You count one head. How many key/value heads are there?"),
-        (per_head // config.head_dim * config.num_kv_heads * config.emb_dim, "emb_dim is the width of the stream, "
-         "not of a head: how many numbers has one key?"),
+        (per_text // config.head_dim, "You count one number a head. How many numbers has one key?"),
+        (per_text // config.head_dim * config.emb_dim,
+         "emb_dim is the width of the stream, not of a head: how many numbers has one key?"),
     ]  # fmt: skip
-    for bytes_a_text, hint in usual:
-        if bytes_a_text and got == free // bytes_a_text:
-            raise NotYet(told + hint)
+    recognise(got, wanted, [(free // count, hint) for count, hint in mistakes if count], seen=seen)
     if got == wanted + 1:
-        raise NotYet(told + "That is one too many: the last one fits only in part.")
-    raise NotYet(told + "Compute one token by hand first: which tensors does it leave, and how large?")
-
-
-def _random(*shape: int, seed: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+        raise NotYet(f"{seen} That is one too many: the last one fits only in part.")
+    raise NotYet(f"{seen} Compute one token by hand first: which tensors does it leave, and how large?")
 
 
 def _gather(q: Tensor, k: Tensor, v: Tensor, *, group: str = "interleave", mask: int | None = 0, scale: bool = True):
@@ -72,59 +79,55 @@ def _gather(q: Tensor, k: Tensor, v: Tensor, *, group: str = "interleave", mask:
 
 @exercise("11.attend_with_past")
 def check_attend_with_past(answer: object) -> str:
+    # first one with a past, several new tokens and a key/value head for each query head: most mistakes show there
     for seed, (batch, heads, kv_heads, time, seen, size) in enumerate(
-        [(1, 2, 2, 1, 3, 4), (2, 4, 2, 1, 5, 8), (2, 4, 2, 3, 4, 8), (1, 6, 2, 4, 4, 4), (1, 2, 1, 3, 0, 6)]
+        [(1, 2, 2, 3, 3, 4), (2, 4, 2, 1, 5, 8), (2, 4, 2, 3, 4, 8), (1, 6, 2, 4, 4, 4), (1, 2, 1, 3, 0, 6)]
     ):
-        q = _random(batch, heads, time, size, seed=seed)
-        k, v = (_random(batch, kv_heads, time, size, seed=seed + i) for i in (10, 20))
-        past_k, past_v = (_random(batch, kv_heads, seen, size, seed=seed + i) for i in (30, 40))
-        given = [x.clone() for x in (q, k, v, past_k, past_v)]
-        got = call(answer, *given)
-        if not isinstance(got, (tuple, list)) or len(got) != 3:
-            raise NotYet("Return three things: what the queries gather, and the keys and the values to keep.")
-        if any(not torch.equal(now, before) for now, before in zip(given, (q, k, v, past_k, past_v), strict=True)):
-            raise NotYet("The tensors you were given have changed. Work on new ones: other code may hold them.")
-        keep = torch.cat((past_k, k), dim=2), torch.cat((past_v, v), dim=2)
-        for name, tensor, wanted, joined in zip(
-            ("keys", "values"), got[1:], keep, ((k, past_k), (v, past_v)), strict=True
-        ):
-            _hold_kept(name, tensor, wanted, joined)
-        _hold_gathered(got[0], q, *keep, seen)
+        q = random_tensor(batch, heads, time, size, seed=seed)
+        k, v = (random_tensor(batch, kv_heads, time, size, seed=seed + i) for i in (10, 20))
+        past_k, past_v = (random_tensor(batch, kv_heads, seen, size, seed=seed + i) for i in (30, 40))
+        names = "what the queries gather", "the keys to keep", "the values to keep"
+        gathered, keys, values = expect_several(call(answer, q, k, v, past_k, past_v), names)
+        keep_k, keep_v = torch.cat((past_k, k), dim=2), torch.cat((past_v, v), dim=2)
+        _compare_kept("keys", keys, keep_k, torch.cat((k, past_k), dim=2))
+        _compare_kept("values", values, keep_v, torch.cat((v, past_v), dim=2))
+        _compare_gathered(gathered, q, keep_k, keep_v, seen)
     return "With an empty past and many new tokens this is prefill; with one new token it is a step."
 
 
-def _hold_kept(name: str, got: Tensor, wanted: Tensor, joined: tuple[Tensor, Tensor]) -> None:
-    expect_tensor(got, wanted, what=f"the {name} to keep")
+def _compare_kept(name: str, got: object, wanted: Tensor, turned: Tensor) -> None:
+    got = expect_tensor(got, wanted, what=f"the {name} to keep")
+    recognise(
+        got, wanted, [(turned, f"The new {name} stand before the old ones. In which order were the tokens read?")]
+    )
     if not torch.equal(got, wanted):
-        if torch.equal(got, torch.cat(joined, dim=2)):
-            raise NotYet(f"The new {name} stand before the old ones. In which order were the tokens read?")
         raise NotYet(f"The {name} to keep are not the old ones followed by the new ones. What has happened to them?")
 
 
-def _hold_gathered(got: object, q: Tensor, k: Tensor, v: Tensor, seen: int) -> None:
+def _compare_gathered(got: object, q: Tensor, k: Tensor, v: Tensor, seen: int) -> None:
     wanted, time = _gather(q, k, v), q.shape[2]
-    got = expect_tensor(got, wanted, what="what is gathered")
-    if torch.allclose(got, wanted, atol=1e-5):
-        return
-    shown = f"With {seen} kept and {time} new tokens: "
-    if got.isnan().any():
-        raise NotYet(shown + "there are NaN. Does a row hide every token, even its own?")
-    if time > 1 and torch.allclose(got, _gather(q, k, v, mask=None), atol=1e-5):
-        raise NotYet(shown + "a new token sees the new ones behind it. One alone needs no mask; several do.")
-    if seen and time > 1:
-        hidden = torch.ones(time, seen + time, dtype=torch.bool).triu(1)
-        repeated = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
-        if torch.allclose(got, F.scaled_dot_product_attention(q, *repeated, ~hidden), atol=1e-5):
-            raise NotYet(shown + "your triangle starts at column 0, where the past is. New token 0 stands behind it.")
-    if torch.allclose(got, _gather(q, k, v, scale=False), atol=1e-5):
-        raise NotYet(shown + "the scores are not divided by √head_dim.")
-    if torch.allclose(got, _gather(q, k, v, group="repeat"), atol=1e-5):
-        raise NotYet("Head 1 uses key/value head 1 here; heads 0 and 1 should share head 0. How do you repeat them?")
-    if torch.allclose(got, _gather(q, k[:, :, seen:], v[:, :, seen:]), atol=1e-5):
-        raise NotYet(shown + "the new tokens see only each other. Which keys should they meet?")
-    if seen and torch.allclose(got, _gather(q, k, v, mask=-1), atol=1e-5):
-        raise NotYet(shown + "a new token does not see itself. Where does the triangle begin?")
-    expect_close(got, wanted, shown + "compute one row by hand.", what="what is gathered")
+    lengths = f"With {seen} kept and {time} new tokens:"
+    if expect_tensor(got, wanted, what="what is gathered").isnan().any():
+        raise NotYet(f"{lengths} there are NaN. Does a row hide every token, even its own?")
+    mistakes = [
+        (_gather(q, k, v, mask=None), "a new token sees the new ones after it. One alone needs no mask; several do."),
+        (_gather(q, k, v, mask=-seen),
+         "your triangle starts at column 0, where the past is. New token 0 stands after the past."),
+        (_gather(q, k, v, scale=False), "the scores are not divided by √head_dim."),
+        (_gather(q, k, v, group="repeat"),
+         "head 1 uses key/value head 1 here; heads 0 and 1 should share head 0. How do you repeat them?"),
+        (_gather(q, k[:, :, seen:], v[:, :, seen:]), "new tokens see only each other. Which keys should they meet?"),
+        (_gather(q, k, k), "you mix the keys. Keys only help to find the weights; what do they weigh?"),
+    ]  # fmt: skip
+    if seen:
+        mistakes += [
+            (_gather(q, k, v, mask=-1), "a new token does not see itself. Where does the triangle begin?"),
+            (
+                _gather(q, k[:, :, :seen], v[:, :, :seen], mask=None),
+                "new tokens see the past alone, not themselves.",
+            ),
+        ]
+    expect_close(got, wanted, "Compute one row by hand.", mistakes=mistakes, what="what is gathered", seen=lengths)
 
 
 class _Counted(DecoderLanguageModel):
@@ -148,41 +151,37 @@ def check_shared_prompt(answer: object) -> str:
     prompt = torch.randint(1, 64, (30,), generator=draw).tolist()
     for sizes in ((3,), (4, 4, 4), (5, 1, 3, 2), (1, 6)):
         texts = [torch.randint(1, 64, (size,), generator=draw).tolist() for size in sizes]
-        given, model.tokens_read = [list(ids) for ids in texts], 0
-        got = call(answer, model, list(prompt), given)
+        model.tokens_read = 0
+        got = call(answer, model, prompt, texts)
         read = model.tokens_read
-        if given != texts:
-            raise NotYet("The lists you were given have changed. Pad copies of them.")
         with torch.no_grad():
             wanted = torch.stack([model(torch.tensor([prompt + ids]))[0, -1] for ids in texts])  # (texts, vocab)
-            _hold_shared(expect_tensor(got, wanted).detach(), wanted, model, prompt, texts)
+            _compare_shared(expect_tensor(got, wanted).detach(), wanted, model, prompt, texts)
         if read > 30 + len(texts) * max(sizes):
             raise NotYet(f"The logits are right, but {read} tokens were read for {len(texts)} texts. Reading the "
                          f"prompt once, {30 + sum(sizes)} are enough, and some padding.")  # fmt: skip
     return "Servers call this prefix caching: one reading of the rules serves every reader."
 
 
-def _hold_shared(got: Tensor, wanted: Tensor, model: _Counted, prompt: list[int], texts: list[list[int]]) -> None:
-    right = torch.isclose(got, wanted, atol=1e-4, rtol=1e-4).all(-1)
-    if right.all():
+def _compare_shared(got: Tensor, wanted: Tensor, model: _Counted, prompt: list[int], texts: list[list[int]]) -> None:
+    row = next((i for i in range(len(texts)) if not same(got[i], wanted[i])), None)
+    if row is None:
         return
-    row = int((~right).nonzero()[0])
-    told = f"Text {row} of {len(texts)}, {len(texts[row])} tokens behind the prompt: "
-    alone = model(torch.tensor([texts[row]]))[0, -1]
-    if torch.allclose(got[row], alone, atol=1e-4):
-        raise NotYet(told + "these are the logits without the prompt. Is the prompt in this row's cache?")
-    whole = model(torch.tensor([prompt + texts[row]]))[0]  # (time, vocab)
-    if torch.allclose(got[row], whole[len(prompt) - 1], atol=1e-4):
-        raise NotYet(told + "these are the logits after the prompt. The continuation comes behind it.")
-    if torch.allclose(got[row], whole[len(prompt)], atol=1e-4):
-        raise NotYet(told + "these are the logits after its first token. Take those after the last.")
-    longest = max(map(len, texts))
-    padded = torch.tensor([prompt + texts[row] + [0] * (longest - len(texts[row]))])
-    if torch.allclose(got[row], model(padded)[0, -1], atol=1e-4):
-        raise NotYet(told + "these are the logits behind its padding. Where does this text end?")
-    joined = [token for ids in texts[: row + 1] for token in ids]
-    if row and torch.allclose(got[row], model(torch.tensor([prompt + joined]))[0, -1], atol=1e-4):
-        raise NotYet(told + "it sees the texts before it. The prompt's cache must stay as it was for each.")
+    ids, longest = texts[row], max(map(len, texts))
+    seen = f"Text {row} of {len(texts)}, {len(ids)} tokens after the prompt:"
+    whole = model(torch.tensor([prompt + ids]))[0]  # (time, vocab)
+    padded = model(torch.tensor([prompt + ids + [0] * (longest - len(ids))]))[0, -1]
+    joined = model(torch.tensor([prompt + [token for before in texts[: row + 1] for token in before]]))[0, -1]
+    recognise(got[row], wanted[row], [
+        (model(torch.tensor([ids]))[0, -1],
+         "these are the logits without the prompt. Is the prompt in this row's cache?"),
+        (whole[len(prompt) - 1], "these are the logits after the prompt. The continuation comes after it."),
+        (whole[len(prompt)], "these are the logits after its first token. Take those after the last."),
+        (padded, "these are the logits after its padding. Where does this text end?"),
+        (joined, "it sees the texts before it. The prompt's cache must stay as it was for each."),
+        (whole[-1].softmax(-1), "these are probabilities. The logits were asked for."),
+        *((other, f"these are the logits of text {i}. Which row is whose?") for i, other in enumerate(wanted)),
+    ], seen=seen)  # fmt: skip
     raise NotYet(
-        told + "the logits are not those of reading prompt and continuation at once. Print the cache's lengths."
+        f"{seen} the logits are not those of reading prompt and continuation at once. Print the cache's lengths."
     )

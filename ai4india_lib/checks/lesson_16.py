@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from ..evaluation.reliability import calibrate
-from . import NotYet, call, exercise, expect_tensor
-
-
-def _one_number(got: object) -> float:
-    if isinstance(got, Tensor) and got.numel() != 1:
-        raise NotYet(f"Expected one number, got a tensor of shape {tuple(got.shape)}: a mean is still missing.")
-    try:
-        return float(got)
-    except (TypeError, ValueError):
-        raise NotYet(f"Expected one number, got {type(got).__name__} {str(got)[:40]!r}.") from None
-
-
-def _tell_mistake(got: Tensor | float, wrong: list[tuple[Callable, str]], arguments: tuple, told: str) -> None:
-    """Find out which mistake gives the same numbers, and say so."""
-    for way, hint in wrong:
-        other = torch.as_tensor(way(*arguments), dtype=torch.float64)
-        mine = torch.as_tensor(got, dtype=torch.float64)
-        if other.shape == mine.shape and torch.allclose(mine, other, atol=1e-6, equal_nan=True):
-            raise NotYet(f"{told} {hint}")
-
+from . import (
+    NotYet,
+    call,
+    exercise,
+    expect_close,
+    expect_number,
+    expect_several,
+    expect_tensor,
+    recognise,
+    results,
+    same,
+)
 
 # Warm-up
 
@@ -42,8 +34,8 @@ WRONG_ACCURACIES: list[tuple[Callable, str]] = [
     (lambda r, w: (r >= w).double().mean(),
      "A tie counts as right in yours. A model that finds all sentences alike would get full marks."),
     (lambda r, w: 1 - _pair_accuracy(r, w), "You count the pairs that the model gets wrong."),
-    (lambda r, w: 100 * _pair_accuracy(r, w), "Asked is a share between 0 and 1, not a percentage."),
-    (lambda r, w: len(r) * _pair_accuracy(r, w), "You count pairs. Asked is their share."),
+    (lambda r, w: 100 * _pair_accuracy(r, w), "Asked is a fraction between 0 and 1, not a percentage."),
+    (lambda r, w: len(r) * _pair_accuracy(r, w), "You count pairs. Asked is the fraction of them."),
     (lambda r, w: float(r.sum() > w.sum()),
      "You add all pairs up and compare once. Each pair is a question of its own."),
     (lambda r, w: (r > w).double().sum() / max(int((r != w).sum()), 1),
@@ -63,13 +55,17 @@ def check_pair_accuracy(answer: object) -> str:
         (torch.full((6,), -3.0), torch.full((6,), -3.0)),
     ):
         wanted = _pair_accuracy(right, wrong)
-        got = _one_number(call(answer, right.clone(), wrong.clone()))
-        if abs(got - wanted) > 1e-6:
-            ties = int((right == wrong).sum())
-            told = f"For {len(right)} pairs, {ties} of them a tie, you give {got:.4g}."
-            _tell_mistake(got, WRONG_ACCURACIES, (right, wrong), told)
-            raise NotYet(f"{told} Count by hand: which pairs are won, which tied?")
+        got = expect_number(call(answer, right, wrong))
+        if not same(got, wanted, tolerance=1e-6):
+            seen = f"For {len(right)} pairs, {int((right == wrong).sum())} of them a tie, you give {got:.4g}."
+            recognise(got, wanted, _as_numbers(WRONG_ACCURACIES, right, wrong), seen=seen, tolerance=1e-6)
+            raise NotYet(f"{seen} Count by hand: which pairs are won, which tied?")
     return "So a model that knows nothing gets one half, however it breaks ties."
+
+
+def _as_numbers(mistakes: list[tuple[Callable, str]], *arguments) -> Iterator[tuple[float, str]]:
+    for wrong, hint in results(mistakes, *arguments):
+        yield float(wrong), hint
 
 
 # Core
@@ -79,8 +75,10 @@ def _error(confidence: Tensor, correct: Tensor, bins: int) -> float:
     return calibrate(confidence, correct, bins=bins).error
 
 
-def _places(confidence: Tensor, bins: int) -> Tensor:
-    return ((confidence.double() * bins).ceil().long() - 1).clamp(0, bins - 1)
+def _error_of_bins(confidence: Tensor, correct: Tensor, bins: int, index: Tensor) -> float:
+    """The error when prediction i is in bin index[i]."""
+    gaps = [(confidence.double() - correct.double())[index == i].sum().abs() for i in range(bins)]
+    return float(sum(gaps) / len(confidence))
 
 
 def _gaps(confidence: Tensor, correct: Tensor, bins: int) -> tuple[Tensor, Tensor]:
@@ -114,27 +112,40 @@ WRONG_ERRORS: list[tuple[Callable, str]] = [
     (lambda c, r, bins: ((_gaps(c, r, bins)[0] ** 2 * _gaps(c, r, bins)[1]).sum() / len(c)),
      "You square the gaps. Here the gap itself counts, without its sign."),
     (lambda c, r, bins: _error(c, r, 10), "You always take ten bins. The number of bins is given."),
+    (lambda c, r, bins: _error_of_bins(c, r, bins, (c * bins).long().clamp(max=bins - 1)),
+     "A prediction exactly on an edge is in the bin above in yours. A bin holds its *upper* edge: whose is 0.5?"),
+    (lambda c, r, bins: _error_of_bins(c, r, bins, (c * bins).long()),
+     "A confidence of 1 is in no bin of yours. A bin holds its upper edge: which one holds 1?"),
+    (lambda c, r, bins: _error_of_bins(c, r, bins, (c * bins).ceil().long() - 1),
+     "A confidence of 0 is in no bin of yours. Where should it go?"),
+    (lambda c, r, bins: _error_of_bins(c, r, bins, (c * bins).round().long()),
+     "You round to the nearest edge, so the bins are shifted by half. Which bin is between two edges?"),
+    (lambda c, r, bins: _error_of_bins(c, r, bins, c.argsort().argsort() * bins // len(c)),
+     "Your bins hold equally many predictions. Here they are equally wide."),
+    (lambda c, r, bins: 100 * _error(c, r, bins), "That is a percentage. Asked is a number between 0 and 1."),
 ]  # fmt: skip
 
 
 @exercise("16.calibration_error")
 def check_calibration_error(answer: object) -> str:
     generator = torch.Generator().manual_seed(15)
-    for n, bins in ((6, 2), (400, 5), (300, 8)):
+    for n, bins in ((400, 5), (6, 2), (300, 8), (60, 4)):
         confidence = torch.rand(n, generator=generator)
         correct = torch.rand(n, generator=generator) < confidence**2 * 0.9 + 0.1 * (confidence < 0.3)
         if bins == 8:
             confidence = 0.55 + 0.45 * confidence  # the lower bins stay empty
-        told = f"For {n} predictions and {bins} bins"
-        got = _one_number(call(answer, confidence.clone(), correct.clone(), bins))
+        if bins == 4:
+            confidence = (confidence * 8).round() / 8  # many stand exactly on an edge, some at 0 and at 1
+        seen = f"For {n} predictions and {bins} bins"
+        got = expect_number(call(answer, confidence, correct, bins))
         if got != got:
-            raise NotYet(f"{told} you give nan. Is a bin empty? Its mean is nothing divided by nothing: leave it out.")
+            raise NotYet(f"{seen} you give nan. Is a bin empty? Its mean is nothing divided by nothing: leave it out.")
         wanted = _error(confidence, correct, bins)
-        if abs(got - wanted) > 1e-5:
-            _tell_mistake(got, WRONG_ERRORS, (confidence, correct, bins), f"{told} you give {got:.4g}.")
-            raise NotYet(
-                f"{told} you give {got:.4g}, which is not right. Print count, confidence and accuracy of a bin."
-            )
+        if not same(got, wanted, tolerance=1e-5):
+            seen += f"{', many of them on an edge,' if bins == 4 else ''} you give {got:.4g}."
+            mistakes = _as_numbers(WRONG_ERRORS, confidence, correct, bins)
+            recognise(got, wanted, mistakes, seen=seen, tolerance=1e-5)
+            raise NotYet(f"{seen} That is not right. Print count, confidence and accuracy of a bin.")
     return "A low error alone is no praise: who always says the average is well calibrated, and useless."
 
 
@@ -146,17 +157,26 @@ def _interval(a: Tensor, b: Tensor, chosen: Tensor, low: float = 0.025) -> Tenso
     return torch.quantile(means, torch.tensor([low, 1 - low], dtype=torch.float64))
 
 
+def _normal_ends(a: Tensor, b: Tensor) -> Tensor:
+    gaps = (a - b).double()
+    width = 1.96 * gaps.std() / len(gaps) ** 0.5
+    return torch.stack([gaps.mean() - width, gaps.mean() + width])
+
+
 def _ends(x: Tensor, chosen: Tensor) -> Tensor:
     return _interval(x, torch.zeros_like(x), chosen)
 
 
 WRONG_INTERVALS: list[tuple[Callable, str]] = [
+    (lambda a, b, chosen: _interval(a, b, chosen).flip(0), "The high end comes first in yours. low, then high."),
     (lambda a, b, chosen: _interval(b, a, chosen), "That is b − a. How far is a ahead of b?"),
     (lambda a, b, chosen: _interval(a, b, chosen, 0.05),
      "You cut off 5% at each end. 95% shall remain in the middle: how much goes at each end?"),
+    (lambda a, b, chosen: _normal_ends(a, b),
+     "You take 1.96 deviations of the mean, as if it were normal. Which resamples stand at the ends?"),
     (lambda a, b, chosen: torch.stack([_ends(a, chosen)[0] - _ends(b, chosen)[1],
                                        _ends(a, chosen)[1] - _ends(b, chosen)[0]]),
-     "You make two intervals and hold their ends against each other. A hard item is hard for both: take the "
+     "You make two intervals and compare their ends. A hard item is hard for both: take the "
      "difference item by item, before you resample."),
     (lambda a, b, chosen: _ends(a, chosen) - _ends(b, chosen),
      "You subtract the ends of two intervals. In each resample take the difference, then look for the ends."),
@@ -185,11 +205,15 @@ def check_paired_bootstrap(answer: object) -> str:
         b = torch.where(torch.rand(items, generator=generator) < 0.7, a, (hard < 0.4).float())
         chosen = torch.randint(items, (resamples, items), generator=generator)
         wanted = _interval(a, b, chosen)
-        got = call(answer, a.clone(), b.clone(), chosen.clone())
-        got = torch.stack([torch.as_tensor(x) for x in got]) if isinstance(got, (tuple, list)) else got
-        got = expect_tensor(got.double() if isinstance(got, Tensor) else got, wanted, what="the interval")
-        if not torch.allclose(got, wanted, atol=1e-5):
-            told = f"For {items} items you give {got[0]:.3f} to {got[1]:.3f}."
-            _tell_mistake(got, WRONG_INTERVALS, (a, b, chosen), told)
-            raise NotYet(f"{told} Take `chosen[0]`, and work out its mean difference by hand.")
+        got = call(answer, a, b, chosen)
+        if isinstance(got, tuple | list):
+            ends = expect_several(got, ("the low end", "the high end"))
+            got = torch.tensor([expect_number(end) for end in ends], dtype=torch.float64)
+        got = expect_tensor(
+            got.double() if isinstance(got, Tensor) and not got.is_complex() else got, wanted, what="the interval"
+        )
+        seen = f"For {items} items you give {got[0]:.3f} to {got[1]:.3f}."
+        hint = "Take `chosen[0]`, and work out its mean difference by hand."
+        mistakes = results(WRONG_INTERVALS, a, b, chosen)
+        expect_close(got, wanted, hint, mistakes=mistakes, what="the interval", seen=seen, tolerance=1e-5)
     return "Does the interval hold 0? Then this test cannot tell the two models apart."
