@@ -21,9 +21,8 @@ import torch
 from torch import Tensor
 
 from ..model.decoder import DecoderLanguageModel
-from .fast import fast_decoder
+from .fast import pick_decoder
 from .generation import check_prompts, prefill
-from .packed import is_plain
 from .sampling import Sampling, choose_rows, random_numbers
 
 PASS, PADDING = 1024, 1.25  # tokens of prompts read in one pass, and how many more they may be with padding
@@ -122,10 +121,9 @@ class DynamicBatcher:
             raise ValueError(f"max_length={max_length} is more than the model's context_size={context}")
         self.model, self.slots, self.max_length = model, slots, max_length
         self.prefill_chunk, self.queue_size, self.steps = prefill_chunk, queue_size, 0
-        packed = int8 or compiled or is_plain(model)
-        self._decoder = fast_decoder(model, int8=int8, compiled=compiled) if packed else model
+        self._decoder = pick_decoder(model, int8=int8, compiled=compiled)
         if compiled:
-            self._decoder.compiled.prepare_for(slots)
+            self._decoder.prepare_for(slots)
         self._cache = model.new_cache(slots, max_length)
         self._seated: list[Request] = []  # one per used row of the cache, without gaps
         self._numbers = itertools.count()

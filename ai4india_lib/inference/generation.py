@@ -15,13 +15,12 @@ from ..model.cache import KVCache
 from ..model.decoder import DecoderLanguageModel
 from ..text.chat import encode_request, stop_ids
 from ..text.tokenizer import encode_prompt
-from .fast import fast_decoder
-from .packed import FastDecoder, is_plain
+from .fast import pick_decoder
+from .packed import FastDecoder
 from .sampling import Sampling, choose_rows, random_numbers
 from .timing import Timing
 
 PREFILL_CHUNK = 512  # prompt tokens read in one pass: longer prompts come in several, so that memory stays bounded
-PACK_FROM = 20  # new tokens from which packing the weights (see decoding.py) is earned back
 
 
 def prefill(
@@ -72,8 +71,7 @@ def generate_steps(
     sampling, stop_ids = sampling or Sampling(), set(stop_ids)
     timing = timing or Timing()
     timing.start(prompts)
-    packed = int8 or compiled or (max_new_tokens >= PACK_FROM and is_plain(model))
-    writer = fast_decoder(model, int8=int8, compiled=compiled) if packed else model
+    writer = pick_decoder(model, max_new_tokens, int8=int8, compiled=compiled)
     context = model.config.context_size
     texts = [list(ids) for ids in prompts]
     generators = [random_numbers(sampling.seed, row) for row in range(len(prompts))]

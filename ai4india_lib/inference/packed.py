@@ -88,7 +88,6 @@ class FastDecoder:
     longer plain ones, such as one with LoRA beside its matrices.
 
     `int8=True` keeps the matrices in a quarter of the bytes. The logits are then near the model's, not equal.
-    `compiled=True` lets torch compile steps with few tokens and the reading of a prompt (see `compiling.py`); not both.
 
     >>> decoder = FastDecoder(model)
     >>> cache = decoder.new_cache(batch_size=1, max_length=64)
@@ -97,11 +96,9 @@ class FastDecoder:
     """
 
     @torch.no_grad()
-    def __init__(self, model: DecoderLanguageModel, *, int8: bool = False, compiled: bool = False):
+    def __init__(self, model: DecoderLanguageModel, *, int8: bool = False):
         if not is_plain(model):
             raise ValueError("this model has more than plain matrices (LoRA?): merge them first, or use the model")
-        if int8 and compiled:
-            raise ValueError("int8 and compiled are not for use together: choose one")
         config, self.int8 = model.config, int8
         self.config, kind = config, Int8Matrix if int8 else Matrix
         self.embedding = model.embedding.weight.detach()
@@ -116,11 +113,6 @@ class FastDecoder:
         one, two = torch.arange(half, device=self.device), torch.arange(half, size, device=self.device)
         # where a turn's cosines and sines stand in a matrix (head_dim, head_dim) that is multiplied from the right
         self.places = torch.cat((one * size + one, two * size + two, one * size + two, two * size + one))
-        self.compiled = None
-        if compiled:
-            from .compiled import CompiledStep
-
-            self.compiled = CompiledStep(self)
 
     def new_cache(self, batch_size: int, max_length: int) -> KVCache:
         """An empty cache that fits this model's shape, device and dtype."""
@@ -132,8 +124,6 @@ class FastDecoder:
 
         `lengths` and errors as in the model's `forward`.
         """
-        if self.compiled is not None and self.compiled.takes(ids, cache):
-            return self.compiled(ids, cache, lengths)
         return self.head(self.hidden(ids, cache, lengths=lengths))
 
     @torch.inference_mode()
@@ -144,8 +134,6 @@ class FastDecoder:
     @torch.inference_mode()
     def hidden(self, ids: Tensor, cache: KVCache, *, lengths: Tensor | None = None) -> Tensor:
         """What comes before the vocabulary: (batch, time, emb_dim), normalised, the last gain left to `head`."""
-        if self.compiled is not None and self.compiled.takes(ids, cache, logits=False):
-            return self.compiled(ids, cache, lengths, logits=False)
         step = _Step(self, ids, cache)
         x = F.embedding(ids.flatten(), self.embedding)  # (rows, emb_dim)
         for index, block in enumerate(self.blocks):

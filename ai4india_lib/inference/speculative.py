@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from ..model.decoder import DecoderLanguageModel
-from .fast import fast_decoder
-from .generation import PACK_FROM, check_prompts, prefill
-from .packed import FEW, is_plain
+from .fast import pick_decoder
+from .generation import check_prompts, prefill
+from .packed import FEW
 from .sampling import Sampling, draw, filter_logits, random_numbers
 
 LONGEST_DRAFT = 16  # an adapting k goes no higher
@@ -86,8 +86,7 @@ class TextReader:
 
     def __init__(self, model: DecoderLanguageModel, prompt_length: int, longest: int, compiled: bool = False):
         self.model, self.context = model, model.config.context_size
-        packed = compiled or (longest - prompt_length >= PACK_FROM and is_plain(model))
-        self.decoder = fast_decoder(model, compiled=compiled) if packed else model
+        self.decoder = pick_decoder(model, longest - prompt_length, compiled=compiled)
         self.start = max(prompt_length - self.context, 0)  # where the part of the text begins that is remembered
         self.cache = model.new_cache(1, min(self.context, longest))
 

@@ -1,18 +1,16 @@
 """What a model remembers of the tokens it has read: their keys and values (Pope et al., 2022, §2.1).
 
-`model.py` imports `KVCache` from here; `model.new_cache(batch_size, max_length)` makes one that fits.
+`model.new_cache(batch_size, max_length)` makes one that fits a model.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from .config import DecoderConfig
+from .config import DecoderConfig
 
 
 class KVCache:

@@ -195,10 +195,6 @@ class DecoderLanguageModel(nn.Module):
             self.cos, self.sin = (table.to(self.device) for table in rope_tables(self.config))
         return self
 
-    def __getstate__(self) -> dict:
-        """What a copy of the model takes with it: not the decoder packed from it, which cannot be copied."""
-        return {name: value for name, value in self.__dict__.items() if name != "_packed"}
-
     @property
     def device(self) -> torch.device:
         return self.embedding.weight.device

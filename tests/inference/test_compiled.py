@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from ai4india_lib import DynamicBatcher, Sampling, generate
-from ai4india_lib.inference.compiled import CompiledStep, Kind, can_compile
+from ai4india_lib.inference.compiled import NEXT, NEXT_OF_EACH, READ, VERIFY, CompiledDecoder, can_compile
 from ai4india_lib.inference.fast import fast_decoder
-from ai4india_lib.inference.packed import FastDecoder
 from ai4india_lib.inference.speculative import speculative_generate
 
 GREEDY = Sampling(temperature=0)
@@ -36,7 +35,7 @@ def assert_same(ours, theirs):
 
 
 def compiled_kinds(model):
-    return fast_decoder(model, compiled=True).compiled._kinds
+    return fast_decoder(model, compiled=True)._compiled
 
 
 @needs_compiler
@@ -51,7 +50,7 @@ def test_logits_are_the_models_own(model, batch, cuts, room):
     ours = torch.cat([decoder(part, cache) for part in ids.split(cuts, dim=1)], dim=1)
     assert_same(ours, model(ids))
     assert cache.lengths.tolist() == [sum(cuts)] * batch and cache.longest == sum(cuts)
-    assert Kind(batch > 1, batch == 1 and max(cuts[1:]) > 1) in compiled_kinds(model)
+    assert (NEXT_OF_EACH if batch > 1 else VERIFY if max(cuts[1:]) > 1 else NEXT) in compiled_kinds(model)
 
 
 @needs_compiler
@@ -81,7 +80,7 @@ def test_a_prompt_read_in_chunks_beside_other_texts(model, cuts):
         hidden = decoder.hidden(chunk, part)
         assert hidden.shape == (1, chunk.shape[1], 64)
         assert_same(decoder.head(hidden), model(ids[:, :end])[:, -chunk.shape[1] :])
-    assert Kind(many_tokens=True, logits=False) in compiled_kinds(model)
+    assert READ in compiled_kinds(model)
     expected = model.new_cache(1, 64)
     model(ids, expected)
     assert_same(whole.keys[:, 1, :, :64], expected.keys[:, 0])
@@ -100,8 +99,7 @@ def test_all_who_write_write_the_same(model):
     batcher.run()
     assert [request.tokens for request in requests] == expected
     assert speculative_generate(model, prompts[0], model, k=3, compiled=True, **settings).ids == expected[0]
-    one, checked, read = Kind(), Kind(many_tokens=True), Kind(many_tokens=True, logits=False)
-    assert set(compiled_kinds(model)) == {one, Kind(many_rows=True), checked, read}
+    assert set(compiled_kinds(model)) == {NEXT, NEXT_OF_EACH, VERIFY, READ}
 
 
 @needs_compiler
@@ -147,14 +145,9 @@ def test_changed_weights_are_compiled_anew(model):
     assert after is not before
 
 
-def test_int8_and_compiled_do_not_go_together(model):
-    with pytest.raises(ValueError, match="int8 and compiled are not for use together"):
-        FastDecoder(model, int8=True, compiled=True)
-
-
 @needs_compiler
 def test_who_has_no_compiler_is_told(model):
-    decoder = FastDecoder(model, compiled=True)
+    decoder = CompiledDecoder(model)
     cache = decoder.new_cache(1, 8)
     decoder(random_ids(1, 4), cache)
     with (
@@ -171,7 +164,7 @@ def test_an_old_torch_is_told(model, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda model, *, fullgraph=False: model)
     assert not can_compile()
     with pytest.raises(RuntimeError, match=r"compiled writing needs torch 2\.13"):
-        CompiledStep(FastDecoder(model))
+        CompiledDecoder(model)
 
 
 @needs_compiler
@@ -179,4 +172,4 @@ def test_missing_threads_are_told(model, monkeypatch):
     monkeypatch.setenv("OMP_THREAD_LIMIT", "1")
     assert not can_compile()
     with pytest.raises(RuntimeError, match="unset OMP_THREAD_LIMIT"):
-        CompiledStep(FastDecoder(model))
+        CompiledDecoder(model)
