@@ -117,7 +117,7 @@ def test_a_context_shorter_than_the_example_that_is_compiled():
     model = DecoderLanguageModel(384, 32, 2, 1, None, context_size=24).eval()
     decoder, ids = fast_decoder(model, compiled=True), random_ids(1, 24)
     assert_same(decoder.head(decoder.hidden(ids, decoder.new_cache(1, 24))), model(ids))
-    assert set(compiled_kinds(model)) == {Kind(many_tokens=True, logits=False)}
+    assert set(compiled_kinds(model)) == {READ}
 
 
 @needs_compiler
