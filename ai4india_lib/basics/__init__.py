@@ -1,7 +1,9 @@
-"""What every room may use: where to compute, and how files are written.
+"""What every room may use: where to compute, how files are written, and how senseless values are refused.
 
-No lesson builds it. `device` picks the device and the precision; `files` writes a file or a folder whole or not at all.
+No lesson builds it. `device` picks the device and the precision; `files` writes a file or a folder whole or not at all;
+`arguments` names the value that makes no sense.
 """
 
+from .arguments import above, at_least, between
 from .device import keep_freed_memory, may_lack_threads, pick_device, pick_precision
 from .files import read_safetensors, replace_folder, write_json
