@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -21,8 +22,9 @@ from torch.nn import functional as F
 
 from ..basics.device import may_lack_threads
 from ..model.cache import KVCache
-from ..model.decoder import DecoderLanguageModel, rope
-from .packed import FEW, FastDecoder, Matrix, direction, seen_after
+from ..model.decoder import DecoderLanguageModel, rope, seen_after
+from .packed import FastDecoder, Matrix, direction
+from .packed_steps import FEW
 
 
 def can_compile() -> bool:
@@ -62,16 +64,6 @@ class _Product(nn.Module):
         return stream + self(x)
 
 
-class _Turn:
-    """Rotary positions for x (rows, heads, head_dim), as `PackedBlock` asks for them."""
-
-    def __init__(self, cos: Tensor, sin: Tensor):
-        self.cos, self.sin = cos[:, None], sin[:, None]  # (rows, 1, head_dim / 2)
-
-    def turn(self, x: Tensor) -> Tensor:
-        return rope(x, self.cos, self.sin)
-
-
 class _StepFunction(nn.Module):
     """A decoder's step as a function of tensors, which writes the new keys and values into those it is given."""
 
@@ -79,7 +71,7 @@ class _StepFunction(nn.Module):
         super().__init__()
         self.config = decoder.config
         self.embedding = nn.Parameter(decoder.embedding, requires_grad=False)
-        self.cos, self.sin = decoder.cos.to(decoder.dtype), decoder.sin.to(decoder.dtype)
+        self.cos, self.sin = (table.to(decoder.dtype) for table in (decoder.rotary.cos, decoder.rotary.sin))
         self.floor, self.output, self.blocks = decoder.stream_floor, _Product(decoder.output), []
         self.products = nn.ModuleList()  # the blocks' matrices, where torch.compile looks for what stays as it is
         for block in map(copy.copy, decoder.blocks):
@@ -101,7 +93,8 @@ class _StepFunction(nn.Module):
         (batch, time), device = ids.shape, ids.device
         steps = torch.arange(time, device=device)
         positions = lengths[:, None] + steps  # (batch, time)
-        turn = _Turn(self.cos[positions.flatten()], self.sin[positions.flatten()])
+        cos, sin = (table[positions.flatten()][:, None] for table in (self.cos, self.sin))  # (rows, 1, head_dim/2)
+        turn = partial(rope, cos=cos, sin=sin)
         before = (old < lengths[:, None])[:, None].expand(-1, time, -1)  # (batch, time, seen)
         allowed = torch.cat((before, (steps <= steps[:, None]).expand(batch, -1, -1)), -1)
         x, new_keys, new_values = F.embedding(ids.flatten(), self.embedding), [], []  # (rows, emb_dim)

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..model.decoder import DecoderLanguageModel
 from .fast import pick_decoder
 from .generation import check_prompts, prefill
-from .packed import FEW
+from .packed_steps import FEW
 from .sampling import Sampling, draw, filter_logits, random_numbers
 
 LONGEST_DRAFT = 16  # an adapting k goes no higher
