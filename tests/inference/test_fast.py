@@ -111,6 +111,7 @@ def test_other_dtypes_and_int8_are_packed_anew(make_model):
 def test_a_model_that_is_gone_takes_its_decoder_with_it(make_model, int8):
     model, kept = make_model(), make_model()
     fast_decoder(kept)
+    gc.collect()  # models of other tests
     before = len(fast._made)
     decoder = fast_decoder(model, int8=int8)
     decoder(random_ids(1, 5), decoder.new_cache(1, 5))
