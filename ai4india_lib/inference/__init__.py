@@ -1,7 +1,7 @@
 """A prompt → text, one at a time or many at once, and fast.
 
-Built in lessons 10 to 13: `sampling` and `generation` (10), `timing`, `packed`, `compiled` and `fast`, which chooses
-among them (11), `continuous_batching` (12), `speculative` (13).
+Built in lessons 10 to 13: `sampling` and `generation` (10), `timing`, `packed` with `packed_steps`, `compiled`, and
+`fast`, which chooses among them (11), `continuous_batching` (12), `speculative` (13).
 """
 
 from .continuous_batching import DynamicBatcher, QueueFull, Request

@@ -13,21 +13,18 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..basics.device import may_lack_threads
-from ..model.decoder import rope
-from .packed import FEW, FastDecoder, Matrix, direction, seen_after
-
-if TYPE_CHECKING:
-    from ..model.cache import KVCache
-
-
-READ_AT_ONCE = 128  # tokens of a prompt: from there on the fused attention of longer steps is faster
+from ..model.cache import KVCache
+from ..model.decoder import DecoderLanguageModel, rope, seen_after
+from .packed import FastDecoder, Matrix, direction
+from .packed_steps import FEW
 
 
 def can_compile() -> bool:
@@ -51,93 +48,6 @@ def _obstacle() -> str | None:
     return None
 
 
-class Kind(NamedTuple):
-    """What a compiled step is made for; each kind takes any number of rows or tokens, and texts of any length."""
-
-    many_rows: bool = False
-    many_tokens: bool = False  # of one text: several are given at once
-    logits: bool = True  # of each token; else what comes before the vocabulary, for reading a prompt
-
-
-class CompiledStep:
-    """The steps of the `FastDecoder` it was made from, where few tokens are new.
-
-    There are four kinds: one token of one text; one of each of several texts; some of one text, to be checked; and more
-    of one text, to be read. Each is compiled when it first comes.
-
-    Raises RuntimeError where there is no C++ compiler, where torch is too old, and where threads may be missing.
-    """
-
-    def __init__(self, decoder: FastDecoder):
-        if obstacle := _obstacle():
-            raise RuntimeError(f"compiled writing {obstacle}, or leave `compiled` out")
-        self._decoder, self._step = decoder, _Step(decoder)
-        self._kinds: dict[Kind, Callable] = {}
-        self._numbers = torch.arange(decoder.config.context_size + 1, device=decoder.device)
-
-    @staticmethod
-    def takes(ids: Tensor, cache: KVCache, *, logits: bool = True) -> bool:
-        """Is there a compiled form that is faster for this step?"""
-        if ids.dim() != 2 or cache.max_length == 1:  # torch compiles sizes of 0 and 1 apart
-            return False
-        (rows, time), most = ids.shape, FEW if logits else READ_AT_ONCE
-        return (time == 1 and logits) or (rows == 1 and 1 < time <= most)
-
-    def prepare(self, kind: Kind) -> Callable:
-        """Compile what is needed, if it is not there yet."""
-        if kind not in self._kinds:
-            self._kinds[kind] = self._compile(kind)
-        return self._kinds[kind]
-
-    def prepare_for(self, rows: int) -> None:
-        """Compile what is needed to read single prompts, and to write one text or up to so many rows."""
-        for kind in (Kind(), Kind(many_rows=rows > 1), Kind(many_tokens=True, logits=False)):
-            self.prepare(kind)
-
-    @torch.inference_mode()
-    def __call__(self, ids: Tensor, cache: KVCache, lengths: Tensor | None = None, *, logits: bool = True) -> Tensor:
-        """Logits (batch, time, vocab_size), or (batch, time, emb_dim); the cache takes up `ids` (batch, time)."""
-        seen_after(ids, cache, self._decoder.config)
-        rows, time = ids.shape
-        run = self.prepare(Kind(rows > 1, time > 1, logits))
-        old = self._numbers[: max(cache.longest, 2)]
-        result = run(ids.contiguous(), cache.lengths, old, cache.keys, cache.values)
-        cache.advance(time if lengths is None else lengths)
-        return result
-
-    @torch.inference_mode()
-    def _compile(self, kind: Kind) -> Callable:
-        """Compile for an example, with the sizes left open that may change.
-
-        In the example those sizes all differ: two that were equal would be taken for one and the same. What torch would
-        check before each call, which costs as much as a block, is then left out: weights, dtype and device stay, and
-        tensors of another layout than expected raise an AssertionError in the compiled code.
-        """
-        rows, time = 13 if kind.many_rows else 1, (5 if kind.logits else 61) if kind.many_tokens else 1
-        time = min(time, self._decoder.config.context_size)
-        cache = self._decoder.new_cache(rows + 4, 167).rows(0, [0] * rows)
-        ids, old = torch.ones(rows, time, dtype=torch.long, device=cache.keys.device), self._numbers.new_ones(89)
-        open_sizes = [(old, 0), (cache.keys, 3), (cache.values, 3)]
-        open_sizes += [(t, 0) for t in (ids, cache.lengths)] if kind.many_rows else []
-        open_sizes += [(t, 1) for t in (cache.keys, cache.values)] if kind.many_rows else []
-        open_sizes += [(ids, 1)] if kind.many_tokens else []
-        for tensor, dimension in open_sizes:
-            torch._dynamo.mark_dynamic(tensor, dimension)
-        unchecked = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
-        step = self._step if kind.logits else self._step.hidden
-        run = torch.compile(step, fullgraph=True, dynamic=False, isolate_recompiles=True, options=unchecked)
-        packed = kind.many_rows or kind.many_tokens  # products with several rows: weights in an order made for them
-        try:
-            with torch._inductor.config.patch(freezing=packed, max_autotune=packed):
-                run(ids, cache.lengths, old, cache.keys, cache.values)
-        except torch._inductor.exc.InductorError as error:
-            if not isinstance(error.inner_exception, torch._inductor.exc.InvalidCxxCompiler):
-                raise
-            told = "compiled writing needs a C++ compiler, and none was found"
-            raise RuntimeError(f"{told}: install g++ or clang, or leave `compiled` out") from error
-        return run
-
-
 class _Product(nn.Module):
     """A weight matrix, kept (out, in): the order in which a compiled loop reads it for one row."""
 
@@ -154,24 +64,14 @@ class _Product(nn.Module):
         return stream + self(x)
 
 
-class _Turn:
-    """Rotary positions for x (rows, heads, head_dim), as `PackedBlock` asks for them."""
-
-    def __init__(self, cos: Tensor, sin: Tensor):
-        self.cos, self.sin = cos[:, None], sin[:, None]  # (rows, 1, head_dim / 2)
-
-    def turn(self, x: Tensor) -> Tensor:
-        return rope(x, self.cos, self.sin)
-
-
-class _Step(nn.Module):
+class _StepFunction(nn.Module):
     """A decoder's step as a function of tensors, which writes the new keys and values into those it is given."""
 
     def __init__(self, decoder: FastDecoder):
         super().__init__()
         self.config = decoder.config
         self.embedding = nn.Parameter(decoder.embedding, requires_grad=False)
-        self.cos, self.sin = decoder.cos.to(decoder.dtype), decoder.sin.to(decoder.dtype)
+        self.cos, self.sin = (table.to(decoder.dtype) for table in (decoder.rotary.cos, decoder.rotary.sin))
         self.floor, self.output, self.blocks = decoder.stream_floor, _Product(decoder.output), []
         self.products = nn.ModuleList()  # the blocks' matrices, where torch.compile looks for what stays as it is
         for block in map(copy.copy, decoder.blocks):
@@ -193,7 +93,8 @@ class _Step(nn.Module):
         (batch, time), device = ids.shape, ids.device
         steps = torch.arange(time, device=device)
         positions = lengths[:, None] + steps  # (batch, time)
-        turn = _Turn(self.cos[positions.flatten()], self.sin[positions.flatten()])
+        cos, sin = (table[positions.flatten()][:, None] for table in (self.cos, self.sin))  # (rows, 1, head_dim/2)
+        turn = partial(rope, cos=cos, sin=sin)
         before = (old < lengths[:, None])[:, None].expand(-1, time, -1)  # (batch, time, seen)
         allowed = torch.cat((before, (steps <= steps[:, None]).expand(batch, -1, -1)), -1)
         x, new_keys, new_values = F.embedding(ids.flatten(), self.embedding), [], []  # (rows, emb_dim)
@@ -224,3 +125,113 @@ class _Step(nn.Module):
         weights = scores.softmax(-1).view(batch * kv_heads, -1, seen + time)
         mixed = torch.bmm(weights[..., :seen], old_v) + torch.bmm(weights[..., seen:], new_v)
         return mixed.view(batch, -1, time, size).transpose(1, 2).reshape(batch * time, -1)
+
+
+READ_AT_ONCE = 128  # tokens of a prompt: from there on the fused attention of longer steps is faster
+
+
+class Kind(NamedTuple):
+    """What a compiled step is made for, by the example that it is compiled with.
+
+    A size above 1 is left open: the step then takes any number of texts, or of tokens, above 1. Sizes of 1 are fixed.
+    """
+
+    rows: int  # texts
+    tokens: int  # new ones of each text
+    logits: bool = True  # else what comes before the vocabulary, for reading a prompt
+
+
+NEXT = Kind(rows=1, tokens=1)  # the next token of one text
+NEXT_OF_EACH = Kind(rows=13, tokens=1)  # the next token of each of several texts
+VERIFY = Kind(rows=1, tokens=5)  # a few tokens of one text, such as proposals to be verified
+READ = Kind(rows=1, tokens=61, logits=False)  # a piece of a prompt
+
+# In an example all open sizes differ: two that were equal would be taken for one and the same.
+UNUSED_ROWS, CACHE_LENGTH, TOKENS_BEFORE = 4, 167, 89  # of the cache, beside the rows and tokens above
+
+
+def kind_of(ids: Tensor, cache: KVCache, *, logits: bool) -> Kind | None:
+    """The kind of compiled step that reads `ids` (batch, time) fastest; None where a step that isn't compiled does."""
+    if ids.dim() != 2 or cache.max_length == 1:  # a cache of one token is too small to be an open size
+        return None
+    rows, time = ids.shape
+    if time == 1 and logits:
+        return NEXT if rows == 1 else NEXT_OF_EACH
+    if rows == 1 and 1 < time <= (FEW if logits else READ_AT_ONCE):
+        return VERIFY if logits else READ
+    return None
+
+
+class CompiledDecoder(FastDecoder):
+    """A `FastDecoder` whose steps of the four kinds above are compiled, each kind when it first comes.
+
+    Raises RuntimeError where there is no C++ compiler, where torch is too old, and where threads may be missing.
+    """
+
+    def __init__(self, model: DecoderLanguageModel):
+        if obstacle := _obstacle():
+            raise RuntimeError(f"compiled writing {obstacle}, or leave `compiled` out")
+        super().__init__(model)
+        self._step, self._compiled = _StepFunction(self), {}
+        self._numbers = torch.arange(self.config.context_size + 1, device=self.device)
+
+    def __call__(self, ids: Tensor, cache: KVCache, *, lengths: Tensor | None = None) -> Tensor:
+        if kind := kind_of(ids, cache, logits=True):
+            return self._run(kind, ids, cache, lengths)
+        return super().__call__(ids, cache, lengths=lengths)
+
+    def hidden(self, ids: Tensor, cache: KVCache, *, lengths: Tensor | None = None) -> Tensor:
+        if kind := kind_of(ids, cache, logits=False):
+            return self._run(kind, ids, cache, lengths)
+        return super().hidden(ids, cache, lengths=lengths)
+
+    def prepare_for(self, rows: int) -> None:
+        """Compile now what is needed to read single prompts, and to write one text or up to so many rows."""
+        for kind in (NEXT, NEXT_OF_EACH, READ) if rows > 1 else (NEXT, READ):
+            self._prepare(kind)
+
+    def _prepare(self, kind: Kind) -> Callable:
+        if kind not in self._compiled:
+            self._compiled[kind] = self._compile(kind)
+        return self._compiled[kind]
+
+    @torch.inference_mode()
+    def _run(self, kind: Kind, ids: Tensor, cache: KVCache, lengths: Tensor | None) -> Tensor:
+        """What the step gives, (batch, time, vocab_size or emb_dim); the cache takes up `ids` (batch, time)."""
+        seen_after(ids, cache, self.config)
+        run = self._prepare(kind)
+        before = self._numbers[: max(cache.longest, 2)]  # torch compiles sizes of 0 and 1 apart
+        result = run(ids.contiguous(), cache.lengths, before, cache.keys, cache.values)
+        cache.advance(ids.shape[1] if lengths is None else lengths)
+        return result
+
+    @torch.inference_mode()
+    def _compile(self, kind: Kind) -> Callable:
+        """Compile for the kind's example, with the sizes left open that may change.
+
+        What torch would check before each call, which costs as much as a block, is left out: weights, dtype and device
+        stay, and tensors of another layout than expected raise an AssertionError in the compiled code.
+        """
+        cache = self.new_cache(kind.rows + UNUSED_ROWS, CACHE_LENGTH).rows(0, [0] * kind.rows)
+        shape = kind.rows, min(kind.tokens, self.config.context_size)
+        ids, before = self._numbers.new_ones(shape), self._numbers.new_ones(TOKENS_BEFORE)
+        open_sizes = [(before, 0), (cache.keys, 3), (cache.values, 3)]
+        if kind.rows > 1:
+            open_sizes += [(ids, 0), (cache.lengths, 0), (cache.keys, 1), (cache.values, 1)]
+        if kind.tokens > 1:
+            open_sizes += [(ids, 1)]
+        for tensor, dimension in open_sizes:
+            torch._dynamo.mark_dynamic(tensor, dimension)
+        unchecked = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
+        step = self._step if kind.logits else self._step.hidden
+        run = torch.compile(step, fullgraph=True, dynamic=False, isolate_recompiles=True, options=unchecked)
+        several = kind.rows * kind.tokens > 1  # products with several rows: weights in an order made for them
+        try:
+            with torch._inductor.config.patch(freezing=several, max_autotune=several):
+                run(ids, cache.lengths, before, cache.keys, cache.values)
+        except torch._inductor.exc.InductorError as error:
+            if not isinstance(error.inner_exception, torch._inductor.exc.InvalidCxxCompiler):
+                raise
+            missing = "compiled writing needs a C++ compiler, and none was found"
+            raise RuntimeError(f"{missing}: install g++ or clang, or leave `compiled` out") from error
+        return run

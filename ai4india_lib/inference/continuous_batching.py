@@ -1,6 +1,6 @@
 """Many prompts at once: requests join and leave the running batch between two steps.
 
-A batch that waits until all its texts have ended wastes the seats of those that end early. Here a seat is given to the
+A batch that waits until all its texts have ended wastes the slots of those that end early. Here a slot is given to the
 next request as soon as it is free (continuous batching, "iteration-level scheduling": Yu et al., Orca, 2022, §3.1), and
 a long prompt is read in chunks beside the running texts, so that they don't stall (chunked prefill: Agrawal et al.,
 Sarathi-Serve, 2024, §4).
@@ -20,10 +20,10 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
+from ..basics.arguments import at_least
 from ..model.decoder import DecoderLanguageModel
-from .fast import fast_decoder
-from .generation import check_prompts, prefill
-from .packed import is_plain
+from .fast import pick_decoder
+from .generation import check_request, prefill
 from .sampling import Sampling, choose_rows, random_numbers
 
 PASS, PADDING = 1024, 1.25  # tokens of prompts read in one pass, and how many more they may be with padding
@@ -55,7 +55,7 @@ class Request:
         return self.ended is not None
 
     def cancel(self) -> None:
-        """Write no further: the tokens so far stay, the seat is free at the next step. Does nothing if it has ended."""
+        """Write no further: the tokens so far stay, the slot is free at the next step. Does nothing if it has ended."""
         self._batcher._cancel(self)
 
     def __iter__(self) -> Iterator[int]:
@@ -70,9 +70,33 @@ class Request:
             else:
                 self._batcher._step_or_wait()
 
-    def _reading(self) -> bool:
-        """Is the prompt still being read?"""
-        return not self.tokens
+    def _take(self, token: int) -> bool:
+        """Add a new token; False if the request was cancelled while the token was computed."""
+        if self.done:
+            return False
+        self._text.append(token)
+        self.tokens.append(token)
+        if token in self.stop_ids:
+            self.ended = "stop"
+        elif len(self.tokens) == self.max_new_tokens:
+            self.ended = "length"
+        return True
+
+
+def _passes(chunks: dict[int, list[int]], read: dict[int, int]) -> Iterator[list[int]]:
+    """Which rows to read together, of those with a chunk: neighbours of which as much has been read before, with chunks
+    of nearly one length, so that little is padded."""
+    rows: list[int] = []
+    for row in sorted(chunks):
+        counts = [len(chunks[other]) for other in (*rows, row)]
+        padded = max(counts) * len(counts)
+        alike = rows and row == rows[-1] + 1 and read[row] == read[rows[0]]
+        if rows and not (alike and padded <= min(PASS, PADDING * sum(counts))):
+            yield rows
+            rows = []
+        rows.append(row)
+    if rows:
+        yield rows
 
 
 class DynamicBatcher:
@@ -80,11 +104,11 @@ class DynamicBatcher:
 
     `slots` texts are written at a time, of at most `max_length` tokens each (prompt and new ones; None: the model's
     context). Memory for their keys and values is taken at the start. Others wait in a queue of at most `queue_size`
-    and are seated in the order in which they came. Prompts are read `prefill_chunk` tokens at a time. While texts are
+    and get a slot in the order in which they came. Prompts are read `prefill_chunk` tokens at a time. While texts are
     written, a step reads further chunks only if they are together no more than that, so that no prompt holds up a
     running text for long; while none is, a step reads a chunk of each prompt.
 
-    The model's weights are read when the batcher is made (see `decoding.py`); `int8` and `compiled` as in
+    The model's weights are read when the batcher is made (see `packed.py`); `int8` and `compiled` as in
     `generate_steps`. Compiling is done then too, so that no request waits for it.
 
     A request's tokens are those that `generate` gives for its prompt alone, with the same settings and seed. The logits
@@ -111,23 +135,19 @@ class DynamicBatcher:
         int8: bool = False,
         compiled: bool = False,
     ):
+        at_least(1, slots=slots, max_length=max_length, prefill_chunk=prefill_chunk)
+        at_least(0, queue_size=queue_size)
         context = model.config.context_size
         max_length = context if max_length is None else max_length
-        for name, value in (("slots", slots), ("max_length", max_length), ("prefill_chunk", prefill_chunk)):
-            if value < 1:
-                raise ValueError(f"{name}={value} must be at least 1")
-        if queue_size < 0:
-            raise ValueError(f"queue_size={queue_size} must be 0 or more")
         if max_length > context:
             raise ValueError(f"max_length={max_length} is more than the model's context_size={context}")
         self.model, self.slots, self.max_length = model, slots, max_length
         self.prefill_chunk, self.queue_size, self.steps = prefill_chunk, queue_size, 0
-        packed = int8 or compiled or is_plain(model)
-        self._decoder = fast_decoder(model, int8=int8, compiled=compiled) if packed else model
+        self._decoder = pick_decoder(model, int8=int8, compiled=compiled)
         if compiled:
-            self._decoder.compiled.prepare_for(slots)
+            self._decoder.prepare_for(slots)
         self._cache = model.new_cache(slots, max_length)
-        self._seated: list[Request] = []  # one per used row of the cache, without gaps
+        self._active: list[Request] = []  # those that have a slot: number n has row n of the cache
         self._numbers = itertools.count()
         self._queue: deque[Request] = deque()
         self._turn = threading.Lock()  # held during a step
@@ -135,13 +155,13 @@ class DynamicBatcher:
 
     @property
     def waiting(self) -> int:
-        """How many requests have no seat yet."""
+        """How many requests have no slot yet."""
         return len(self._queue)
 
     @property
     def running(self) -> int:
         """How many requests are being read or written."""
-        return sum(not request.done for request in self._seated)
+        return sum(not request.done for request in self._active)
 
     @property
     def idle(self) -> bool:
@@ -160,27 +180,29 @@ class DynamicBatcher:
         Raises ValueError for a request that can never fit or is wrong in itself, and `QueueFull` if too many wait.
         """
         prompt = list(ids)
-        check_prompts(self.model, [prompt])
-        if max_new_tokens < 0:
-            raise ValueError(f"cannot write {max_new_tokens} tokens: the number of new tokens must be 0 or more")
+        check_request(self.model, [prompt], max_new_tokens)
         if len(prompt) + max_new_tokens > self.max_length:
-            told = f"a prompt of {len(prompt)} tokens and {max_new_tokens} new ones never fit in {self.max_length}"
-            raise ValueError(f"{told}: shorten the prompt, ask for fewer, or make the batcher with a larger max_length")
+            raise ValueError(
+                f"a prompt of {len(prompt)} tokens and {max_new_tokens} new ones never fit in {self.max_length}: "
+                "shorten the prompt, ask for fewer, or make the batcher with a larger max_length"
+            )
         request = Request(self, prompt, max_new_tokens, sampling or Sampling(), set(stop_ids))
         with self._changed:
             if max_new_tokens == 0:
                 request.ended = "length"
             elif len(self._queue) >= self.queue_size + self.slots - self.running:
-                told = f"all {self.slots} slots and the {self.queue_size} places of the queue are taken"
-                raise QueueFull(f"{told}: try again when some have ended, or make the batcher with a larger queue_size")
+                raise QueueFull(
+                    f"all {self.slots} slots and the {self.queue_size} places of the queue are taken: "
+                    "try again when some have ended, or make the batcher with a larger queue_size"
+                )
             else:
                 self._queue.append(request)
         return request
 
     def step(self) -> list[tuple[Request, int]]:
-        """Seat those who wait, read on in their prompts, write one token of every other text.
+        """Give free slots to those who wait, read on in their prompts, write one token of every other text.
 
-        Returns the new tokens with their requests; an empty list if all seats and the queue are empty, or if prompts
+        Returns the new tokens with their requests; an empty list if all slots and the queue are empty, or if prompts
         are still being read.
         """
         with self._turn:
@@ -194,64 +216,68 @@ class DynamicBatcher:
     @torch.inference_mode()
     def _step(self) -> list[tuple[Request, int]]:
         with self._changed:
-            self._reseat()
-        decoded, logits = self._decode()
-        read, more = self._prefill()
-        writing = decoded + read
-        chosen = self._choose(writing, torch.cat([logits, *more])) if writing else []
+            self._assign_slots()
+        decoded, next_logits = self._decode()
+        read, first_logits = self._prefill()
+        writing, chosen = decoded + read, []
+        if writing:
+            columns = zip(*((request.sampling, request._text, request._random) for request in writing), strict=True)
+            chosen = choose_rows(torch.cat(next_logits + first_logits), *columns)
         with self._changed:
-            events = [(r, token) for r, token in zip(writing, chosen, strict=True) if self._deliver(r, token)]
+            new = [(request, token) for request, token in zip(writing, chosen, strict=True) if request._take(token)]
             self.steps += 1
             self._changed.notify_all()
-        return events
+        return new
 
-    def _reseat(self) -> None:
-        """Give the seats of those who have ended to those who wait, and close the gaps that are left."""
-        for row in reversed(range(len(self._seated))):
-            if self._seated[row].done:
+    def _assign_slots(self) -> None:
+        """Give the slots of those who have ended to those who wait, and close the gaps that are left."""
+        for row in reversed(range(len(self._active))):
+            if self._active[row].done:
                 if self._queue:
-                    self._seated[row] = self._queue.popleft()
+                    self._active[row] = self._queue.popleft()
                     continue
-                last = self._seated.pop()
-                if row < len(self._seated):
-                    self._cache.copy_row(len(self._seated), row, last._read)
-                    self._seated[row] = last
-        free = min(self.slots - len(self._seated), len(self._queue))
+                last = self._active.pop()
+                if row < len(self._active):
+                    self._cache.copy_row(len(self._active), row, last._read)
+                    self._active[row] = last
+        free = min(self.slots - len(self._active), len(self._queue))
         new = [self._queue.popleft() for _ in range(free)]
-        self._seated += sorted(new, key=lambda request: len(request.prompt))  # like beside like, for `_passes`
+        self._active += sorted(new, key=lambda request: len(request.prompt))  # like beside like, for `_passes`
 
-    def _decode(self) -> tuple[list[Request], Tensor]:
-        """One more token for each text that is being written: the requests and their logits (rows, vocab_size).
+    def _decode(self) -> tuple[list[Request], list[Tensor]]:
+        """One more token for each text that is being written: the requests, and their logits (rows, vocab_size).
 
         A row whose prompt is still being read takes part with a token that doesn't count, and that the next chunk of
         its prompt overwrites: cheaper than moving rows.
         """
-        rows = [row for row, request in enumerate(self._seated) if not request._reading()]
+        rows = [row for row, request in enumerate(self._active) if request.tokens]
         if not rows:
-            return [], torch.empty(0, self.model.config.vocab_size, device=self._cache.keys.device)
-        used = self._seated[: rows[-1] + 1]
+            return [], []
+        used = self._active[: rows[-1] + 1]
         part = self._cache.rows(0, [request._read for request in used])
         newest = torch.tensor([request._text[-1:] for request in used], device=part.keys.device)  # (rows, 1)
         logits = self._decoder(newest, part)[:, -1]  # (rows, vocab_size)
-        for row in rows:
-            self._seated[row]._read += 1
-        return [self._seated[row] for row in rows], logits if len(rows) == len(used) else logits[rows]
+        decoded = [self._active[row] for row in rows]
+        for request in decoded:
+            request._read += 1
+        return decoded, [logits if len(rows) == len(used) else logits[rows]]
 
     def _prefill(self) -> tuple[list[Request], list[Tensor]]:
-        """Read chunks of prompts: the requests whose prompt has been read to its end, and the logits after each.
+        """Read chunks of prompts: the requests whose prompt has been read to its end, and the logits after them.
 
         Each prompt is read in the same chunks, whoever else is there.
         """
-        held_up = any(request.tokens and not request.done for request in self._seated)
-        chunks = self._next_chunks(self.prefill_chunk if held_up else None)
+        texts_wait = any(request.tokens and not request.done for request in self._active)  # for this step's end
+        chunks = self._next_chunks(self.prefill_chunk if texts_wait else None)
+        read = {row: self._active[row]._read for row in chunks}
         finished, logits = [], []
-        for rows in [[row] for row in chunks] if held_up else self._passes(chunks):
-            part = self._cache.rows(rows[0], [self._seated[row]._read for row in rows])
+        for rows in [[row] for row in chunks] if texts_wait else _passes(chunks, read):
+            part = self._cache.rows(rows[0], [read[row] for row in rows])
             after = prefill(
                 self._decoder, part, [chunks[row] for row in rows], self.prefill_chunk
             )  # (rows, vocab_size)
             for index, row in enumerate(rows):
-                request = self._seated[row]
+                request = self._active[row]
                 request._read += len(chunks[row])
                 if request._read == len(request.prompt):
                     finished.append(request)
@@ -261,9 +287,8 @@ class DynamicBatcher:
     def _next_chunks(self, most: int | None) -> dict[int, list[int]]:
         """What to read in this step, by rows: first come, first read, together no more than `most` tokens."""
         chunks: dict[int, list[int]] = {}
-        for row, request in sorted(enumerate(self._seated), key=lambda seat: seat[1]._number):
-            if not request._reading():
-                continue
+        reading = [(request._number, row, request) for row, request in enumerate(self._active) if not request.tokens]
+        for _, row, request in sorted(reading):
             chunk = request.prompt[request._read : request._read + self.prefill_chunk]
             if most is not None:
                 if len(chunk) > most:
@@ -271,35 +296,6 @@ class DynamicBatcher:
                 most -= len(chunk)
             chunks[row] = chunk
         return chunks
-
-    def _passes(self, chunks: dict[int, list[int]]) -> Iterator[list[int]]:
-        """Which rows to read together: neighbours of which as much has been read, with chunks of nearly one length."""
-        rows: list[int] = []
-        for row in sorted(chunks):
-            counts = [len(chunks[other]) for other in (*rows, row)]
-            padded = max(counts) * len(counts)
-            alike = rows and row == rows[-1] + 1 and self._seated[row]._read == self._seated[rows[0]]._read
-            if rows and not (alike and padded <= min(PASS, PADDING * sum(counts))):
-                yield rows
-                rows = []
-            rows.append(row)
-        if rows:
-            yield rows
-
-    def _choose(self, requests: list[Request], logits: Tensor) -> list[int]:
-        columns = [(request.sampling, request._text, request._random) for request in requests]
-        return choose_rows(logits, *zip(*columns, strict=True))
-
-    def _deliver(self, request: Request, token: int) -> bool:
-        if request.done:  # cancelled during this step
-            return False
-        request._text.append(token)
-        request.tokens.append(token)
-        if token in request.stop_ids:
-            request.ended = "stop"
-        elif len(request.tokens) == request.max_new_tokens:
-            request.ended = "length"
-        return True
 
     def _cancel(self, request: Request) -> None:
         with self._changed:

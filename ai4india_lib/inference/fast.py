@@ -1,24 +1,57 @@
-"""Which form of a model writes: plain, packed or compiled."""
+"""Which form of a model writes: plain, packed or compiled. This is the one place that decides.
+
+The forms that were made are kept here, so that a second text need not wait for them. A model knows nothing of it.
+"""
 
 from __future__ import annotations
+
+from weakref import WeakKeyDictionary
 
 import torch
 
 from ..model.decoder import DecoderLanguageModel
-from .packed import FastDecoder
+from .compiled import CompiledDecoder
+from .packed import FastDecoder, is_plain
+
+PACK_FROM = 20  # new tokens from which packing the weights is earned back
+
+# of each model that still lives: its weights' fingerprint, and the decoders that were made of them, by (int8, compiled)
+_made: WeakKeyDictionary[DecoderLanguageModel, tuple[list, dict]] = WeakKeyDictionary()
+
+
+def pick_decoder(
+    model: DecoderLanguageModel, new_tokens: int | None = None, *, int8: bool = False, compiled: bool = False
+) -> DecoderLanguageModel | FastDecoder:
+    """What writes `new_tokens` tokens soonest (None: very many), as `int8` and `compiled` allow; called like the model.
+
+    Few tokens, and a model with more than plain matrices (LoRA), are left to the model itself.
+    """
+    if not (int8 or compiled):
+        many = new_tokens is None or new_tokens >= PACK_FROM
+        if not many or not is_plain(model):
+            return model
+    return fast_decoder(model, int8=int8, compiled=compiled)
 
 
 def fast_decoder(model: DecoderLanguageModel, *, int8: bool = False, compiled: bool = False) -> FastDecoder:
     """A packed decoder for the model as it is now: the one made last of this kind, unless a weight has changed since.
 
+    `int8` rounds the weights (see `FastDecoder`), `compiled` lets torch compile the steps (see `CompiledDecoder`).
     Looking through the weights costs about as much as one token, packing as much as ten or twenty.
+
+    Raises ValueError for a model with more than plain matrices, and for `int8` and `compiled` together.
     """
-    now, kind = _fingerprint(model), (int8, compiled)
-    if not hasattr(model, "_packed") or model._packed["weights"] != now:
-        model._packed = {"weights": now}
-    if kind not in model._packed:
-        model._packed[kind] = FastDecoder(model, int8=int8, compiled=compiled)
-    return model._packed[kind]
+    if int8 and compiled:
+        raise ValueError("int8 and compiled are not for use together: choose one")
+    now = _fingerprint(model)
+    before, decoders = _made.get(model, (None, {}))
+    if before != now:
+        decoders = {}
+        _made[model] = now, decoders
+    kind = int8, compiled
+    if kind not in decoders:
+        decoders[kind] = CompiledDecoder(model) if compiled else FastDecoder(model, int8=int8)
+    return decoders[kind]
 
 
 def _fingerprint(model: DecoderLanguageModel) -> list:

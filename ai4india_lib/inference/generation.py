@@ -1,6 +1,6 @@
 """prompt → text: read the prompt once (prefill), then write one token per step with the KV cache.
 
-`sampling.py` turns the logits of a step into a choice; its names can be imported from here too.
+`sampling.py` turns the logits of a step into a choice, `fast.py` says which form of the model computes them.
 """
 
 from __future__ import annotations
@@ -15,13 +15,26 @@ from ..model.cache import KVCache
 from ..model.decoder import DecoderLanguageModel
 from ..text.chat import encode_request, stop_ids
 from ..text.tokenizer import encode_prompt
-from .fast import fast_decoder
-from .packed import FastDecoder, is_plain
+from .fast import pick_decoder
+from .packed import FastDecoder
 from .sampling import Sampling, choose_rows, random_numbers
 from .timing import Timing
 
 PREFILL_CHUNK = 512  # prompt tokens read in one pass: longer prompts come in several, so that memory stays bounded
-PACK_FROM = 20  # new tokens from which packing the weights (see decoding.py) is earned back
+
+
+def check_request(model: DecoderLanguageModel, prompts: list[list[int]], new_tokens: int) -> None:
+    """Raises ValueError for a prompt that is empty or has ids that the model doesn't know, and for `new_tokens` < 0."""
+    if not prompts or not all(prompts):
+        raise ValueError("nothing to write on: each prompt needs at least one id, such as the begin token")
+    for token in (min(map(min, prompts)), max(map(max, prompts))):
+        if not 0 <= token < model.config.vocab_size:
+            raise ValueError(
+                f"a prompt has id {token}, the model knows 0 to {model.config.vocab_size - 1}: "
+                "was it encoded with another tokenizer?"
+            )
+    if new_tokens < 0:
+        raise ValueError(f"cannot write {new_tokens} tokens: the number of new tokens must be 0 or more")
 
 
 def prefill(
@@ -44,6 +57,29 @@ def prefill(
     return model.head(last)
 
 
+def remembered_from(start: int, length: int, context: int) -> int:
+    """Where the part of a text begins that the model reads, when it began at `start` and `length` tokens are there.
+
+    As soon as that part outgrows the context, its older half is forgotten: the newer half is read again, once.
+    """
+    return start if length - start <= context else length - max(context // 2, 1)
+
+
+def _next_logits(decoder: DecoderLanguageModel | FastDecoder, texts: list[list[int]], count: int) -> Iterator[Tensor]:
+    """`count` times the logits behind each text, (batch, vocab_size). Each text has one more token each time."""
+    context, cache = decoder.config.context_size, None
+    starts = [max(len(ids) - context, 0) for ids in texts]
+    room = min(context, max(map(len, texts)) + count)
+    for _ in range(count):
+        if cache is None or cache.longest == room:
+            starts = [remembered_from(start, len(ids), context) for start, ids in zip(starts, texts, strict=True)]
+            cache = decoder.new_cache(len(texts), room)
+            yield prefill(decoder, cache, [ids[start:] for ids, start in zip(texts, starts, strict=True)])
+        else:
+            newest = torch.tensor([ids[-1:] for ids in texts], device=decoder.device)  # (batch, 1)
+            yield decoder(newest, cache)[:, -1]
+
+
 @torch.inference_mode()
 def generate_steps(
     model: DecoderLanguageModel,
@@ -64,43 +100,23 @@ def generate_steps(
 
     Many tokens are written by a `FastDecoder` of the model's present weights; with `int8` by one of rounded weights,
     which is faster and slightly worse, and with `compiled` by one that torch compiles first, which takes a minute and
-    then is faster still (see `compiling.py`). `timing` is filled in as the text grows.
+    then is faster still (see `compiled.py`). `timing` is filled in as the text grows.
     """
-    check_prompts(model, prompts)
-    if max_new_tokens < 0:
-        raise ValueError(f"cannot write {max_new_tokens} tokens: the number of new tokens must be 0 or more")
-    sampling, stop_ids = sampling or Sampling(), set(stop_ids)
-    timing = timing or Timing()
+    check_request(model, prompts, max_new_tokens)
+    sampling, stop_ids, timing = sampling or Sampling(), set(stop_ids), timing or Timing()
     timing.start(prompts)
-    packed = int8 or compiled or (max_new_tokens >= PACK_FROM and is_plain(model))
-    writer = fast_decoder(model, int8=int8, compiled=compiled) if packed else model
-    context = model.config.context_size
-    texts = [list(ids) for ids in prompts]
+    decoder = pick_decoder(model, max_new_tokens, int8=int8, compiled=compiled)
+    texts, writing = [list(ids) for ids in prompts], [True] * len(prompts)
     generators = [random_numbers(sampling.seed, row) for row in range(len(prompts))]
-    alive = [True] * len(prompts)
-    starts = [max(len(ids) - context, 0) for ids in texts]  # where the part of each text begins that is remembered
-    room = min(context, max(map(len, texts)) + max_new_tokens)
-    cache = None
-    for _ in range(max_new_tokens):
-        if cache is None or cache.longest == cache.max_length:
-            for row, ids in enumerate(texts):
-                if len(ids) - starts[row] > context:
-                    starts[row] = len(ids) - max(context // 2, 1)
-            cache = model.new_cache(len(texts), room)
-            logits = prefill(writer, cache, [ids[start:] for ids, start in zip(texts, starts, strict=True)])
-        else:
-            newest = torch.tensor([ids[-1:] for ids in texts], device=model.device)  # (batch, 1)
-            logits = writer(newest, cache)[:, -1]  # (batch, vocab_size)
+    for logits in _next_logits(decoder, texts, max_new_tokens):
         chosen = choose_rows(logits, [sampling] * len(texts), texts, generators)
-        step: list[int | None] = [None] * len(texts)
-        for row, (ids, token) in enumerate(zip(texts, chosen, strict=True)):
-            ids.append(token)
-            if alive[row]:
-                step[row] = token
-                alive[row] = token not in stop_ids
+        for ids, token in zip(texts, chosen, strict=True):
+            ids.append(token)  # in texts that have ended too: all rows of the batch go on
+        step = [token if goes_on else None for token, goes_on in zip(chosen, writing, strict=True)]
+        writing = [token is not None and token not in stop_ids for token in step]
         timing.step(len(step) - step.count(None))
         yield step
-        if not any(alive):
+        if not any(writing):
             return
 
 
@@ -123,6 +139,25 @@ def generate(
     return written
 
 
+def decode_after(tokenizer, before: list[int], ids: list[int]) -> str:
+    """Text of `ids` where it stands after `before`: some tokenizers drop the blank at the start of a text."""
+    start = tokenizer.decode(before, skip_special_tokens=True)
+    return tokenizer.decode(before + ids, skip_special_tokens=True)[len(start) :]
+
+
+def whole_characters(tokenizer, prompt: list[int], tokens: Iterable[int]) -> Iterator[str]:
+    """The text of `tokens`, which follow `prompt`, in pieces, each as soon as its bytes make whole characters."""
+    before, waiting = prompt, []  # ids shown last, which say whether a blank belongs before the next, and not shown yet
+    for token in tokens:
+        waiting.append(token)
+        piece = decode_after(tokenizer, before, waiting)
+        if piece and not piece.endswith("\ufffd"):  # else: some bytes of a character are still to come
+            yield piece
+            before, waiting = waiting, []
+    if rest := decode_after(tokenizer, before, waiting).rstrip("\ufffd"):  # cut off within a character: leave it out
+        yield rest
+
+
 def stream_text(
     model: DecoderLanguageModel,
     start_string: str,
@@ -139,13 +174,10 @@ def stream_text(
     `max_length` counts new tokens; `sampling` are the fields of `Sampling`; `int8`, `compiled` and `timing` as in
     `generate_steps`. Ends at the tokenizer's end token.
     """
-    settings = {
-        "max_new_tokens": max_length,
-        "sampling": Sampling(**sampling),
-        "stop_ids": stop_ids(tokenizer, chat=False),
-    }
-    prompt = encode_prompt(tokenizer, start_string)
-    yield from _pieces(model, prompt, tokenizer, {**settings, "int8": int8, "compiled": compiled, "timing": timing})
+    prompt, ends = encode_prompt(tokenizer, start_string), stop_ids(tokenizer, chat=False)
+    settings = {"max_new_tokens": max_length, "sampling": Sampling(**sampling), "stop_ids": ends}
+    steps = generate_steps(model, [prompt], **settings, int8=int8, compiled=compiled, timing=timing)
+    yield from whole_characters(tokenizer, prompt, (token for (token,) in steps))
 
 
 def stream_reply(
@@ -157,31 +189,12 @@ def stream_reply(
     """
     prompt = encode_request(tokenizer, messages)
     settings = {"max_new_tokens": max_length, "sampling": Sampling(**sampling), "stop_ids": stop_ids(tokenizer)}
-    begun = False  # an answer begins with a blank, which belongs to the template
-    for piece in _pieces(model, prompt, tokenizer, settings):
-        shown = piece if begun else piece.lstrip()
-        begun = begun or bool(shown)
-        if shown:
-            yield shown
-
-
-def _pieces(model: DecoderLanguageModel, prompt: list[int], tokenizer, settings: dict) -> Iterator[str]:
-    """New text after `prompt`, as soon as its bytes make whole characters; `settings` are those of `generate_steps`."""
     steps = generate_steps(model, [prompt], **settings)
-    yield from whole_characters(tokenizer, prompt, (token for (token,) in steps))
-
-
-def whole_characters(tokenizer, prompt: list[int], tokens: Iterable[int]) -> Iterator[str]:
-    """The text of `tokens`, which follow `prompt`, in pieces, each as soon as its bytes make whole characters."""
-    before, waiting = prompt, []  # ids shown last, which say whether a blank belongs before the next, and not shown yet
-    for token in tokens:
-        waiting.append(token)
-        piece = decode_after(tokenizer, before, waiting)
-        if piece and not piece.endswith("\ufffd"):  # else: some bytes of a character are still to come
-            yield piece
-            before, waiting = waiting, []
-    if rest := decode_after(tokenizer, before, waiting).rstrip("\ufffd"):  # cut off within a character: leave it out
-        yield rest
+    begun = False  # an answer begins with a space, which belongs to the template
+    for piece in whole_characters(tokenizer, prompt, (token for (token,) in steps)):
+        if shown := piece if begun else piece.lstrip():
+            begun = True
+            yield shown
 
 
 def generate_text(
@@ -201,21 +214,3 @@ def generate_text(
     if device is not None:
         model = model.to(pick_device(device))
     return start_string + "".join(stream_text(model, start_string, tokenizer, max_length, **sampling))
-
-
-def decode_after(tokenizer, before: list[int], ids: list[int]) -> str:
-    """Text of `ids` where it stands after `before`: some tokenizers drop the blank at the start of a text."""
-    start = tokenizer.decode(before, skip_special_tokens=True)
-    return tokenizer.decode(before + ids, skip_special_tokens=True)[len(start) :]
-
-
-def check_prompts(model: DecoderLanguageModel, prompts: list[list[int]]) -> None:
-    """Raises ValueError for a prompt that is empty or has ids that the model doesn't know."""
-    if not prompts or not all(prompts):
-        raise ValueError("nothing to write on: each prompt needs at least one id, such as the begin token")
-    for token in (min(map(min, prompts)), max(map(max, prompts))):
-        if not 0 <= token < model.config.vocab_size:
-            raise ValueError(
-                f"a prompt has id {token}, the model knows 0 to {model.config.vocab_size - 1}: "
-                "was it encoded with another tokenizer?"
-            )

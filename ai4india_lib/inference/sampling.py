@@ -13,9 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-NUCLEUS = (
-    256  # top-p first looks among so many tokens: they nearly always suffice, and sorting all is five times as slow
-)
+NUCLEUS = 256  # likeliest tokens among which top-p looks first: mostly they suffice, and sorting all takes 5 × as long
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,28 @@ class Sampling:
             raise ValueError(f"seed={self.seed!r} must be a whole number, or None for another text each time")
 
 
+def _discourage(logits: Tensor, used: Iterable[int], penalty: float) -> Tensor:
+    """Logits (vocab_size,) with those of `used` made smaller, each once (Keskar et al., 2019, §4.1)."""
+    if not (ids := list(set(used))):
+        return logits
+    old, logits = logits[ids], logits.clone()
+    logits[ids] = torch.where(old > 0, old / penalty, old * penalty)
+    return logits
+
+
+def _nucleus(probabilities: Tensor, p: float) -> Tensor:
+    """Which of the probabilities (..., vocab_size) are the fewest that together reach p."""
+    rows = probabilities.reshape(-1, probabilities.shape[-1])
+    ordered, index = rows.topk(min(NUCLEUS, rows.shape[-1]))
+    kept = torch.zeros_like(rows, dtype=torch.bool)
+    kept.scatter_(1, index, ordered.cumsum(-1) - ordered < p)  # what all likelier tokens have together: less than p
+    wide = ordered.sum(-1) < p
+    if rows.shape[-1] > NUCLEUS and wide.any():
+        ordered, index = rows[wide].sort(descending=True)
+        kept[wide] = torch.zeros_like(kept[wide]).scatter_(1, index, ordered.cumsum(-1) - ordered < p)
+    return kept.view_as(probabilities)
+
+
 def filter_logits(logits: Tensor, sampling: Sampling, used: Iterable = ()) -> Tensor:
     """Logits (vocab_size,) of one text with the cut-off ones at −inf; their softmax is what is drawn from.
 
@@ -68,52 +88,38 @@ def filter_logits(logits: Tensor, sampling: Sampling, used: Iterable = ()) -> Te
     return logits
 
 
-def _discourage(logits: Tensor, used: Iterable[int], penalty: float) -> Tensor:
-    """Logits (vocab_size,) with those of `used` made smaller, each once (Keskar et al., 2019, §4.1)."""
-    if not (ids := list(set(used))):
-        return logits
-    old, logits = logits[ids], logits.clone()
-    logits[ids] = torch.where(old > 0, old / penalty, old * penalty)
-    return logits
+def random_numbers(seed: int | None, row: int = 0) -> torch.Generator:
+    """The random numbers of one text of a batch: the same for the same seed and row, on every device."""
+    generator = torch.Generator()  # on the CPU: a few numbers a step are sent where they are needed
+    if seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(seed + row)
+    return generator
 
 
-def _nucleus(probabilities: Tensor, p: float) -> Tensor:
-    """Which of the probabilities (..., vocab_size) are the fewest that together reach p."""
-    rows = probabilities.reshape(-1, probabilities.shape[-1])
-    ordered, index = rows.topk(min(NUCLEUS, rows.shape[-1]))
-    kept = torch.zeros_like(rows, dtype=torch.bool)
-    kept.scatter_(1, index, ordered.cumsum(-1) - ordered < p)  # what all likelier tokens have together: less than p
-    wide = ordered.sum(-1) < p
-    if rows.shape[-1] > NUCLEUS and wide.any():
-        ordered, index = rows[wide].sort(descending=True)
-        kept[wide] = torch.zeros_like(kept[wide]).scatter_(1, index, ordered.cumsum(-1) - ordered < p)
-    return kept.view_as(probabilities)
+def _draw(weights: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    """One id per row, (rows,), as likely as its fraction of the row's weights: where a random height meets their sum.
 
-
-def choose(logits: Tensor, sampling: Sampling, used: Iterable[int], generator: torch.Generator) -> int:
-    """Draw the next id of one text from logits (vocab_size,)."""
-    return choose_rows(logits[None], [sampling], [used], [generator])[0]
-
-
-def choose_rows(
-    logits: Tensor,
-    samplings: Sequence[Sampling],
-    used: Sequence[Iterable[int]],
-    generators: Sequence[torch.Generator],
-) -> list[int]:
-    """Draw the next id of each text from logits (rows, vocab_size); settings, ids so far and generators are per row.
-
-    Rows with the same settings are worked on together. A row's choice depends on nothing but that row.
-    Raises FloatingPointError if a row's logits are not numbers.
+    Needs one random number per text, where `torch.multinomial` takes one for each token of the vocabulary.
+    Where the weights are not numbers the id is vocab_size.
     """
-    groups = _rows_by_settings(samplings)
-    if len(groups) == 1:
-        return _checked(_choose(logits, samplings[0], used, generators), logits.shape[-1])
-    chosen = torch.empty(len(samplings), dtype=torch.long, device=logits.device)
-    for sampling, rows in groups.items():
-        own = ([texts[row] for row in rows] for texts in (used, generators))
-        chosen[rows] = _choose(logits[rows], sampling, *own)
-    return _checked(chosen, logits.shape[-1])
+    wide = torch.float32 if weights.device.type == "mps" else torch.float64  # long sums of small numbers
+    heights = torch.cat([torch.rand(1, generator=generator) for generator in generators])[:, None]  # (rows, 1) below 1
+    total = weights.to(wide).cumsum(-1)  # (rows, vocab_size)
+    return torch.searchsorted(total, heights.to(total) * total[:, -1:], right=True).flatten()
+
+
+def _as_ids(chosen: Tensor, vocab_size: int) -> list[int]:
+    ids = chosen.tolist()
+    if max(ids) == vocab_size:
+        raise FloatingPointError("the model's logits are not numbers: its weights may be damaged, or overflow in fp16")
+    return ids
+
+
+def draw(weights: Tensor, generator: torch.Generator) -> int:
+    """An id drawn with probabilities that are proportional to weights (vocab_size,), which need not sum to 1."""
+    return _as_ids(_draw(weights[None], [generator]), len(weights))[0]
 
 
 def _choose(logits: Tensor, sampling: Sampling, used: Sequence, generators: Sequence[torch.Generator]) -> Tensor:
@@ -132,35 +138,27 @@ def _rows_by_settings(samplings: Sequence[Sampling]) -> dict[Sampling, list[int]
     return groups
 
 
-def _draw(weights: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-    """One id per row, (rows,), each as likely as its share of the row's weights: where a random height meets their sum.
+def choose_rows(
+    logits: Tensor,
+    samplings: Sequence[Sampling],
+    used: Sequence[Iterable[int]],
+    generators: Sequence[torch.Generator],
+) -> list[int]:
+    """Draw the next id of each text from logits (rows, vocab_size); settings, ids so far and generators are per row.
 
-    Needs one random number per text, where `torch.multinomial` takes one for each token of the vocabulary.
-    Where the weights are not numbers the id is vocab_size.
+    Rows with the same settings are worked on together. A row's choice depends on nothing but that row.
+    Raises FloatingPointError if a row's logits are not numbers.
     """
-    wide = torch.float32 if weights.device.type == "mps" else torch.float64  # long sums of small numbers
-    heights = torch.cat([torch.rand(1, generator=generator) for generator in generators])[:, None]  # (rows, 1) below 1
-    total = weights.to(wide).cumsum(-1)  # (rows, vocab_size)
-    return torch.searchsorted(total, heights.to(total) * total[:, -1:], right=True).flatten()
+    groups = _rows_by_settings(samplings)
+    if len(groups) == 1:
+        return _as_ids(_choose(logits, samplings[0], used, generators), logits.shape[-1])
+    chosen = torch.empty(len(samplings), dtype=torch.long, device=logits.device)
+    for sampling, rows in groups.items():
+        own = ([texts[row] for row in rows] for texts in (used, generators))
+        chosen[rows] = _choose(logits[rows], sampling, *own)
+    return _as_ids(chosen, logits.shape[-1])
 
 
-def draw(weights: Tensor, generator: torch.Generator) -> int:
-    """An id drawn with probabilities that are proportional to weights (vocab_size,), which need not sum to 1."""
-    return _checked(_draw(weights[None], [generator]), len(weights))[0]
-
-
-def _checked(chosen: Tensor, vocab_size: int) -> list[int]:
-    ids = chosen.tolist()
-    if max(ids) == vocab_size:
-        raise FloatingPointError("the model's logits are not numbers: its weights may be damaged, or overflow in fp16")
-    return ids
-
-
-def random_numbers(seed: int | None, row: int = 0) -> torch.Generator:
-    """The random numbers of one text of a batch: the same for the same seed and row, on every device."""
-    generator = torch.Generator()  # on the CPU: a few numbers a step are sent where they are needed
-    if seed is None:
-        generator.seed()
-    else:
-        generator.manual_seed(seed + row)
-    return generator
+def choose(logits: Tensor, sampling: Sampling, used: Iterable[int], generator: torch.Generator) -> int:
+    """Draw the next id of one text from logits (vocab_size,)."""
+    return choose_rows(logits[None], [sampling], [used], [generator])[0]

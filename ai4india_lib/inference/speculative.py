@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from ..model.decoder import DecoderLanguageModel
-from .fast import fast_decoder
-from .generation import PACK_FROM, check_prompts, prefill
-from .packed import FEW, is_plain
+from .fast import pick_decoder
+from .generation import check_request, prefill, remembered_from
+from .packed_steps import FEW
 from .sampling import Sampling, draw, filter_logits, random_numbers
 
 LONGEST_DRAFT = 16  # an adapting k goes no higher
@@ -68,8 +68,8 @@ class Speculation:
         return len(self.ids) / max(len(self.rounds), 1)
 
     def __str__(self) -> str:
-        told = f"{self.accepted} of {self.proposed} proposals accepted ({self.acceptance:.0%})"
-        return f"{told}, {self.tokens_per_pass:.2f} tokens per pass of the model"
+        accepted = f"{self.accepted} of {self.proposed} proposals accepted ({self.acceptance:.0%})"
+        return f"{accepted}, {self.tokens_per_pass:.2f} tokens per pass of the model"
 
     def acceptance_by_position(self) -> list[float]:
         """For the 1st, 2nd, 3rd … proposed token: its share of acceptance, where all before it were accepted."""
@@ -86,17 +86,17 @@ class TextReader:
 
     def __init__(self, model: DecoderLanguageModel, prompt_length: int, longest: int, compiled: bool = False):
         self.model, self.context = model, model.config.context_size
-        packed = compiled or (longest - prompt_length >= PACK_FROM and is_plain(model))
-        self.decoder = fast_decoder(model, compiled=compiled) if packed else model
+        self.decoder = pick_decoder(model, longest - prompt_length, compiled=compiled)
         self.start = max(prompt_length - self.context, 0)  # where the part of the text begins that is remembered
         self.cache = model.new_cache(1, min(self.context, longest))
 
     def room(self, length: int) -> int:
         """How many tokens can be read behind a text of `length` tokens before it must be forgotten in part."""
-        if length - self.start > self.context:
-            self.start = length - max(self.context // 2, 1)
+        start = remembered_from(self.start, length, self.context)
+        if start != self.start:
+            self.start = start
             self._roll_back(0)
-        return self.context - (length - self.start)
+        return self.context - (length - start)
 
     def read(self, ids: list[int], count: int) -> Tensor:
         """Logits after each of the last `count` tokens of `ids`, (count, vocab_size).
@@ -254,8 +254,8 @@ def accept(p: Tensor, q: Tensor | None, drafted: list[int], generator: torch.Gen
     return accepted, draw(left, generator)
 
 
-def _check(logits: Tensor, text: list[int], drafted: list[int], q, sampling: Sampling, generator) -> tuple[int, int]:
-    """Accepted proposals and the next token, from the model's logits (proposed + 1, vocab_size)."""
+def _verify(logits: Tensor, text: list[int], drafted: list[int], q, sampling: Sampling, generator) -> tuple[int, int]:
+    """How many drafted tokens stand and the token behind them, from the model's logits (proposed + 1, vocab_size)."""
     used = [text + drafted[:i] for i in range(len(logits))] if sampling.repetition_penalty != 1 else ()
     logits = filter_logits(logits, sampling, used)
     if sampling.temperature == 0:
@@ -263,6 +263,11 @@ def _check(logits: Tensor, text: list[int], drafted: list[int], q, sampling: Sam
         accepted = next((i for i, token in enumerate(drafted) if token != best[i]), len(drafted))
         return accepted, best[accepted]
     return accept(logits.softmax(-1), q, drafted, generator)
+
+
+def _up_to_end(ids: list[int], stop_ids: set[int]) -> list[int]:
+    """`ids`, or their beginning with the first of `stop_ids` as its last."""
+    return next((ids[: i + 1] for i, token in enumerate(ids) if token in stop_ids), ids)
 
 
 @torch.inference_mode()
@@ -296,9 +301,7 @@ def speculative_steps(
     """
     if not prompt or not isinstance(prompt[0], int):
         raise ValueError(f"prompt must be a list of at least one id, such as the begin token; got {prompt!r:.60}")
-    check_prompts(model, [prompt])
-    if max_new_tokens < 0:
-        raise ValueError(f"cannot write {max_new_tokens} tokens: the number of new tokens must be 0 or more")
+    check_request(model, [prompt], max_new_tokens)
     if k is not None and (not isinstance(k, int) or k < 1):
         raise ValueError(f"k={k} must be a whole number of at least 1, or None to let it adapt")
     sampling, stop_ids = sampling or Sampling(), set(stop_ids)
@@ -308,19 +311,16 @@ def speculative_steps(
     draft.begin(model, text, longest=end, sampling=sampling, generator=generator)
     reader, length = TextReader(model, len(text), end, compiled), DraftLength(draft.cost, k)
     while len(text) < end:
-        asked = length.next()
-        begun = perf_counter()
+        asked, begun = length.next(), perf_counter()
         drafted, q = draft.propose(text, min(asked, end - len(text) - 1, reader.room(len(text))))
         drafted_at = perf_counter()
         logits = reader.read(text + drafted, len(drafted) + 1)  # (proposed + 1, vocab_size)
-        accepted, token = _check(logits, text, drafted, q, sampling, generator)
+        accepted, token = _verify(logits, text, drafted, q, sampling, generator)
         length.learn(len(drafted), accepted)
-        new = [*drafted[:accepted], token]
-        stop = next((i for i, token in enumerate(new) if token in stop_ids), None)
-        new = new if stop is None else new[: stop + 1]
+        new = _up_to_end([*drafted[:accepted], token], stop_ids)
         text += new
         yield Round(new, len(drafted), accepted, asked, drafted_at - begun, perf_counter() - drafted_at)
-        if stop is not None:
+        if new[-1] in stop_ids:
             return
 
 

@@ -1,18 +1,16 @@
 """What a model remembers of the tokens it has read: their keys and values (Pope et al., 2022, §2.1).
 
-`model.py` imports `KVCache` from here; `model.new_cache(batch_size, max_length)` makes one that fits.
+`model.new_cache(batch_size, max_length)` makes one that fits a model.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from .config import DecoderConfig
+from .config import DecoderConfig
 
 
 class KVCache:
@@ -31,19 +29,17 @@ class KVCache:
         self.max_length = max_length
 
     def positions(self, time: int) -> Tensor:
-        """Positions of the next `time` tokens of each row: (batch, time), or (time,) where all rows agree.
-
-        Raises ValueError if they do not fit.
-        """
-        self.check_room(time)
+        """Positions of the next `time` tokens of each row: (batch, time), or (time,) where all rows agree."""
         steps = torch.arange(time, device=self.lengths.device)
         return self.lengths[:, None] + steps if self.ragged else self.longest + steps
 
     def check_room(self, time: int) -> None:
         """Raises ValueError if `time` more tokens a row do not fit."""
         if self.longest + time > self.max_length:
-            told = f"the cache holds {self.max_length} tokens a row, {self.longest} are used, {time} more do not fit"
-            raise ValueError(f"{told}: make it with max_length={self.longest + time} or more, or roll it back")
+            raise ValueError(
+                f"the cache holds {self.max_length} tokens a row, {self.longest} are used, {time} more do not fit: "
+                f"make it with max_length={self.longest + time} or more, or roll it back"
+            )
 
     def update(self, block: int, keys: Tensor, values: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Store the new tokens' keys and values (batch, kv_heads, time, head_dim) and return all there are so far."""

@@ -1,9 +1,11 @@
-"""What fixes the shape of a model."""
+"""The shape of a model: the one description from which all its parts are built."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+
+from ..basics.arguments import at_least
 
 
 @dataclass(frozen=True)
@@ -27,21 +29,23 @@ class DecoderConfig:
 
     def __post_init__(self):
         sizes = "vocab_size emb_dim num_heads num_blocks num_kv_heads head_dim mlp_dim context_size"
-        for name, value in ((name, getattr(self, name)) for name in sizes.split()):
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
+        at_least(1, **{name: getattr(self, name) for name in sizes.split()})
         if self.head_dim is None:
             if self.emb_dim % self.num_heads:
-                told = f"emb_dim={self.emb_dim} is not divisible by num_heads={self.num_heads}"
-                raise ValueError(f"{told}: try emb_dim={-(-self.emb_dim // self.num_heads) * self.num_heads}")
+                raise ValueError(
+                    f"emb_dim={self.emb_dim} is not divisible by num_heads={self.num_heads}: "
+                    f"try emb_dim={math.ceil(self.emb_dim / self.num_heads) * self.num_heads}"
+                )
             object.__setattr__(self, "head_dim", self.emb_dim // self.num_heads)
         if self.head_dim % 2:
             raise ValueError(f"head_dim={self.head_dim} is odd: rotary positions turn pairs, so make it even")
         if self.num_kv_heads is None:
             object.__setattr__(self, "num_kv_heads", self.num_heads)
         if self.num_heads % self.num_kv_heads:
-            told = f"num_heads={self.num_heads} is not divisible by num_kv_heads={self.num_kv_heads}"
-            raise ValueError(f"{told}: each key/value head serves an equal group of query heads")
+            raise ValueError(
+                f"num_heads={self.num_heads} is not divisible by num_kv_heads={self.num_kv_heads}: "
+                "each key/value head serves an equal group of query heads"
+            )
         if self.mlp_dim is None:
             object.__setattr__(self, "mlp_dim", math.ceil(8 / 3 * self.emb_dim / 32) * 32)
         if self.pad_idx is not None and not 0 <= self.pad_idx < self.vocab_size:

@@ -13,7 +13,7 @@ Letters in shape comments: batch, time (new tokens), seen (tokens a query may lo
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +72,22 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """
     first, second = x.chunk(2, dim=-1)  # each (batch, heads, time, head_dim/2)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+@dataclass
+class Place:
+    """Where the tokens of one forward pass stand: their angles, and what each may look at.
+
+    With a cache: where in it their keys and values belong.
+    """
+
+    cos: Tensor  # (time, head_dim/2), or (batch, 1, time, head_dim/2) where rows differ
+    sin: Tensor
+    is_causal: bool  # plain triangle from the first token on
+    mask: Tensor | None = None  # True where a query (row) may look at a key (column)
+    cache: KVCache | None = None
+    positions: Tensor | None = None  # (time,), or (batch, time) where rows differ
+    block: int = 0  # the number of the block that is computed: each has its own part of the cache
 
 
 class MultiHeadAttention(nn.Module):
@@ -136,17 +152,21 @@ class DecoderBlock(nn.Module):
         return x + self.mlp(self.mlp_norm(x))
 
 
-@dataclass
-class Place:
-    """Where the tokens of one forward pass stand: their angles, and what each may look at."""
+def seen_after(ids: Tensor, cache: KVCache | None, config: DecoderConfig) -> int:
+    """How many tokens the longest row has seen when `ids` (batch, time) are read, which follow those in the cache.
 
-    cos: Tensor  # (time, head_dim/2), or (batch, 1, time, head_dim/2) where rows differ
-    sin: Tensor
-    is_causal: bool  # plain triangle from the first token on
-    mask: Tensor | None = None  # True where a query (row) may look at a key (column)
-    cache: KVCache | None = None
-    positions: Tensor | None = None
-    block: int = 0  # which block's part of the cache is in use
+    Raises ValueError for more than `context_size` or than the cache has room for.
+    """
+    if ids.dim() != 2:
+        raise ValueError(f"ids has shape {tuple(ids.shape)}: expected (batch, time); for one text use ids[None]")
+    time = ids.shape[1]
+    seen = time if cache is None else cache.longest + time
+    if seen > config.context_size:
+        advice = "cut the text into shorter pieces, or train a model with a larger context_size"
+        raise ValueError(f"{seen} tokens are more than context_size={config.context_size}: {advice}")
+    if cache is not None:
+        cache.check_room(time)
+    return seen
 
 
 class DecoderLanguageModel(nn.Module):
@@ -195,10 +215,6 @@ class DecoderLanguageModel(nn.Module):
             self.cos, self.sin = (table.to(self.device) for table in rope_tables(self.config))
         return self
 
-    def __getstate__(self) -> dict:
-        """What a copy of the model takes with it: not the decoder packed from it, which cannot be copied."""
-        return {name: value for name, value in self.__dict__.items() if name != "_packed"}
-
     @property
     def device(self) -> torch.device:
         return self.embedding.weight.device
@@ -210,6 +226,35 @@ class DecoderLanguageModel(nn.Module):
     def new_cache(self, batch_size: int, max_length: int) -> KVCache:
         """An empty cache that fits this model's shape, device and dtype."""
         return KVCache(self.config, batch_size, max_length, device=self.device, dtype=self.embedding.weight.dtype)
+
+    def _place(self, time: int, cache: KVCache | None) -> Place:
+        """Where the next `time` tokens of each row stand."""
+        dtype = self.embedding.weight.dtype
+        if cache is None:
+            return Place(self.cos[:time].to(dtype), self.sin[:time].to(dtype), is_causal=True)
+        seen, positions = cache.longest + time, cache.positions(time)  # (time,), or (batch, time) where rows differ
+        if not cache.ragged:
+            cos, sin = (table[cache.longest : seen].to(dtype) for table in (self.cos, self.sin))
+            if seen == time or time == 1:  # the first tokens: a plain triangle; the newest token alone: it sees all
+                return Place(cos, sin, is_causal=seen == time, cache=cache, positions=positions)
+            mask = torch.arange(seen, device=positions.device) <= positions[:, None]  # (time, seen)
+        else:
+            cos, sin = (table[positions][:, None].to(dtype) for table in (self.cos, self.sin))
+            mask = torch.arange(seen, device=positions.device) <= positions[:, None, :, None]  # (batch, 1, time, seen)
+        return Place(cos, sin, is_causal=False, mask=mask, cache=cache, positions=positions)
+
+    def hidden(self, ids: Tensor, cache: KVCache | None = None, *, lengths: Tensor | None = None) -> Tensor:
+        """What `forward` computes before the vocabulary comes in: (batch, time, emb_dim), normalised."""
+        seen_after(ids, cache, self.config)
+        if lengths is not None and cache is None:
+            raise ValueError("lengths says what a cache should keep: give a cache, or leave lengths out")
+        place = self._place(ids.shape[1], cache)
+        x = self.embedding(ids)  # (batch, time, emb_dim)
+        for number, block in enumerate(self.blocks):
+            x = block(x, replace(place, block=number))
+        if cache is not None:
+            cache.advance(ids.shape[1] if lengths is None else lengths)
+        return self.norm(x)
 
     def forward(
         self, ids: Tensor, cache: KVCache | None = None, *, lengths: Tensor | None = None, where: Tensor | None = None
@@ -227,35 +272,3 @@ class DecoderLanguageModel(nn.Module):
         """
         hidden = self.hidden(ids, cache, lengths=lengths)
         return self.head(hidden if where is None else hidden[where])
-
-    def hidden(self, ids: Tensor, cache: KVCache | None = None, *, lengths: Tensor | None = None) -> Tensor:
-        """What `forward` computes before the vocabulary comes in: (batch, time, emb_dim), normalised."""
-        if ids.dim() != 2:
-            raise ValueError(f"ids has shape {tuple(ids.shape)}: expected (batch, time); for one text use ids[None]")
-        if lengths is not None and cache is None:
-            raise ValueError("lengths says what a cache should keep: give a cache, or leave lengths out")
-        place = self._place(ids.shape[1], cache)
-        x = self.embedding(ids)  # (batch, time, emb_dim)
-        for index, block in enumerate(self.blocks):
-            place.block = index
-            x = block(x, place)
-        if cache is not None:
-            cache.advance(ids.shape[1] if lengths is None else lengths)
-        return self.norm(x)
-
-    def _place(self, time: int, cache: KVCache | None) -> Place:
-        last = time if cache is None else cache.longest + time
-        if last > self.config.context_size:
-            told = f"{last} tokens are more than context_size={self.config.context_size}"
-            raise ValueError(f"{told}: cut the text into shorter pieces, or train a model with a larger context_size")
-        dtype = self.embedding.weight.dtype
-        positions = None if cache is None else cache.positions(time)  # (time,), or (batch, time) where rows differ
-        if cache is None or not cache.ragged:
-            cos, sin = self.cos[last - time : last].to(dtype), self.sin[last - time : last].to(dtype)
-            if last == time or time == 1:  # the first tokens: a plain triangle; the newest token alone: it sees all
-                return Place(cos, sin, is_causal=last == time, cache=cache, positions=positions)
-            mask = torch.arange(last, device=positions.device) <= positions[:, None]  # (time, seen)
-        else:
-            cos, sin = self.cos[positions][:, None].to(dtype), self.sin[positions][:, None].to(dtype)
-            mask = torch.arange(last, device=positions.device) <= positions[:, None, :, None]  # (batch, 1, time, seen)
-        return Place(cos, sin, is_causal=False, mask=mask, cache=cache, positions=positions)

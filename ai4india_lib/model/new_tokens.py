@@ -1,4 +1,4 @@
-"""Before training: first weights that copy. After it: tokens that no text held, and what to do before they are needed.
+"""After training: tokens that no text held, and what to do before they are needed.
 
 A token that never occurs is only ever pushed away: at every step the softmax lowers all wrong tokens alike. So in the
 end all unused tokens of a model lie at the same place, and nothing that reads or writes them can tell them apart. The

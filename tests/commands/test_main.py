@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from servers import serve_site  # noqa: F401 (the fixture `site`)
 
-from ai4india_lib import bits_per_byte, encode_prompt, load_model, read_pairs, train_and_test_lines
+from ai4india_lib import FastDecoder, bits_per_byte, encode_prompt, load_model, read_pairs, train_and_test_lines
 from ai4india_lib.__main__ import main
 from ai4india_lib.evaluation import minimal_pair_accuracy
 from ai4india_lib.training.history import History
@@ -121,13 +121,15 @@ def test_compile_reaches_all_ways_of_writing(tmp_path, monkeypatch, capsys):
     prompts, made = tmp_path / "many.txt", []
     prompts.write_text("एक दिन\nराजा\n", encoding="utf-8")
 
-    class Watched:
-        def __init__(self, decoder):
-            made.append(decoder.config.num_blocks)
+    class Watched(FastDecoder):
+        def __init__(self, model):
+            super().__init__(model)
+            made.append(model)
 
-        takes = prepare_for = lambda self, *_, **settings: False
+        def prepare_for(self, rows):
+            pass
 
-    monkeypatch.setattr("ai4india_lib.inference.compiled.CompiledStep", Watched)
+    monkeypatch.setattr("ai4india_lib.inference.fast.CompiledDecoder", Watched)
     for command in (["एक दिन"], ["--prompts", str(prompts)], ["एक दिन", "--draft", "kahani-hi-draft"]):
         assert main(["generate", *command, *GREEDY]) == 0
         plain = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Continuous batching: whoever else is in the batch, a request gets the tokens it would get alone; a free seat is given
+"""Continuous batching: whoever else is in the batch, a request gets the tokens it would get alone; a free slot is given
 on at once, long prompts don't stall the others, and what cannot be served is refused in a sentence."""
 
 import random
@@ -41,7 +41,7 @@ def random_request(draw, longest):
         "ids": prompt,
         "max_new_tokens": new_tokens,
         "sampling": random_sampling(draw),
-        "stop_ids": draw.sample(range(384), draw.choice([0, 0, 5])),
+        "stop_ids": draw.sample(range(384), draw.choice([0, 5, 20])),
     }
 
 
@@ -71,15 +71,15 @@ def assert_same_but_for_rounding(model, ask, written, expected):
     [{}, {"num_kv_heads": 2, "qk_norm": False}, {"num_kv_heads": 1, "tie_embeddings": False}],
     ids=["plain", "Llama, grouped", "multi-query"],
 )
-def test_two_hundred_random_requests_each_get_what_they_get_alone(make_model, settings):
+def test_eighty_random_requests_each_get_what_they_get_alone(make_model, settings):
     """They come at random steps, with random lengths, settings, seeds and stops; a sixth is cancelled on the way."""
     model, draw = make_model(**settings), random.Random(len(settings))
-    batcher = DynamicBatcher(model, slots=7, prefill_chunk=9, queue_size=200)
-    asked = [random_request(draw, 64) for _ in range(200)]
-    arrivals, cancels = sorted(draw.choices(range(400), k=200)), {}
+    batcher = DynamicBatcher(model, slots=7, prefill_chunk=9, queue_size=80)
+    asked = [random_request(draw, 64) for _ in range(80)]
+    arrivals, cancels = sorted(draw.choices(range(160), k=80)), {}
     requests, streamed = [], {}
-    while len(requests) < 200 or not batcher.idle:
-        while len(requests) < 200 and arrivals[len(requests)] <= batcher.steps:
+    while len(requests) < 80 or not batcher.idle:
+        while len(requests) < 80 and arrivals[len(requests)] <= batcher.steps:
             requests.append(batcher.submit(**asked[len(requests)]))
             if draw.random() < 1 / 6:
                 cancels[requests[-1]] = batcher.steps + draw.randint(0, 40)
@@ -89,7 +89,7 @@ def test_two_hundred_random_requests_each_get_what_they_get_alone(make_model, se
         for request, token in batcher.step():
             streamed.setdefault(request, []).append(token)
     ends = [request.ended for request in requests]
-    assert min(ends.count("length"), ends.count("cancelled"), ends.count("stop")) > 10
+    assert min(ends.count("length"), ends.count("cancelled"), ends.count("stop")) > 5
     written = 0
     for request, ask in zip(requests, asked, strict=True):
         expected = alone(model, ask["ids"], ask["max_new_tokens"], ask["sampling"], ask["stop_ids"])
@@ -98,7 +98,7 @@ def test_two_hundred_random_requests_each_get_what_they_get_alone(make_model, se
         assert_same_but_for_rounding(model, ask, request.tokens, expected)
         assert streamed.get(request, []) == request.tokens
         written += len(request.tokens)
-    assert written > 2000
+    assert written > 800
 
 
 def test_bfloat16_and_a_chunk_longer_than_all(make_model):
@@ -114,8 +114,8 @@ def test_bfloat16_and_a_chunk_longer_than_all(make_model):
         assert (logits.amax(1) - chosen).max() < 0.25  # the likeliest, but for rounding to 8 bits
 
 
-def test_seats_are_given_on_at_once(make_model):
-    """Two seats, ten requests of 5 tokens and a long one: no step goes by with a seat free while somebody waits."""
+def test_slots_are_given_on_at_once(make_model):
+    """Two slots, ten requests of 5 tokens and a long one: no step goes by with a slot free while somebody waits."""
     batcher = DynamicBatcher(make_model(), slots=2)
     long = batcher.submit([1, 2], max_new_tokens=50, sampling=GREEDY)
     short = [batcher.submit([1, 3 + i], max_new_tokens=5, sampling=GREEDY) for i in range(10)]
@@ -236,7 +236,7 @@ def test_refusals(make_model):
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"slots": 0}, "slots=0 must be at least 1"),
+        ({"slots": 0}, "slots=0 must be a whole number of at least 1"),
         ({"prefill_chunk": 0}, "prefill_chunk=0"),
         ({"queue_size": -1}, "queue_size=-1"),
         ({"max_length": 65}, "max_length=65 is more than the model's context_size=64"),

@@ -93,7 +93,7 @@ def test_greedy_with_the_trained_models(draft):
         assert done.ids == alone
 
 
-# --- sampling: a model whose logits are a table of the last token, so that 50,000 tokens take seconds
+# --- sampling: a model whose logits are a table of the last token, so that 10,000 tokens take seconds
 
 VOCAB = 8
 
@@ -124,10 +124,10 @@ def p_value(statistic, freedom):
     return float(torch.special.gammaincc(torch.tensor(freedom / 2), torch.tensor(statistic / 2)))
 
 
-def draw_chains(model, draft, sampling, chains, length=1000):
+def draw_chains(model, draft, sampling, length=1000):
     """Counts (last token, next token) over texts of 1000 tokens, and the share of proposals that was accepted."""
     counts, accepted, proposed = torch.zeros(VOCAB * VOCAB), 0, 0
-    for seed in range(chains):
+    for seed in range(CHAINS):
         settings = {"max_new_tokens": length, "sampling": replace(sampling, seed=seed)}
         done = speculative_generate(model, [1], draft, **settings)
         accepted, proposed = accepted + done.accepted, proposed + done.proposed
@@ -152,13 +152,17 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-@pytest.mark.parametrize("kind", ["model", "ngram"])
-def test_fifty_thousand_draws_follow_the_models_distribution(tables, name, kind):
+CHAINS = 10  # of 1000 draws; so many suffice to find out each of the wrong rules below
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [*(("model", name) for name in SETTINGS), ("ngram", "temperature"), ("ngram", "all")]
+)
+def test_ten_thousand_draws_follow_the_models_distribution(tables, name, kind):
     model, draft, table = tables
     proposer = draft if kind == "model" else NgramDraft(2, shortest=1)
-    counts, acceptance = draw_chains(model, proposer, SETTINGS[name], chains=50)
-    assert counts.sum() == 50_000
+    counts, acceptance = draw_chains(model, proposer, SETTINGS[name])
+    assert counts.sum() == 10_000
     assert 0.1 < acceptance < 0.9  # else not both branches of the rule have been tried
     assert p_value_of_transitions(counts, table, SETTINGS[name]) > 1e-3
 
@@ -183,27 +187,28 @@ def forget_q(p, q, drafted, generator):
 def test_a_wrong_rule_would_be_found_out(tables, monkeypatch, wrong):
     model, draft, table = tables
     monkeypatch.setattr(speculative, "accept", wrong)
-    counts, _ = draw_chains(model, draft, SETTINGS["temperature"], chains=10)
+    counts, _ = draw_chains(model, draft, SETTINGS["temperature"])
     assert p_value_of_transitions(counts, table, SETTINGS["temperature"]) < 1e-9
 
 
-@pytest.mark.parametrize("kind", ["model", "ngram"])
-def test_the_repetition_penalty_counts_proposed_tokens_as_used(tables, kind):
-    """Texts of three tokens, 6,000 times: each of the 512 has its own probability, which the penalty changes."""
+@pytest.mark.parametrize(("kind", "texts"), [("model", 3000), ("ngram", 1000)])
+def test_the_repetition_penalty_counts_proposed_tokens_as_used(tables, kind, texts):
+    """Texts of three tokens: each of the 512 has its own probability, which the penalty changes. Were proposed tokens
+    not counted, 3000 texts with the model as draft would tell; the n-grams here propose tokens that are used anyway."""
     model, draft, table = tables
     sampling = Sampling(temperature=1.0, repetition_penalty=1.8)
     expected = torch.zeros(VOCAB, VOCAB, VOCAB)
     for a, b, c in itertools.product(range(VOCAB), repeat=3):
-        texts = (([1, 5, 1], a), ([1, 5, 1, a], b), ([1, 5, 1, a, b], c))
-        for probability in (filter_logits(table[text[-1]], sampling, text).softmax(0)[t] for text, t in texts):
+        steps = (([1, 5, 1], a), ([1, 5, 1, a], b), ([1, 5, 1, a, b], c))
+        for probability in (filter_logits(table[text[-1]], sampling, text).softmax(0)[t] for text, t in steps):
             expected[a, b, c] = (expected[a, b, c] or 1) * probability
     counts = torch.zeros_like(expected)
-    for seed in range(6000):
+    for seed in range(texts):
         proposer = draft if kind == "model" else NgramDraft(2, shortest=1)
         settings = {"max_new_tokens": 3, "sampling": Sampling(temperature=1.0, repetition_penalty=1.8, seed=seed)}
         counts[tuple(speculative_generate(model, [1, 5, 1], proposer, k=2, **settings).ids)] += 1
-    often = expected * 6000 >= 5  # rarer texts are counted together
-    cells = [torch.cat((n[often], n[~often].sum()[None])) for n in (counts, expected * 6000)]
+    often = expected * texts >= 5  # rarer texts are counted together
+    cells = [torch.cat((n[often], n[~often].sum()[None])) for n in (counts, expected * texts)]
     assert p_value(*chi_square(*cells)) > 1e-3
 
 
