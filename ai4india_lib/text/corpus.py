@@ -16,9 +16,9 @@ import shutil
 import tarfile
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -191,7 +191,7 @@ def train_and_test_lines(source: str | Path, *, folder: str | Path = DOWNLOADS) 
     `source` is a URL (its file is kept in `folder`), a tar archive, or a folder. `train.txt` and `test.txt` (or
     `train.txt.gz`, `test.txt.gz`) may lie anywhere inside, once each. An archive is read through once to be sure.
     """
-    return _survey(source, Path(folder))[:2]
+    return _texts_and_about(_local(source, Path(folder)))[:2]
 
 
 def read_about(source: str | Path, *, folder: str | Path = DOWNLOADS) -> dict:
@@ -200,11 +200,10 @@ def read_about(source: str | Path, *, folder: str | Path = DOWNLOADS) -> dict:
     Where there are no texts but JSON Lines, such as questions, it is the only `about.json` that there is.
     """
     path = _local(source, Path(folder))
-    found = [(lines, content) for _, lines, content in _files(path)]
-    abouts = [(lines, content) for lines, content in found if isinstance(content, bytes)]
-    if len(found) == len(abouts) == 1:
-        return _parsed_about(abouts[0][1], abouts[0][0])
-    return _survey(source, Path(folder))[2]
+    files = _files(path)
+    if [inside.name for inside, _, _ in files] == ["about.json"]:
+        return _parsed_about(files[0][2], files[0][1])
+    return _texts_and_about(path)[2]
 
 
 def json_lines(
@@ -239,9 +238,8 @@ def json_lines(
         yield found
 
 
-def _survey(source: str | Path, folder: Path) -> tuple[TextLines, TextLines, dict]:
-    """One look through the whole corpus: the training text, the test text, and about.json."""
-    path = _local(source, folder)
+def _texts_and_about(path: Path) -> tuple[TextLines, TextLines, dict]:
+    """The training text, the test text, and about.json of a corpus on this computer."""
     found: dict[str, list[TextLines]] = {"train.txt": [], "test.txt": []}
     abouts: dict[PurePosixPath, bytes] = {}  # folder -> content
     for place, lines, content in _files(path):
@@ -284,25 +282,37 @@ def _local(source: str | Path, folder: Path) -> Path:
     return download(str(source), folder) if is_url else path
 
 
-def _files(path: Path) -> Iterator[tuple[PurePosixPath, TextLines, bytes | str | None]]:
+_File = tuple[PurePosixPath, TextLines, bytes | str | None]
+_WANTED = ("train.txt", "train.txt.gz", "test.txt", "test.txt.gz", "about.json")
+
+
+def _files(path: Path) -> Sequence[_File]:
     """Each about.json with its bytes, and each train.txt and test.txt (or .gz) with its first line, None if empty."""
+    if not path.is_dir():
+        status = path.stat()
+        return _files_of_archive(path, status.st_size, status.st_mtime_ns)
+    found = []
+    for inside in sorted(path.rglob("*")):
+        if inside.name in _WANTED and inside.is_file():
+            with _explain_damage(inside), inside.open("rb") as file:
+                found.append(_look(PurePosixPath(inside.as_posix()), TextLines(inside), file, inside.stat().st_size))
+    return found
 
-    def look(place: PurePosixPath, lines: TextLines, file: BinaryIO, size: int):
-        if place.name == "about.json":
-            return place, lines, file.read(1 << 20)
-        stream, lines._num_bytes = _uncompressed(file, size)
-        return place, lines, next(_lines(stream, str(lines)), None)
 
-    wanted = ("train.txt", "train.txt.gz", "test.txt", "test.txt.gz", "about.json")
-    if path.is_dir():
-        for inside in sorted(path.rglob("*")):
-            if inside.name in wanted and inside.is_file():
-                with _explain_damage(inside), inside.open("rb") as file:
-                    yield look(PurePosixPath(inside.as_posix()), TextLines(inside), file, inside.stat().st_size)
-        return
+@lru_cache(maxsize=16)  # to read an archive through takes its time: once is enough, until the file changes
+def _files_of_archive(path: Path, size: int, changed: int) -> Sequence[_File]:
+    found = []
     with _open_tar(path) as tar:
         for member in tar:
-            place = PurePosixPath(member.name)
-            if place.name in wanted and member.isfile():
-                yield look(place, TextLines(path, member.name), tar.extractfile(member), member.size)
+            inside = PurePosixPath(member.name)
+            if inside.name in _WANTED and member.isfile():
+                found.append(_look(inside, TextLines(path, member.name), tar.extractfile(member), member.size))
         _check_end(tar)
+    return found
+
+
+def _look(inside: PurePosixPath, lines: TextLines, file: BinaryIO, size: int) -> _File:
+    if inside.name == "about.json":
+        return inside, lines, file.read(1 << 20)
+    stream, lines._num_bytes = _uncompressed(file, size)
+    return inside, lines, next(_lines(stream, str(lines)), None)
