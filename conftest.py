@@ -33,6 +33,7 @@ def pytest_itemcollected(item):
 
 
 def pytest_collection_modifyitems(config, items):
+    items.sort(key=lambda item: item.path.name not in SLOW_LESSONS)  # first: nobody waits for one at the end
     if config.option.slow or config.option.markexpr:
         return
     named = {Path(argument.split("::")[0]).resolve() for argument in config.args}

@@ -10,9 +10,9 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -117,21 +117,29 @@ def _beginning(text: TextLines, file: BinaryIO, size: int) -> bytes | str | None
     return next(_lines(stream, str(text)), None)
 
 
-def _files(path: Path, names: Collection[str]) -> Iterator[tuple[TextLines, bytes | str | None]]:
-    """Each file of one of these names in a folder or an archive, wherever it lies inside, and its `_beginning`."""
-    if path.is_dir():
-        for inside in sorted(path.rglob("*")):
-            if inside.name in names and inside.is_file():
-                with explain_damage(inside), inside.open("rb") as file:
-                    text = TextLines(inside)
-                    yield text, _beginning(text, file, inside.stat().st_size)
-        return
+@lru_cache(maxsize=16)  # to read an archive through takes time: once is enough, until the file changes
+def _files_of_archive(path: Path, names: tuple[str, ...], size: int, changed: int) -> list[tuple]:
+    found = []
     with open_tar(path) as tar:
         for member in tar:
             if member.isfile() and PurePosixPath(member.name).name in names:
                 text = TextLines(path, member.name)
-                yield text, _beginning(text, tar.extractfile(member), member.size)
+                found.append((text, _beginning(text, tar.extractfile(member), member.size)))
         check_end(tar)
+    return found
+
+
+def _files(path: Path, names: tuple[str, ...]) -> list[tuple[TextLines, bytes | str | None]]:
+    """Each file of one of these names in a folder or an archive, wherever it lies inside, and its `_beginning`."""
+    if not path.is_dir():
+        return _files_of_archive(path, names, path.stat().st_size, path.stat().st_mtime_ns)
+    found = []
+    for inside in sorted(path.rglob("*")):
+        if inside.name in names and inside.is_file():
+            with explain_damage(inside), inside.open("rb") as file:
+                text = TextLines(inside)
+                found.append((text, _beginning(text, file, inside.stat().st_size)))
+    return found
 
 
 def _parsed_about(about: TextLines, content: bytes) -> dict:
@@ -180,7 +188,7 @@ def read_about(source: str | Path, *, folder: str | Path = DOWNLOADS) -> dict:
     Where there are no texts but JSON Lines, such as questions, it is the only `about.json` that there is.
     """
     path = _local(source, folder)
-    files = list(_files(path, CORPUS_FILES))
+    files = _files(path, CORPUS_FILES)
     if [text.full_name.name for text, _ in files] == ["about.json"]:
         return _parsed_about(*files[0])
     return _corpus(path, files)[2]

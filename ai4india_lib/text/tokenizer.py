@@ -13,12 +13,15 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ..basics.files import write_json
 from .chat import CHAT_TEMPLATE, special_tokens
+
+if TYPE_CHECKING:  # transformers takes a second to import: who loads no tokenizer need not wait for it
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 # Tried in this order at each position. Every character falls in one of the last five, so nothing is lost.
 #   1  English 's 't 'll … (with ' or ’), unless more letters follow: "'they" keeps its word
@@ -123,6 +126,8 @@ def train_tokenizer(
     core.post_processor = processors.TemplateProcessing(
         single=f"{begin} $A", pair=f"{begin} $A $B", special_tokens=[(begin, core.token_to_id(begin))]
     )
+    from transformers import PreTrainedTokenizerFast
+
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         pad_token=pad,
@@ -147,7 +152,7 @@ def load_tokenizer(name_or_folder: str | os.PathLike) -> PreTrainedTokenizerBase
     Raises FileNotFoundError (nothing there), ValueError (files that cannot be read, or no end token), or
     OSError (the hub cannot be reached, or does not have it).
     """
-    from transformers import AutoTokenizer  # here, since it takes a third of a second
+    from transformers import AutoTokenizer
 
     folder, name = Path(name_or_folder).expanduser(), str(name_or_folder)
     if folder.is_file():

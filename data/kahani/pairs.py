@@ -140,10 +140,10 @@ def training_text(language: Language, folder: Path) -> list[str]:
 
 
 def sentences_told(wanted: Iterable[str], stories: Iterable[str]) -> set[str]:
-    """Those of the wanted sentences (or short texts) that stand in one of the stories."""
-    by_end: dict[str, list[str]] = defaultdict(list)  # looked up by the last two words: a search for each takes minutes
-    for sentence in wanted:
-        by_end[_end(sentence)].append(sentence)
+    """Those of the wanted sentences (or short texts), of three words or more, that stand in one of the stories."""
+    by_end: dict[str, list[str]] = defaultdict(list)  # looked up by the last words: a search for each takes minutes
+    for text in wanted:
+        by_end[_end(ENDS.split(text)[-1])].append(text)
     found: set[str] = set()
     for story in stories:
         for sentence in ENDS.split(story):
@@ -152,8 +152,8 @@ def sentences_told(wanted: Iterable[str], stories: Iterable[str]) -> set[str]:
     return found
 
 
-def _end(text: str) -> str:
-    return " ".join(text.split()[-2:])
+def _end(sentence: str) -> str:
+    return " ".join(sentence.rsplit(maxsplit=3)[-3:])
 
 
 def make_pairs(

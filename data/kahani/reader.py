@@ -7,6 +7,8 @@ of the story are -log2 p of its text. None: the generator cannot say this text.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from .engine import Language, Story, Telling
 
 
@@ -18,6 +20,7 @@ class _Mismatch(Exception):
     """The story has left the text that it should follow."""
 
 
+@lru_cache(maxsize=2**16)  # the same pieces are tried in many ways
 def squeeze(text: str) -> str:
     """Drops spaces and capitals, which the finishing touch may change."""
     return "".join(text.split()).casefold()

@@ -40,7 +40,7 @@ PLURALS = {"is": "are", "was": "were", "has": "have", "does": "do", "goes": "go"
 ARTICLES = frozenset(["a", "an", "the"])
 CONSONANT_SOUND = ("one", "uni", "use", "eu")  # a one-rupee coin, a uniform
 VOWEL_SOUND = ("hour", "honest", "heir")  # an hour, an honest boy
-SPACES = re.compile(r"\s+([,.!?;:”])|(“)\s+|\s+")
+CLOSING_SIGNS = ",.!?;:”"  # no blank stands before them
 SENTENCE_START = re.compile(r"(?:^|[.!?] |\.” |“)[a-z]")  # not after !” and ?”: “Stop!” she said.
 
 
@@ -136,19 +136,32 @@ def agree(word: str, gender: str | None, *, many: bool = False) -> str:
     return word[:-2] if word.endswith(("ches", "shes", "sses", "xes", "zes")) else word.removesuffix("s")
 
 
+@cache
+def parse_slot(slot: str) -> tuple[tuple[str, ...], str]:
+    """A slot's words, and the nouns that they agree with, if any."""
+    head, _, target = slot.partition(":")
+    return tuple(head.split()), target
+
+
+@cache
+def without_marks(token: str) -> str:
+    """fruit in fruit*, hero in hero's, number in number.less."""
+    return re.split(r"[*.']", token, maxsplit=1)[0]
+
+
 def fill(slot: str, telling: Telling) -> str:
     """The text of a slot (see the top of this file for all kinds)."""
-    head, _, target = slot.partition(":")
-    return fill_agreement(head.split(), target, telling) if target else fill_noun(head.split(), telling)
+    tokens, target = parse_slot(slot)
+    return fill_agreement(tokens, target, telling) if target else fill_noun(tokens, telling)
 
 
-def fill_noun(tokens: list[str], telling: Telling) -> str:
+def fill_noun(tokens: tuple[str, ...], telling: Telling) -> str:
     """Nouns, adjectives and plain words, with an article or a preposition if the slot asks for it."""
     first = tokens[0] if tokens[0].lower() in ARTICLES else None
     here = tokens[-1] == "@"
     said, last = [], None
     for token in tokens[first is not None : len(tokens) - here]:
-        name = re.split(r"[*.']", token, maxsplit=1)[0]
+        name = without_marks(token)
         if name in telling.plot.sources:
             last = telling.word(name)
             said.append(drawn_form(name, token.removeprefix(name), last, telling))
@@ -187,7 +200,7 @@ def choose_article(wanted: str, word: Word, following: str) -> str:
     return "some" if is_mass(word) or word.features.get("many") else article(following)
 
 
-def fill_agreement(tokens: list[str], target: str, telling: Telling) -> str:
+def fill_agreement(tokens: tuple[str, ...], target: str, telling: Telling) -> str:
     """Pronouns and verbs that agree with one or more nouns of the plot."""
     nouns = [name.strip() for name in target.split("+")]
     words = [telling.word(noun.rstrip("*")) for noun in nouns]
@@ -208,5 +221,8 @@ def fill_agreement(tokens: list[str], target: str, telling: Telling) -> str:
 
 def finish(text: str) -> str:
     """Single spaces, none before , . ! ? ” and none after “; a capital where a sentence starts."""
-    spaced = SPACES.sub(lambda found: found[1] or found[2] or " ", text).strip()
-    return SENTENCE_START.sub(lambda found: found[0][:-1] + found[0][-1].upper(), spaced)
+    text = " ".join(text.split())
+    for sign in CLOSING_SIGNS:
+        text = text.replace(" " + sign, sign)
+    text = text.replace("“ ", "“")
+    return SENTENCE_START.sub(lambda found: found[0][:-1] + found[0][-1].upper(), text)

@@ -19,7 +19,6 @@ The functions below also work alone, with plain strings; `gender` is "m" or "f".
 
 from __future__ import annotations
 
-import re
 from functools import cache
 
 from ..engine import Telling, Word
@@ -46,7 +45,7 @@ POSSESSIVES = frozenset(
 )
 UNCHANGING = frozenset(["बढ़िया", "ताज़ा", "ज़्यादा"])
 IRREGULAR_PAST = {"जाना": "गया", "करना": "किया", "होना": "हुआ", "देना": "दिया", "लेना": "लिया", "पीना": "पिया"}
-SPACES = re.compile(r"\s+([।,!?”…])|(“)\s+|\s+")
+CLOSING_SIGNS = "।,!?”…"  # no blank stands before them
 
 
 def noun_form(noun: str, gender: str, *, plural: bool = False, oblique: bool = False, fixed: bool = False) -> str:
@@ -75,7 +74,7 @@ def noun_form(noun: str, gender: str, *, plural: bool = False, oblique: bool = F
 def form_of(word: Word, *, plural: bool = False, oblique: bool = False) -> str:
     """The form of a lexicon word. A form listed there (`plural`, `oblique`, `oblique_plural`) wins over the rule."""
     features = word.features
-    listed = {(False, True): "oblique", (True, False): "plural", (True, True): "oblique_plural"}.get((plural, oblique))
+    listed = ("oblique_plural" if oblique else "plural") if plural else "oblique" if oblique else None
     if listed in features:
         return features[listed]
     return noun_form(
@@ -158,9 +157,15 @@ def parse_slot(slot: str) -> tuple[tuple[str, ...], tuple[str, ...], bool, bool]
     return tuple(head.split()), nouns, "*" in target, "~" in target
 
 
+@cache
+def without_marks(token: str) -> str:
+    """फल in फल*, संख्या in संख्या.less."""
+    return token.rstrip("*~").partition(".")[0]
+
+
 def variable(token: str, telling: Telling) -> str | None:
     """The name of the plot in a slot's word (फल in फल*), or None when it is an ordinary word."""
-    name = token.rstrip("*~").partition(".")[0]
+    name = without_marks(token)
     return name if name in telling.plot.sources else None
 
 
@@ -213,4 +218,7 @@ def fill_agreement(
 
 def finish(text: str) -> str:
     """Single spaces, none before । , ! ? ” and none after “."""
-    return SPACES.sub(lambda found: found[1] or found[2] or " ", text).strip()
+    text = " ".join(text.split())
+    for sign in CLOSING_SIGNS:
+        text = text.replace(" " + sign, sign)
+    return text.replace("“ ", "“")
