@@ -3,25 +3,13 @@
 Built in lessons 14 (`conversation_batches`, `finetuning`) and 15 (`completions`, `dpo`, `rewards`, `grpo`).
 """
 
+# fmt: off
 from .completions import completion_batch, completion_log_probabilities, sequence_log_probabilities
 from .conversation_batches import ConversationDataset, encode_examples
-from .dpo import (
-    PREFERENCE_TUNING,
-    Preference,
-    dpo_loss,
-    encode_preferences,
-    score_preferences,
-    tune_on_preferences,
-)
+from .dpo import PREFERENCE_TUNING, Preference, dpo_loss, encode_preferences, score_preferences, tune_on_preferences
 from .finetuning import finetune, training_memory
 from .grpo import (
-    REINFORCEMENT,
-    Group,
-    frozen_copy,
-    group_advantages,
-    grpo_loss,
-    kl_estimate,
-    kl_to_reference,
-    tune_on_rewards,
+    REINFORCEMENT, Group, frozen_copy, group_advantages, grpo_loss, kl_estimate, kl_to_reference, tune_on_rewards,
 )
 from .rewards import Attempt, Reward, Task, answer_reward, mark, mention_reward, write_attempts
+# fmt: on
