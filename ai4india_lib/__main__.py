@@ -1,7 +1,5 @@
 """The command line, python -m ai4india_lib COMMAND. Each command is a module in `commands/`."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 

@@ -1,7 +1,5 @@
 """The course's pictures, with fonts that draw Indian scripts."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Values that make no sense are refused where they are given: by name, with the value, and with what would do."""
 
-from __future__ import annotations
-
 
 def at_least(minimum: int, **values: int | None) -> None:
     """Raises ValueError unless each value is a whole number of `minimum` or more. None, "not given", passes.

@@ -1,7 +1,5 @@
 """Where to compute, and in which precision: the one place that decides."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import platform

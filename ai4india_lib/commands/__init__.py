@@ -4,8 +4,6 @@ What they share stands here. No option is accepted and ignored: each `run` first
 beside the others, before anything is read or written.
 """
 
-from __future__ import annotations
-
 import argparse
 from dataclasses import fields
 from pathlib import Path

@@ -1,7 +1,5 @@
 """python -m ai4india_lib benchmark: how fast text is written, held against other ways, in one table."""
 
-from __future__ import annotations
-
 import argparse
 
 from ..benchmarks.generation import ROWS

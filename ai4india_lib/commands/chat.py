@@ -1,7 +1,5 @@
 """python -m ai4india_lib chat: talk with a model in the terminal."""
 
-from __future__ import annotations
-
 import argparse
 
 from ..formats.folders import newest_model

@@ -1,7 +1,5 @@
 """python -m ai4india_lib evaluate: one table and one chart: how good is a model, and is it better than another?"""
 
-from __future__ import annotations
-
 import argparse
 from collections import Counter
 from collections.abc import Iterable

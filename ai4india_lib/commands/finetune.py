@@ -1,7 +1,5 @@
 """python -m ai4india_lib finetune: a trained model and conversations → a model that answers, whole or as an adapter."""
 
-from __future__ import annotations
-
 import argparse
 from itertools import islice
 from pathlib import Path

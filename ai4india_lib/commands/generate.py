@@ -1,7 +1,5 @@
 """python -m ai4india_lib generate: let a model write on a prompt, or on each line of a file."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -1,7 +1,5 @@
 """python -m ai4india_lib train: text archive → tokenizer → model → models/NAME, with a plot and the history."""
 
-from __future__ import annotations
-
 import argparse
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Test items, pairs and questions alike: made from the objects of JSON Lines, scored kind by kind."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 
 from ..text.archives import CorpusError

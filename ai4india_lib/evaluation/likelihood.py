@@ -3,8 +3,6 @@
 A model is here a `DecoderLanguageModel`, or anything with a method `token_log_probabilities`, such as `NgramModel`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator
 

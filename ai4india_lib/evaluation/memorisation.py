@@ -5,8 +5,6 @@ times a power of one odd number. Such a sum is the difference of two running sum
 two operations on whole tensors. Two different runs have the same 64-bit number with a chance of about 2⁻⁶⁴.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Minimal pairs: of two sentences that differ in one thing, does a model find the right one likelier?"""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

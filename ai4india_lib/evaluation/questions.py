@@ -1,7 +1,5 @@
 """Questions about stories: does a model find the answer?"""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Calibration: can the probabilities of a model be believed?"""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ asks the sample itself how much: draw as many items from it, with repeats, again
 Two models are compared on the *same* items, so that hard ones are hard for both (Koehn, 2004).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

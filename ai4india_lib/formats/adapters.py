@@ -4,8 +4,6 @@ A folder holds `adapter_config.json` and `adapter_model.safetensors`: the two th
 name of the model they belong to. It is a small part of the model's size.
 """
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

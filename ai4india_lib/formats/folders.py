@@ -1,7 +1,5 @@
 """Where models lie, and what kind of model a folder holds."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

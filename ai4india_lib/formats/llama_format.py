@@ -1,7 +1,5 @@
 """Our names and settings ↔ those of `LlamaForCausalLM` and `Qwen3ForCausalLM` of `transformers`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

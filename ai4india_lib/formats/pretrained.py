@@ -4,8 +4,6 @@ What is saved here opens in `transformers`, and in every server and tool that re
 models of these two families open here. Weights are kept as safetensors: no pickle, so opening a folder runs no code.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

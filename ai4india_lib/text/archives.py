@@ -1,7 +1,5 @@
 """Opens and unpacks archives (.tar, .tar.gz, .tar.bz2, .tar.xz) that may be damaged, cut off or hostile."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import tarfile

@@ -5,8 +5,6 @@ document per line. `train_and_test_lines` finds both, by path or URL; `TextLines
 Questions, conversations and pairs of sentences come as JSON Lines: `json_lines` reads them from the same places.
 """
 
-from __future__ import annotations
-
 import codecs
 import json
 import re

@@ -4,8 +4,6 @@ A download that broke off goes on where it ended, a file that is there already i
 fails for a while is asked again. `download` is all that others need.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

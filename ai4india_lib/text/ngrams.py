@@ -6,10 +6,9 @@ from sorted tables: millions of tokens are counted in seconds, and a whole text 
 Smoothing: Witten & Bell (1991), method C, as interpolation (Chen & Goodman, 1999, §2.4).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -62,7 +61,7 @@ class NgramModel:
             history, histories = ngram.roll(1), len(keys)
 
     @classmethod
-    def from_lines(cls, lines: Iterable[str], tokenizer, longest: int = 5) -> NgramModel:
+    def from_lines(cls, lines: Iterable[str], tokenizer, longest: int = 5) -> Self:
         """Count a text, one document per line; each begins after an end token, as in `WholeDocumentDataset`."""
         documents = (ids for group in in_groups(lines) for ids in encode_for_scoring(tokenizer, group))
         return cls(documents, longest, len(tokenizer))

@@ -8,8 +8,6 @@ that no compute is spent on padding. Targets are the inputs one step later.
     targets     आम खाता है e
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

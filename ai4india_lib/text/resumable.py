@@ -5,8 +5,6 @@ A *position* says how far one worker has read in a pass: a small dict that fits 
 read, and keeps the position of each.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Iterator

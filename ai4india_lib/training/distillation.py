@@ -6,8 +6,6 @@ becomes most like its teacher: a good draft for it (Hinton et al., 2015; for dra
 >>> train(small, train_loader, test_loader, h, teacher=large)
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 from torch.nn import functional as F
 

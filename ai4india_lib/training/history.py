@@ -1,11 +1,10 @@
 """What happened in a training run: kept for plots, for comparing runs, and for going on."""
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Self
 
 from ..basics.files import write_json
 
@@ -94,5 +93,5 @@ class History:
         write_json(path, asdict(self), indent=1)
 
     @classmethod
-    def load(cls, path: str | Path) -> History:
+    def load(cls, path: str | Path) -> Self:
         return cls(**json.loads(Path(path).read_text(encoding="utf-8")))

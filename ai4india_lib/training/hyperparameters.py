@@ -1,7 +1,5 @@
 """The settings of a training run, and sets of them for different machines."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, fields, replace
 

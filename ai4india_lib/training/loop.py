@@ -7,8 +7,6 @@ What differs between the kinds of training is their objective: which batches a s
 is (`objective.py`).
 """
 
-from __future__ import annotations
-
 import math
 import signal
 import threading

@@ -1,7 +1,5 @@
 """How surprised a model is: cross-entropy of the next token, and perplexity."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from itertools import islice

@@ -4,8 +4,6 @@ The loop is the same for pretraining, fine-tuning, DPO and GRPO; their objective
 those for preferences and rewards in the room `tuning`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

@@ -1,7 +1,5 @@
 """How the weights follow the gradient: the learning rate over time, AdamW, and Muon."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

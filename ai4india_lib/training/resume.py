@@ -1,7 +1,5 @@
 """How a run goes on: checkpoints that hold all it needs, each written whole, the newest kept."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Texts behind their prompts: batches of them, and how likely a model finds each. DPO and GRPO rest on this."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

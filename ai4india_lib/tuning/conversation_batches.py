@@ -7,12 +7,11 @@ One line of a data set is a JSON object of one of three kinds:
     {"text": "…"}                                                                              learned: all of it
 """
 
-from __future__ import annotations
-
 import random
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Self
 
 from torch import Tensor
 
@@ -36,7 +35,7 @@ class Examples:
     left_out: int = 0  # did not fit even so
     bytes: int = 0  # of UTF-8 in all that is to be learned
 
-    def __add__(self, other: Examples) -> Examples:
+    def __add__(self, other: Self) -> Self:
         return Examples(
             *(mine + theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True))
         )

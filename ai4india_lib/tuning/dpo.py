@@ -4,8 +4,6 @@ Direct preference optimization (DPO; Rafailov et al., 2023) needs no reward mode
 how much further apart the tuned model holds the two texts than the model did at the start, its *reference*.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ The loop is that of pretraining (`training.train`); what differs is the data. Th
 says, and some plain text of the first training may be mixed in ("replay"), so that the model does not forget it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import islice

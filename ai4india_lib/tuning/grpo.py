@@ -5,8 +5,6 @@ compared with the others of its group. No reward model and no value model is tra
 copy of the model, the *reference*, keeps the language whole.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable, Sequence

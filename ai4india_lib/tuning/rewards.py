@@ -4,8 +4,6 @@ A reward is a function of an `Attempt` that returns a number, more for a better 
 right or it is not, a word stands in the story or it does not.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
