@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from ..inference.sampling import Sampling
+from ..training.resume import Checkpoints
 from ..training.hyperparameters import MODEL_SHAPE, Hyperparameters, get_hyperparameters
 
 
@@ -56,7 +57,7 @@ def check_run_options(options: argparse.Namespace, folder: Path) -> None:
     """Raise a ValueError unless `folder` is free, or --overwrite, or there is something to --resume."""
     if options.overwrite and options.resume:
         raise ValueError("--resume goes on with a run and --overwrite starts anew in its place: leave one of them out")
-    if options.resume and not any((folder / "training").glob("step-*")):
+    if options.resume and not Checkpoints(folder / "training").states():
         raise ValueError(f"there is no interrupted run in {folder} to go on with: leave --resume out")
     if folder.exists() and any(folder.iterdir()) and not (options.overwrite or options.resume):
         raise ValueError(

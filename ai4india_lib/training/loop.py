@@ -34,7 +34,7 @@ from .optimizers import (
     optimizer_tensors,
     set_learning_rate,
 )
-from .resume import Checkpoints, check_same_run, read_state, read_tensors
+from .resume import Checkpoints, check_same_run
 
 
 def make_model(hyperparameters: Hyperparameters, tokenizer) -> DecoderLanguageModel:
@@ -250,7 +250,7 @@ class Run:
             return
         from accelerate.utils import gather_object
 
-        positions = gather_object([self.objective.state_dict()])  # one of each process
+        positions = gather_object([self.objective.data.state_dict()])  # one of each process
         if not self.accelerator.is_main_process:
             return
         tensors = {
@@ -258,27 +258,26 @@ class Run:
             "best": self.best,
             "optimizers": optimizer_tensors(self.optimizers),
         }
-        state = {"hyperparameters": asdict(self.h), "history": asdict(self.history), "facts": self.objective.facts()}
+        state = {"hyperparameters": asdict(self.h), "history": asdict(self.history), "facts": self.objective.facts}
         state |= {"positions": positions, "scaler": self.scaler.state_dict()}
         self.checkpoints.save(self.history.steps, tensors, state)
 
     def _load_checkpoint(self) -> bool:
         """Bring back the newest checkpoint; False if there is none. Raises ValueError if it was of another run."""
-        newest = self.checkpoints.newest()
-        if newest is None:
+        if (newest := self.checkpoints.newest()) is None:
             return False
-        state = read_state(newest)
-        check_same_run(state, asdict(self.h), self.objective.facts(), self.processes, self.checkpoints.folder)
-        weights, now = read_tensors(newest, "model"), _trained_weights(self.plain_model)
+        (state, tensors), folder = newest, self.checkpoints.folder
+        check_same_run(state, asdict(self.h), self.objective.facts, self.processes, folder)
+        weights, now = tensors["model"], _trained_weights(self.plain_model)
         if {name: p.shape for name, p in weights.items()} != {name: p.shape for name, p in now.items()}:
             raise ValueError(
-                f"{newest} holds other weights than the model trains: was its shape or its adapter changed?"
+                f"the run in {folder} has other weights than the model trains: was its shape or its adapter changed?"
             )
         self.plain_model.load_state_dict(weights, strict=False)
-        self.best = read_tensors(newest, "best")
-        load_optimizer_tensors(self.optimizers, read_tensors(newest, "optimizers"))
+        self.best = tensors["best"]
+        load_optimizer_tensors(self.optimizers, tensors["optimizers"])
         self.scaler.load_state_dict(state["scaler"])
-        self.objective.load_state_dict(state["positions"][self.rank])
+        self.objective.data.load_state_dict(state["positions"][self.rank])
         self.history = History(**{**state["history"], "ended": "", "test_loss": None})
         return True
 

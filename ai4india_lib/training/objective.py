@@ -5,6 +5,7 @@ those for preferences and rewards in the room `tuning`.
 """
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,8 @@ class Objective:
 
     name = "training"  # what the progress bar says
     updates = 1  # how often a step learns from its batches
+    facts: ClassVar[dict[str, bool]] = {}  # what a resumed run must have in common with the one that was saved
+    data = None  # what knows this process's position in its data: it has `state_dict` and `load_state_dict`
 
     def prepare(self, run) -> History:
         """Look at what there is to learn, once, and return the plan: a history with its `total_steps`.
@@ -57,17 +60,6 @@ class Objective:
         """The loss on some of the test text, or on the `whole` of it; None where there is none."""
         return None
 
-    def facts(self) -> dict[str, bool]:
-        """What a resumed run must have in common with the one that was saved."""
-        return {}
-
-    def state_dict(self) -> dict:
-        """Where this process stands in its data, in what fits into JSON."""
-        raise NotImplementedError
-
-    def load_state_dict(self, state: dict) -> None:
-        raise NotImplementedError
-
 
 class NextToken(Objective):
     """Predict each next token of a text, or with a teacher what the teacher predicts there."""
@@ -80,12 +72,13 @@ class NextToken(Objective):
         teacher: DecoderLanguageModel | None = None,
         floor_bits_per_byte: float | None = None,
     ):
-        self.train_loader, self.test_loader, self.h = train_loader, test_loader, h
+        self.data, self.test_loader, self.h = train_loader, test_loader, h
         self.teacher, self.floor_bits_per_byte = teacher, floor_bits_per_byte
+        self.facts = {"teacher": teacher is not None}
         self._endless = self._endless_batches()
 
     def prepare(self, run) -> History:
-        self.device, data = run.device, self.train_loader.dataset
+        self.device, data = run.device, self.data.dataset
         for name in ("batch_size", "context_size"):
             has, wanted = getattr(data, name), getattr(self.h, name)
             if has != wanted:
@@ -99,14 +92,14 @@ class NextToken(Objective):
         if self.teacher is not None:
             self.teacher.to(self.device).eval()
         steps, per_step, passes = plan_steps(self.h, data.num_tokens(), run.processes)
-        self.train_loader.rewind()
+        self.data.rewind()
         return History(steps, per_step, passes, self.test_loader.dataset.bytes_per_token(), self.floor_bits_per_byte)
 
     def _endless_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         empty_passes = 0  # the first may be empty, where a run goes on behind the last batch of a pass
         while empty_passes < 2:
             empty_passes += 1
-            for batch in self.train_loader:
+            for batch in self.data:
                 empty_passes = 0
                 yield batch
         raise ValueError("the training text gives no batch: it needs two tokens or more for each process")
@@ -133,12 +126,3 @@ class NextToken(Objective):
     def look(self, model: nn.Module, *, whole: bool = False) -> float:
         batches = None if whole else self.h.eval_batches
         return compute_loss_and_perplexity(model, self.test_loader, self.device, max_batches=batches)[0]
-
-    def facts(self) -> dict[str, bool]:
-        return {"teacher": self.teacher is not None}
-
-    def state_dict(self) -> dict:
-        return self.train_loader.state_dict()
-
-    def load_state_dict(self, state: dict) -> None:
-        self.train_loader.load_state_dict(state)

@@ -33,26 +33,22 @@ class Checkpoints:
             if old != newest:
                 shutil.rmtree(old, ignore_errors=True)
 
-    def newest(self) -> Path | None:
-        """The folder of the last whole checkpoint: one that has its state, which is written last."""
-        found = sorted(self.folder.glob("step-*/state.json")) if self.folder is not None else []
-        return found[-1].parent if found else None
+    def states(self) -> list[Path]:
+        """The states of whole checkpoints, the newest last. A checkpoint's state is written last."""
+        return sorted(self.folder.glob("step-*/state.json")) if self.folder is not None else []
+
+    def newest(self) -> tuple[dict, dict[str, dict[str, Tensor]]] | None:
+        """(state, tensors) of the last whole checkpoint; None if there is none."""
+        if not (states := self.states()):
+            return None
+        tensors = {path.stem: read_safetensors(path) for path in states[-1].parent.glob("*.safetensors")}
+        return json.loads(states[-1].read_text(encoding="utf-8")), tensors
 
     def clear(self) -> None:
         """Drop those of an older run, and what a killed process left half written."""
         if self.folder is not None:
             for old in (*self.folder.glob("step-*"), *self.folder.glob(".step-*.part")):
                 shutil.rmtree(old)
-
-
-def read_state(checkpoint: Path) -> dict:
-    """What `Checkpoints.save` was given as `state`."""
-    return json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
-
-
-def read_tensors(checkpoint: Path, name: str) -> dict[str, Tensor]:
-    """What `Checkpoints.save` was given as tensors of this name."""
-    return read_safetensors(checkpoint / f"{name}.safetensors")
 
 
 def check_same_run(state: dict, hyperparameters: dict, facts: dict[str, object], processes: int, folder: Path) -> None:

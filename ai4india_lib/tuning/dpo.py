@@ -116,12 +116,12 @@ class _Preferring(Objective):
     def prepare(self, run: Run) -> History:
         with run.autocast():
             self.reference = score_preferences(run.plain_model, self.pairs).to(run.device)  # (pairs, 2)
-        self.order = ShuffledOrder(len(self.pairs), self.h.seed, run.rank, run.processes)
+        self.data = ShuffledOrder(len(self.pairs), self.h.seed, run.rank, run.processes)
         per_step = self.h.batch_size * self.h.accumulation_steps * run.processes
         return History(count_steps(self.h, len(self.pairs), per_step))
 
     def batches(self) -> list[list[int]]:
-        return [self.order.take(self.at_once) for _ in range(self.h.accumulation_steps)]
+        return [self.data.take(self.at_once) for _ in range(self.h.accumulation_steps)]
 
     def size(self, rows: list[int]) -> int:
         return len(rows)
@@ -138,9 +138,3 @@ class _Preferring(Objective):
         accuracy = (scores[:, 0] > scores[:, 1]).float().mean()
         noted = {"accuracy": accuracy, "margin": chosen - rejected, "chosen": chosen, "rejected": rejected}
         return loss, {"loss": loss.detach(), **noted}
-
-    def state_dict(self) -> dict:
-        return self.order.state_dict()
-
-    def load_state_dict(self, state: dict) -> None:
-        self.order.load_state_dict(state)

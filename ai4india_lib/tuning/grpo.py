@@ -192,14 +192,14 @@ class _Rewarding(Objective):
         self.model, self.rank, self.processes = run.plain_model, run.rank, run.processes
         given = self.reference
         self.reference = frozen_copy(self.model) if given is None else given.to(run.device).eval()
-        self.order = ShuffledOrder(len(self.tasks), self.h.seed, self.rank, self.processes)
+        self.data = ShuffledOrder(len(self.tasks), self.h.seed, self.rank, self.processes)
         return History(self.h.max_steps)
 
     def batches(self) -> list[_Texts]:
         """Draw texts on some tasks, and mark them."""
         texts = self.h.batch_size * self.group.size  # of this process
-        seed = self.h.seed + self.order.drawn * self.group.size + self.rank * texts  # each text draws its own numbers
-        tasks = [self.tasks[i] for i in self.order.take(self.h.batch_size) for _ in range(self.group.size)]
+        seed = self.h.seed + self.data.drawn * self.group.size + self.rank * texts  # each text draws its own numbers
+        tasks = [self.tasks[i] for i in self.data.take(self.h.batch_size) for _ in range(self.group.size)]
         settings = {"max_new_tokens": self.group.max_new_tokens, "seed": seed}
         self.attempts = write_attempts(self.model, self.tokenizer, tasks, **settings)
         self.rewards = mark(self.attempts, self.reward).view(self.h.batch_size, self.group.size)
@@ -231,9 +231,3 @@ class _Rewarding(Objective):
             "silent": (self.rewards == self.rewards[:, :1]).all(1).float().mean().item(),
             "sample": self.attempts[0].text,
         }
-
-    def state_dict(self) -> dict:
-        return self.order.state_dict()
-
-    def load_state_dict(self, state: dict) -> None:
-        self.order.load_state_dict(state)
