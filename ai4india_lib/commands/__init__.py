@@ -81,7 +81,11 @@ def _yes_or_no(text: str) -> bool:
     return text.lower() in ("true", "yes", "1")
 
 
-_READ_AS = {"int": int, "float": float, "str": str, "bool": _yes_or_no, "int | None": _whole_or_none}
+# type of a field → what reads its option, and how the help calls it
+_OPTIONS = {
+    int: (int, "INT"), float: (float, "FLOAT"), str: (str, "STR"), bool: (_yes_or_no, "BOOL"),
+    int | None: (_whole_or_none, "INT"),
+}  # fmt: skip
 
 
 def _given(options: argparse.Namespace, kind: type) -> dict:
@@ -102,7 +106,8 @@ def add_hyperparameter_options(parser: argparse.ArgumentParser, preset: str, *, 
             group.add_argument(option, nargs="?", const=True, help=argparse.SUPPRESS)
         else:
             usual = f"preset {preset}: {getattr(get_hyperparameters(preset), f.name)}"
-            group.add_argument(option, type=_READ_AS[f.type], metavar=f.type.split()[0].upper(), help=usual)
+            read, metavar = _OPTIONS[f.type]
+            group.add_argument(option, type=read, metavar=metavar, help=usual)
 
 
 def hyperparameters_of(options: argparse.Namespace) -> Hyperparameters:
