@@ -26,6 +26,8 @@ from ..model.decoder import DecoderLanguageModel, rope, seen_after
 from .packed import FastDecoder, Matrix, direction
 from .packed_steps import FEW
 
+READ_AT_ONCE = 128  # tokens of a prompt: from there on the fused attention of longer steps is faster
+
 
 def can_compile() -> bool:
     """Can `compiled=True` be used here: is torch as it must be, and does it find a C++ compiler?"""
@@ -69,7 +71,6 @@ class _StepFunction(nn.Module):
 
     def __init__(self, decoder: FastDecoder):
         super().__init__()
-        self.config = decoder.config
         self.embedding = nn.Parameter(decoder.embedding, requires_grad=False)
         self.cos, self.sin = (table.to(decoder.dtype) for table in (decoder.rotary.cos, decoder.rotary.sin))
         self.floor, self.output, self.blocks = decoder.stream_floor, _Product(decoder.output), []
@@ -80,30 +81,30 @@ class _StepFunction(nn.Module):
                 setattr(block, name, self.products[-1])
             self.blocks.append(block)
 
-    def forward(self, ids: Tensor, lengths: Tensor, old: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, lengths: Tensor, numbers: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Logits (batch, time, vocab_size) of `ids` (batch, time); the rest as in `hidden`."""
-        return self.output(self.hidden(ids, lengths, old, keys, values).flatten(0, 1)).unflatten(0, ids.shape)
+        return self.output(self.hidden(ids, lengths, numbers, keys, values).flatten(0, 1)).unflatten(0, ids.shape)
 
-    def hidden(self, ids: Tensor, lengths: Tensor, old: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def hidden(self, ids: Tensor, lengths: Tensor, numbers: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """What comes before the vocabulary: (batch, time, emb_dim), normalised, the last gain left to the output.
 
         `keys` and `values` (blocks, batch, kv_heads, max_length, head_dim) take up the new ones. Of each row `lengths`
-        (batch,) are filled; none has more than `old`, which counts 0, 1, 2 …
+        (batch,) are filled; none has more than there are `numbers` 0, 1, 2 …
         """
         (batch, time), device = ids.shape, ids.device
         steps = torch.arange(time, device=device)
         positions = lengths[:, None] + steps  # (batch, time)
         cos, sin = (table[positions.flatten()][:, None] for table in (self.cos, self.sin))  # (rows, 1, head_dim/2)
         turn = partial(rope, cos=cos, sin=sin)
-        before = (old < lengths[:, None])[:, None].expand(-1, time, -1)  # (batch, time, seen)
+        before = (numbers < lengths[:, None])[:, None].expand(-1, time, -1)  # (batch, time, seen)
         allowed = torch.cat((before, (steps <= steps[:, None]).expand(batch, -1, -1)), -1)
         x, new_keys, new_values = F.embedding(ids.flatten(), self.embedding), [], []  # (rows, emb_dim)
-        for index, block in enumerate(self.blocks):
+        for number, block in enumerate(self.blocks):
             q, k, v = block.queries_keys_values(direction(x, self.floor), turn)
             k, v = (new.unflatten(0, (batch, time)) for new in (k, v))  # (batch, time, kv_heads, head_dim)
             new_keys.append(k)
             new_values.append(v)
-            seen = (stored[index, :, :, : len(old)] for stored in (keys, values))
+            seen = (stored[number, :, :, : len(numbers)] for stored in (keys, values))
             mixed = self._attend(q, tuple(seen), (k.transpose(1, 2), v.transpose(1, 2)), allowed)
             x = block.output.add_to(x, mixed)
             x = block.down.add_to(x, block.gated(direction(x, self.floor)))
@@ -125,9 +126,6 @@ class _StepFunction(nn.Module):
         weights = scores.softmax(-1).view(batch * kv_heads, -1, seen + time)
         mixed = torch.bmm(weights[..., :seen], old_v) + torch.bmm(weights[..., seen:], new_v)
         return mixed.view(batch, -1, time, size).transpose(1, 2).reshape(batch * time, -1)
-
-
-READ_AT_ONCE = 128  # tokens of a prompt: from there on the fused attention of longer steps is faster
 
 
 class Kind(NamedTuple):
@@ -200,8 +198,8 @@ class CompiledDecoder(FastDecoder):
         """What the step gives, (batch, time, vocab_size or emb_dim); the cache takes up `ids` (batch, time)."""
         seen_after(ids, cache, self.config)
         run = self._prepare(kind)
-        before = self._numbers[: max(cache.longest, 2)]  # torch compiles sizes of 0 and 1 apart
-        result = run(ids.contiguous(), cache.lengths, before, cache.keys, cache.values)
+        numbers = self._numbers[: max(cache.longest, 2)]  # torch compiles sizes of 0 and 1 apart
+        result = run(ids.contiguous(), cache.lengths, numbers, cache.keys, cache.values)
         cache.advance(ids.shape[1] if lengths is None else lengths)
         return result
 
@@ -214,8 +212,8 @@ class CompiledDecoder(FastDecoder):
         """
         cache = self.new_cache(kind.rows + UNUSED_ROWS, CACHE_LENGTH).rows(0, [0] * kind.rows)
         shape = kind.rows, min(kind.tokens, self.config.context_size)
-        ids, before = self._numbers.new_ones(shape), self._numbers.new_ones(TOKENS_BEFORE)
-        open_sizes = [(before, 0), (cache.keys, 3), (cache.values, 3)]
+        ids, numbers = self._numbers.new_ones(shape), self._numbers.new_ones(TOKENS_BEFORE)
+        open_sizes = [(numbers, 0), (cache.keys, 3), (cache.values, 3)]
         if kind.rows > 1:
             open_sizes += [(ids, 0), (cache.lengths, 0), (cache.keys, 1), (cache.values, 1)]
         if kind.tokens > 1:
@@ -228,7 +226,7 @@ class CompiledDecoder(FastDecoder):
         several = kind.rows * kind.tokens > 1  # products with several rows: weights in an order made for them
         try:
             with torch._inductor.config.patch(freezing=several, max_autotune=several):
-                run(ids, cache.lengths, before, cache.keys, cache.values)
+                run(ids, cache.lengths, numbers, cache.keys, cache.values)
         except torch._inductor.exc.InductorError as error:
             if not isinstance(error.inner_exception, torch._inductor.exc.InvalidCxxCompiler):
                 raise

@@ -140,14 +140,14 @@ def generate(
 
 
 def decode_after(tokenizer, before: list[int], ids: list[int]) -> str:
-    """Text of `ids` where it stands after `before`: some tokenizers drop the blank at the start of a text."""
+    """Text of `ids` where it stands after `before`: some tokenizers drop the space at the start of a text."""
     start = tokenizer.decode(before, skip_special_tokens=True)
     return tokenizer.decode(before + ids, skip_special_tokens=True)[len(start) :]
 
 
 def whole_characters(tokenizer, prompt: list[int], tokens: Iterable[int]) -> Iterator[str]:
     """The text of `tokens`, which follow `prompt`, in pieces, each as soon as its bytes make whole characters."""
-    before, waiting = prompt, []  # ids shown last, which say whether a blank belongs before the next, and not shown yet
+    before, waiting = prompt, []  # ids shown last, which say whether a space belongs before the next, and not shown yet
     for token in tokens:
         waiting.append(token)
         piece = decode_after(tokenizer, before, waiting)

@@ -1,8 +1,9 @@
 """Several tokens per pass, same distribution: a draft proposes, the model checks all proposals in one pass.
 
 Writing a token costs a whole pass of the model, because each token needs the one before it. Checking needs no such
-wait: k proposed tokens go through in one pass, hardly dearer than a pass over one. Each proposal is accepted or refused
-so that the text is drawn exactly as if the model had written alone (Leviathan et al., 2023; Chen et al., 2023).
+wait: k proposed tokens go through in one pass, which costs little more than a pass over one. Each proposal is accepted
+or refused so that the text is drawn exactly as if the model had written alone (Leviathan et al., 2023; Chen et al.,
+2023).
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Speculation:
         return f"{accepted}, {self.tokens_per_pass:.2f} tokens per pass of the model"
 
     def acceptance_by_position(self) -> list[float]:
-        """For the 1st, 2nd, 3rd … proposed token: its share of acceptance, where all before it were accepted."""
+        """For the 1st, 2nd, 3rd … proposed token: the fraction accepted, where all before it were accepted."""
         longest = max((r.proposed for r in self.rounds), default=0)
         reached = [sum(r.proposed > i and r.accepted >= i for r in self.rounds) for i in range(longest)]
         return [sum(r.accepted > i for r in self.rounds) / n for i, n in enumerate(reached) if n]
@@ -292,8 +293,8 @@ def speculative_steps(
     this: a pass over several tokens rounds otherwise than a pass over one, so where two tokens are equally likely
     within rounding (some 1e-5 in their logits), the other may be taken.
 
-    Beyond `context_size` the text is forgotten in part at the same places as in `generate_steps`; proposals never reach
-    across such a place. A draft with a smaller `context_size` forgets on its own.
+    Beyond `context_size` the text is forgotten in part at the same tokens as in `generate_steps`; proposals never reach
+    across such a point. A draft with a smaller `context_size` forgets on its own.
 
     `compiled` as in `generate_steps`, for the model, and for a draft that is given as a plain model.
 

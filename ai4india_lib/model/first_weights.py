@@ -1,4 +1,4 @@
-"""Before training: weights that already copy what the text has told before.
+"""Before training: weights that already copy what stood in the text before.
 
 A model finds it late by itself that a name that stood in a story is likely to come again. To begin near that saves it
 a large part of a short training.
@@ -10,7 +10,7 @@ import torch
 
 from .decoder import DecoderLanguageModel
 
-LIKENESS = 0.7  # share of a key's weights in the query that looks for it
+LIKENESS = 0.7  # fraction of a key's weights in the query that looks for it
 COPYING = 0.08  # deviation of the first output weights, which undo what value did
 
 
@@ -18,7 +18,7 @@ COPYING = 0.08  # deviation of the first output weights, which undo what value d
 def begin_by_copying(model: DecoderLanguageModel) -> DecoderLanguageModel:
     """Let the attention of a model with fresh weights begin as a copier, in place; call it before training.
 
-    Queries resemble keys, so each head attends to places like the one it stands at. The output matrix is the transpose
+    Queries resemble keys, so each head attends to tokens like the one it stands at. The output matrix is the transpose
     of the value matrix, so what a head finds is added to the stream nearly as it was, and as the table of embeddings
     also writes (`tie_embeddings`), a token that is looked at becomes likelier. Trained models come to both by
     themselves ("mimetic initialisation": Trockman & Kolter, 2023), but late. With this start a small model finds the

@@ -29,9 +29,9 @@ class LoRALinear(nn.Linear):
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias = linear.weight, linear.bias
         self.rank, self.alpha = rank, alpha
-        place = {"device": linear.weight.device, "dtype": torch.float32}  # small steps would be lost in half precision
-        self.lora_A = nn.Linear(self.in_features, rank, bias=False, **place)
-        self.lora_B = nn.Linear(rank, self.out_features, bias=False, **place)
+        like = {"device": linear.weight.device, "dtype": torch.float32}  # small steps would be lost in half precision
+        self.lora_A = nn.Linear(self.in_features, rank, bias=False, **like)
+        self.lora_B = nn.Linear(rank, self.out_features, bias=False, **like)
         nn.init.kaiming_uniform_(self.lora_A.weight, a=math.sqrt(5))
         nn.init.zeros_(self.lora_B.weight)
 
