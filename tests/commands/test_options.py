@@ -103,6 +103,7 @@ def test_a_run_is_not_resumed_with_another_tokenizer(other, at_work, make_model,
 
     save_tokenizer(tokenizer, at_work / "models" / "mine" / "training")
     (at_work / "models" / "mine" / "training" / "step-0000004").mkdir()
+    (at_work / "models" / "mine" / "training" / "step-0000004" / "state.json").write_text("{}", encoding="utf-8")
     own = train_tokenizer(["मीरा की चाय।"] * 9, 300)
     save_model(make_model(vocab_size=300), own, "other")
     assert main(["train", "--name", "mine", "--resume", f"--{other}", "models/other", "--device", "cpu"]) == 1
