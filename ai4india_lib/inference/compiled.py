@@ -8,8 +8,6 @@ It needs a C++ compiler, and time: some seconds to a minute and a half for each 
 So it is for those who write much: `compiled=True` in `generate_steps`, `DynamicBatcher` and `speculative_steps`.
 """
 
-from __future__ import annotations
-
 import copy
 import inspect
 from collections.abc import Callable

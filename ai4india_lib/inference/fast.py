@@ -3,8 +3,6 @@
 The forms that were made are kept here, so that a second text need not wait for them. A model knows nothing of it.
 """
 
-from __future__ import annotations
-
 from weakref import WeakKeyDictionary
 
 import torch

@@ -3,8 +3,6 @@
 `sampling.py` turns the logits of a step into a choice, `fast.py` says which form of the model computes them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 
 import torch

@@ -14,8 +14,6 @@ starts and does the same sums in fewer operations:
 Letters in shape comments as in `model/decoder.py`; rows = batch · time, and group = heads / kv_heads.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

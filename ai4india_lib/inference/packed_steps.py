@@ -4,8 +4,6 @@ What all blocks share in a step is made ready once, in the form that is fastest 
 as in `packed.py`.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

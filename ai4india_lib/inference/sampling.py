@@ -4,8 +4,6 @@
 are filtered together; each draws from random numbers of its own, so that it does not depend on its neighbours.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace

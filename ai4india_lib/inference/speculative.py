@@ -6,8 +6,6 @@ or refused so that the text is drawn exactly as if the model had written alone (
 2023).
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field

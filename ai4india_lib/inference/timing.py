@@ -1,7 +1,5 @@
 """How long writing took: the wait for the first token, and the speed after it."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """The shape of a model: the one description from which all its parts are built."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ A model finds it late by itself that a name that stood in a story is likely to c
 a large part of a short training.
 """
 
-from __future__ import annotations
-
 import torch
 
 from .decoder import DecoderLanguageModel

@@ -4,8 +4,6 @@ A matrix W (out, in) stays as it is. Beside it stand two thin ones, A (rank, in)
 compute W x + alpha/rank · B A x (§4.1). B starts at zero, so that at first nothing changes. Only A and B train.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 

@@ -6,8 +6,6 @@ signs of a chat, <|user|>, <|assistant|> and <|end_of_turn|>, are such tokens af
 that leaves the table of embeddings alone could then never learn to write the end of a turn.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import torch
