@@ -122,10 +122,7 @@ def _compare_gathered(got: object, q: Tensor, k: Tensor, v: Tensor, seen: int) -
     if seen:
         mistakes += [
             (_gather(q, k, v, mask=-1), "a new token does not see itself. Where does the triangle begin?"),
-            (
-                _gather(q, k[:, :, :seen], v[:, :, :seen], mask=None),
-                "new tokens see the past alone, not themselves.",
-            ),
+            (_gather(q, k[:, :, :seen], v[:, :, :seen], mask=None), "new tokens see the past alone, not themselves."),
         ]
     expect_close(got, wanted, "Compute one row by hand.", mistakes=mistakes, what="what is gathered", seen=lengths)
 

@@ -4,16 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from . import (
-    NotYet,
-    call,
-    exercise,
-    expect_close,
-    expect_list,
-    expect_text,
-    first_difference,
-    random_tensor,
-)
+from . import NotYet, call, exercise, expect_close, expect_list, expect_text, first_difference, random_tensor
 
 QUESTION = {"role": "user", "content": "चाय कहाँ है?"}
 ANSWER = {"role": "assistant", "content": "दुकान पर।"}

@@ -16,13 +16,7 @@ from ..text.packing import download_and_prepare_data
 from ..text.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
 from ..training.hyperparameters import TEXT_PRESETS
 from ..training.loop import make_model, train
-from . import (
-    add_hyperparameter_options,
-    add_run_options,
-    check_run_options,
-    hyperparameters_of,
-    refuse,
-)
+from . import add_hyperparameter_options, add_run_options, check_run_options, hyperparameters_of, refuse
 
 HINDI_STORIES = Path("data/kahani-hi.tar.gz")
 

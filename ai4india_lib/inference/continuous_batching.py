@@ -168,12 +168,7 @@ class DynamicBatcher:
         return not self.waiting and not self.running
 
     def submit(
-        self,
-        ids: Iterable[int],
-        *,
-        max_new_tokens: int,
-        sampling: Sampling | None = None,
-        stop_ids: Iterable[int] = (),
+        self, ids: Iterable[int], *, max_new_tokens: int, sampling: Sampling | None = None, stop_ids: Iterable[int] = ()
     ) -> Request:
         """Ask for at most `max_new_tokens` new tokens after the prompt `ids`; a text also ends after a stop id.
 

@@ -137,10 +137,7 @@ def _rows_by_settings(samplings: Sequence[Sampling]) -> dict[Sampling, list[int]
 
 
 def choose_rows(
-    logits: Tensor,
-    samplings: Sequence[Sampling],
-    used: Sequence[Iterable[int]],
-    generators: Sequence[torch.Generator],
+    logits: Tensor, samplings: Sequence[Sampling], used: Sequence[Iterable[int]], generators: Sequence[torch.Generator]
 ) -> list[int]:
     """Draw the next id of each text from logits (rows, vocab_size); settings, ids so far and generators are per row.
 

@@ -324,10 +324,7 @@ def speculative_steps(
 
 
 def speculative_generate(
-    model: DecoderLanguageModel,
-    prompt: list[int],
-    draft: DecoderLanguageModel | ModelDraft | NgramDraft,
-    **settings,
+    model: DecoderLanguageModel, prompt: list[int], draft: DecoderLanguageModel | ModelDraft | NgramDraft, **settings
 ) -> Speculation:
     """The new ids for a prompt with all that happened on the way; `settings` as in `speculative_steps`.
 

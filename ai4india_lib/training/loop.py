@@ -27,13 +27,7 @@ from ..text.resumable import TextLoader
 from .history import History
 from .hyperparameters import Hyperparameters, get_hyperparameters
 from .objective import NextToken, Objective
-from .optimizers import (
-    learning_rate_at,
-    load_optimizer_tensors,
-    make_optimizers,
-    optimizer_tensors,
-    set_learning_rate,
-)
+from .optimizers import learning_rate_at, load_optimizer_tensors, make_optimizers, optimizer_tensors, set_learning_rate
 from .resume import Checkpoints, check_same_run
 
 

@@ -74,10 +74,7 @@ def test_without_source_the_number_of_the_line_is_shown():
     "answer, words",
     [
         (lambda: torch.ones(2, 4) @ torch.ones(2, 4), "left side, here 4, and over the last size but one of its right"),
-        (
-            lambda: torch.ones(3, 2, 4) @ torch.ones(3, 2, 4),
-            "last size but one of its right side, here 2",
-        ),
+        (lambda: torch.ones(3, 2, 4) @ torch.ones(3, 2, 4), "last size but one of its right side, here 2"),
         (lambda: torch.ones(3, 4) @ torch.ones(5), "here 4, and over the last size but one of its right side, here 5"),
         (lambda: torch.ones(4) @ torch.ones(5), "one has 4 numbers, the other 5"),
         (lambda: torch.ones(8).view(2, 3), "There are 8 numbers, and the sizes of [2, 3]"),

@@ -88,11 +88,7 @@ def test_right_answer(accepted, name, right):
         (NAMES[2], lambda grads, longest: [clip([g], longest)[0] for g in grads], "own length"),
         (NAMES[2], lambda grads, n: [g * n / sum(x.square().sum() for x in grads).sqrt() for g in grads], "longer"),
         (NAMES[2], lambda grads, longest: torch.cat([g.flatten() for g in grads]), "list of 2 tensors"),
-        (
-            NAMES[2],
-            lambda grads, n: [clip_by(max(g.norm() for g in grads), g, n) for g in grads],
-            "longest t",
-        ),
+        (NAMES[2], lambda grads, n: [clip_by(max(g.norm() for g in grads), g, n) for g in grads], "longest t"),
         (NAMES[2], lambda grads, longest: [clip_by(sum(g.norm() for g in grads), g, longest) for g in grads], "add up"),
         (NAMES[2], lambda grads, longest: [g / (sum(x.square() for x in grads)).sqrt() for g in grads], "dimension"),
         (NAMES[2], lambda grads, longest: [g[:1] for g in grads], "shape"),
