@@ -309,7 +309,12 @@ def test_bad_pair_files_are_refused(language, tmp_path, monkeypatch):
         make_pairs(language, [])
 
 
-def test_command_line_makes_pairs(language, committed, tmp_path, capsys):
+def test_command_line_makes_pairs(language, committed, told, tmp_path, capsys, monkeypatch):
+    def few(of, folder):
+        assert (of.code, folder) == (language.code, DATA)
+        return told[:2000]  # not to search all of it again
+
+    monkeypatch.setattr("data.kahani.pairs.training_text", few)
     path = tmp_path / "pairs.jsonl"
     assert main(["--language", language.code, "--make", "pairs", "--seed", "1", "--output", str(path)]) == 0
     assert f"{len(committed)} pairs" in capsys.readouterr().out
