@@ -26,6 +26,9 @@ from data.kahani.frames import FrameError  # noqa: E402
 from data.kahani.questions import Asker, QuestionBook, blind_scores, question_files, read_questions  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
+LONGEST_OR_ALL = pytest.mark.parametrize(
+    "most", [600, pytest.param(None, marks=pytest.mark.slow)], ids=["longest", "all"]
+)
 DATA = ROOT / "data"
 LANGUAGES = [code for code in kahani.languages() if (DATA / f"kahani-questions-{code}.tar.gz").exists()]
 
@@ -241,7 +244,8 @@ def test_bad_question_files_are_refused(language, tmp_path, monkeypatch):
     assert isinstance(read_questions(language), QuestionBook)
 
 
-def test_questions_fit_into_256_tokens(language, questions):
+@LONGEST_OR_ALL
+def test_questions_fit_into_256_tokens(language, questions, most):
     """Story, question and answer with the signs of a chat, in the tokenizer of the language's model."""
     folder = ROOT / "models" / f"kahani-{language.code}"
     if not folder.exists():
@@ -249,7 +253,7 @@ def test_questions_fit_into_256_tokens(language, questions):
     transformers = pytest.importorskip("transformers")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     items = sorted([*questions["test"], *questions["train"]], key=lambda item: -len(item["story"]))
-    for item in items[:600]:  # the longest
+    for item in items[:most]:
         longest = max(item["questions"], key=lambda one: len(one["question"]) + len(one["answer"]))
         messages = [
             {"role": "user", "content": f"{item['story']}\n{longest['question']}"},
@@ -346,12 +350,13 @@ def test_refusals_cannot_be_told_from_the_question(language, chats):
     assert sum(len(kinds) == 2 for kinds in asked.values()) >= 5
 
 
-def test_chats_fit_into_256_tokens(language, chats):
+@LONGEST_OR_ALL
+def test_chats_fit_into_256_tokens(language, chats, most):
     folder = ROOT / "models" / f"kahani-{language.code}"
     if not folder.exists():
         pytest.skip(f"there is no model kahani-{language.code}")
     transformers = pytest.importorskip("transformers")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     everything = sorted([*chats["test"], *chats["train"]], key=lambda chat: -sum(map(len, said_in(chat))))
-    for chat in everything[:600]:  # the longest
+    for chat in everything[:most]:
         assert len(tokenizer.apply_chat_template(chat["messages"], tokenize=True, return_dict=False)) <= 256
