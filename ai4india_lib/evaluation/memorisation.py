@@ -56,15 +56,10 @@ class TrainingText:
         wanted = _runs(*_running_sums(self._signs[ids]), n)  # (runs,)
         if not len(wanted):
             return torch.zeros(0, dtype=torch.bool)
-        ordered = wanted.unique()  # few: so the many are looked up in them, not the other way round
-        here = _runs(self._sums, self._undo, n)
         endings = torch.zeros(2**16, dtype=torch.bool)
-        endings[ordered & 0xFFFF] = True
-        here = here[endings[here & 0xFFFF]]  # most runs have none of the wanted endings
-        index = torch.searchsorted(ordered, here).clamp(max=len(ordered) - 1)
-        seen = torch.zeros(len(ordered), dtype=torch.bool)
-        seen[index[ordered[index] == here]] = True
-        return seen[torch.searchsorted(ordered, wanted)]
+        endings[wanted & 0xFFFF] = True
+        here = _runs(self._sums, self._undo, n)
+        return torch.isin(wanted, here[endings[here & 0xFFFF]])  # most runs have none of the wanted endings
 
     def share(self, text: str, n: int = 8) -> float:
         """Fraction of the text's runs of `n` words that stand in the training text; nan for a shorter text."""

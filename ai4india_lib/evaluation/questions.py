@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from ..inference.generation import generate
@@ -30,13 +31,9 @@ def read_questions(source: str | Path, name: str = "test.jsonl", *, limit: int |
 
     `source` is the file, or a folder or archive that holds `name`. With `limit` the first so many questions.
     """
-    found: list[Question] = []
-    for line in json_lines(source, name):
-        asked = [{**about, "story": line.get("story")} for about in line.get("questions", [line])]
-        found += items_from(asked, Question, str(source))
-        if limit is not None and len(found) >= limit:
-            return found[:limit]
-    return found
+    lines = ((line, line.get("questions", [line])) for line in json_lines(source, name))
+    records = ({**about, "story": line.get("story")} for line, questions in lines for about in questions)
+    return list(islice(items_from(records, Question, str(source)), limit))
 
 
 def question_prompt(tokenizer, question: Question, *, chat: bool) -> list[int]:
