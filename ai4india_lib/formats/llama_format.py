@@ -61,10 +61,7 @@ def hugging_face_config(config: DecoderConfig, tokenizer, dtype: str = "float32"
         "rope_parameters": rope,  # read by transformers 5,
         "rope_theta": config.rope_theta,  # and these two by transformers 4 and by most servers
         "rope_scaling": config.rope_scaling,
-        "hidden_act": "silu",
-        "attention_bias": False,
-        "attention_dropout": 0.0,
-        "initializer_range": 0.02,
+        **{"hidden_act": "silu", "attention_bias": False, "attention_dropout": 0.0, "initializer_range": 0.02},
         "use_cache": True,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,

@@ -79,20 +79,15 @@ class TextLoader:
 
     def state_dict(self) -> dict:
         """Where this pass stands, in numbers, lists and dicts that fit into JSON."""
-        return {
-            "epoch": self.dataset.epoch,
-            "num_workers": self.num_workers,
-            "next_worker": self._next_worker,
-            "workers": list(self._positions),
-        }
+        workers = {"num_workers": self.num_workers, "next_worker": self._next_worker, "workers": list(self._positions)}
+        return {"epoch": self.dataset.epoch, **workers}
 
     def load_state_dict(self, state: dict) -> None:
         """Let the next pass go on from `state`. Raises ValueError if it was saved with another number of workers."""
         if state["num_workers"] != self.num_workers:
-            raise ValueError(
-                f"the position was saved with num_workers={state['num_workers']}, this loader has {self.num_workers}: "
-                "use the same number, since each worker reads its own part of the text"
-            )
+            numbers = f"num_workers={state['num_workers']}, this loader has {self.num_workers}"
+            advice = "use the same number, since each worker reads its own part of the text"
+            raise ValueError(f"the position was saved with {numbers}: {advice}")
         self.dataset.epoch, self._next_worker = state["epoch"], state["next_worker"]
         self._positions, self._resumed = list(state["workers"]), True
 
