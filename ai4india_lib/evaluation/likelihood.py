@@ -42,10 +42,8 @@ def logits_and_targets(model: nn.Module, rows: list[list[int]]) -> Iterator[tupl
 
 @torch.inference_mode()
 def token_log_probabilities(model: nn.Module, rows: list[list[int]]) -> list[Tensor]:
-    """For each row of ids the log-probabilities (nats, float64, on the CPU) of its tokens, the first one left out.
-
-    A row longer than the model's `context_size` + 1 is cut, as in `logits_and_targets`.
-    """
+    """For each row of ids the log-probabilities (nats, float64, on the CPU) of its tokens, the first one left out; long
+    rows are cut as in `logits_and_targets`."""
     if hasattr(model, "token_log_probabilities"):
         return model.token_log_probabilities(rows)
     found: list[list[Tensor]] = [[] for _ in rows]

@@ -37,11 +37,8 @@ def read_questions(source: str | Path, name: str = "test.jsonl", *, limit: int |
 
 
 def question_prompt(tokenizer, question: Question, *, chat: bool) -> list[int]:
-    """Ids to write the answer on: the story, a blank, the question.
-
-    With `chat` this is one turn of the user, and the assistant's turn begins; without, it is a document's beginning,
-    for a model that only knows how to go on.
-    """
+    """Ids to write the answer on: story, blank, question. With `chat` they are the user's turn, and the assistant's
+    begins; without, they begin a document, for a model that only knows how to go on."""
     asked = f"{question.story} {question.question}"
     return encode_request(tokenizer, [{"role": "user", "content": asked}]) if chat else encode_prompt(tokenizer, asked)
 

@@ -95,14 +95,11 @@ def base_of(source: Path) -> Path:
         if (folder / "config.json").is_file():
             return folder
     base = f"the model {named!r}, which is neither at {candidates[0]} nor at {candidates[1]}"
-    raise FileNotFoundError(
-        f"the adapter in {source} belongs to {base}: copy it there, or download it with `hf download`"
-    )
+    advice = "copy it there, or download it with `hf download`"
+    raise FileNotFoundError(f"the adapter in {source} belongs to {base}: {advice}")
 
 
-def _matching_matrices(
-    model: DecoderLanguageModel, tensors: dict[str, Tensor], rank: int, source: Path
-) -> dict[str, str]:
+def _our_layers(model: DecoderLanguageModel, tensors: dict[str, Tensor], rank: int, source: Path) -> dict[str, str]:
     """PEFT's name of each layer with an adapter → ours. Raises ValueError for tensors that do not fit the model."""
     matrices = [n for n, module in model.named_modules() if n.startswith("blocks.") and hasattr(module, "in_features")]
     ours = {hugging_face_name(name): name for name in matrices}
@@ -135,7 +132,7 @@ def load_adapter(
     if config.get("use_rslora"):  # rank-stabilised (Kalajdzievski, 2023): alpha/√rank counts, not alpha/rank
         alpha *= math.sqrt(rank)
     tensors = read_safetensors(source / "adapter_model.safetensors")
-    names = _matching_matrices(model, tensors, rank, source)
+    names = _our_layers(model, tensors, rank, source)
     put_adapters(model, names.values(), rank, alpha)
     for layer, name in names.items():
         module = model.get_submodule(name)

@@ -56,9 +56,9 @@ def save_model(
         save_file(weights, beside / "model.safetensors", metadata={"format": "pt"})
         precision = str(model.embedding.weight.dtype).removeprefix("torch.")
         write_json(beside / "config.json", hugging_face_config(model.config, tokenizer, precision))
-        stops = end_ids(tokenizer) if chats else tokenizer.eos_token_id
-        ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": stops}
-        write_json(beside / "generation_config.json", {**ends, "pad_token_id": tokenizer.pad_token_id})
+        ends = end_ids(tokenizer) if chats else tokenizer.eos_token_id
+        ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": ends, "pad_token_id": tokenizer.pad_token_id}
+        write_json(beside / "generation_config.json", ids)
         save_tokenizer(tokenizer, beside)
 
     replace_folder(target, write)

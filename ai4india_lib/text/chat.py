@@ -82,10 +82,8 @@ def check_messages(messages: object) -> list[dict]:
 
 
 def _span(tokenizer, messages: list[dict], index: int, whole: str) -> tuple[int, int]:
-    """Where in `whole` the assistant's message `index` begins and ends, its end token included.
-
-    It begins where the template would let the model begin, and ends with a special token right after its content.
-    """
+    """Where in `whole` the assistant's message `index` begins and ends: from where the template would let the model
+    begin, up to and with a special token right after its content."""
     prompt = tokenizer.apply_chat_template(messages[:index], tokenize=False, add_generation_prompt=True)
     content = messages[index]["content"].strip()
     found = whole.find(content, len(prompt)) if whole.startswith(prompt) else -1

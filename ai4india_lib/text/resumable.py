@@ -107,10 +107,8 @@ class TextLoader:
 
 
 class _Workers(IterableDataset):
-    """What a DataLoader copies to its workers: each reads on from its own position.
-
-    A DataLoader asks the process that it started first for the first batch. So this one is the worker whose turn it is.
-    """
+    """What a DataLoader copies to its workers: each reads on from its own position. The process that it started first
+    is asked for the first batch: so this one is the worker whose turn it is."""
 
     def __init__(self, dataset: BatchDataset, positions: list[dict], next_worker: int):
         self.dataset, self.positions, self.next_worker = dataset, positions, next_worker
@@ -124,10 +122,7 @@ class _Workers(IterableDataset):
 
 @contextmanager
 def _one_tokenizer_thread_in_workers() -> Iterator[None]:
-    """Workers started in here inherit the wish that `tokenizers` use one thread: the workers already use the cores.
-
-    Without it, `tokenizers` prints a warning in each forked process.
-    """
+    """Workers started in here make `tokenizers` use one thread each. Unasked, it prints a warning in each of them."""
     name = "TOKENIZERS_PARALLELISM"
     before = os.environ.get(name)
     os.environ[name] = "false"
@@ -140,6 +135,5 @@ def _one_tokenizer_thread_in_workers() -> Iterator[None]:
 
 
 def _leave_interrupts_to_main(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal. A worker that ended by it would leave the main process without data,
-    which still has a step to finish."""
+    """Ctrl-C reaches every process of a terminal, but the main process still needs data to finish its step."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -241,7 +241,6 @@ def encode_for_scoring(tokenizer: PreTrainedTokenizerBase, lines: Iterable[str])
 
 def pieces_per_word(tokenizer: PreTrainedTokenizerBase, text: str) -> float:
     """Ids per word between blanks ("fertility"): 1 is the best; scripts a tokenizer never saw reach 10 and more."""
-    words = len(text.split())
-    if not words:
+    if not (words := text.split()):
         raise ValueError("the text has no words")
-    return len(encode_lines(tokenizer, [text])[0]) / words
+    return len(encode_lines(tokenizer, [text])[0]) / len(words)
