@@ -99,23 +99,23 @@ def base_of(source: Path) -> Path:
     raise FileNotFoundError(f"the adapter in {source} belongs to {base}: {advice}")
 
 
-def _our_layers(model: DecoderLanguageModel, tensors: dict[str, Tensor], rank: int, source: Path) -> dict[str, str]:
-    """PEFT's name of each layer with an adapter → ours. Raises ValueError for tensors that do not fit the model."""
+def _under_our_names(
+    model: DecoderLanguageModel, tensors: dict[str, Tensor], rank: int, source: Path
+) -> dict[str, Tensor]:
+    """The matrices of an adapter's file by our names. Raises ValueError for what does not fit the model."""
     matrices = [n for n, module in model.named_modules() if n.startswith("blocks.") and hasattr(module, "in_features")]
-    ours = {hugging_face_name(name): name for name in matrices}
-    names = {}
+    layers = {hugging_face_name(name): name for name in matrices}
+    found = {}
     for key, tensor in tensors.items():
         layer, part = key.removeprefix(_PREFIX).removesuffix(".weight").rsplit(".", 1)
-        if layer not in ours or part not in ("lora_A", "lora_B"):
+        if layer not in layers or part not in ("lora_A", "lora_B"):
             raise ValueError(f"{source} has {key!r}, which is no adapter of a matrix of this model")
-        names[layer] = ours[layer]
-        rows, columns = model.get_submodule(ours[layer]).weight.shape  # (out, in)
+        rows, columns = model.get_submodule(layers[layer]).weight.shape  # (out, in)
         wanted = (rank, columns) if part == "lora_A" else (rows, rank)
         if tuple(tensor.shape) != wanted:
             raise ValueError(f"{key} in {source} has shape {tuple(tensor.shape)}, this model needs {wanted}")
-    if len(tensors) != 2 * len(names) or not names:
-        raise ValueError(f"{source} holds {len(tensors)} tensors for {len(names)} matrices: each needs A and B")
-    return names
+        found[f"{layers[layer]}.{part}.weight"] = tensor
+    return found
 
 
 def load_adapter(
@@ -131,11 +131,10 @@ def load_adapter(
     rank, alpha = config["r"], config["lora_alpha"]
     if config.get("use_rslora"):  # rank-stabilised (Kalajdzievski, 2023): alpha/√rank counts, not alpha/rank
         alpha *= math.sqrt(rank)
-    tensors = read_safetensors(source / "adapter_model.safetensors")
-    names = _our_layers(model, tensors, rank, source)
-    put_adapters(model, names.values(), rank, alpha)
-    for layer, name in names.items():
-        module = model.get_submodule(name)
-        for part in ("lora_A", "lora_B"):
-            getattr(module, part).weight.data.copy_(tensors[f"{_PREFIX}{layer}.{part}.weight"])
+    state = _under_our_names(model, read_safetensors(source / "adapter_model.safetensors"), rank, source)
+    layers = dict.fromkeys(name.partition(".lora_")[0] for name in state)
+    if len(state) != 2 * len(layers) or not layers:
+        raise ValueError(f"{source} holds {len(state)} tensors for {len(layers)} matrices: each needs A and B")
+    put_adapters(model, layers, rank, alpha)
+    model.load_state_dict(state, strict=False)  # the model's own weights are not there
     return model
