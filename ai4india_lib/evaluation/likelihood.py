@@ -42,10 +42,8 @@ def logits_and_targets(model: nn.Module, rows: list[list[int]]) -> Iterator[tupl
 
 @torch.inference_mode()
 def token_log_probabilities(model: nn.Module, rows: list[list[int]]) -> list[Tensor]:
-    """For each row of ids the log-probabilities (nats, float64, on the CPU) of its tokens, the first one left out.
-
-    A row longer than the model's `context_size` + 1 is cut into pieces of that length, each read on its own.
-    """
+    """For each row of ids the log-probabilities (nats, float64, on the CPU) of its tokens, the first one left out; long
+    rows are cut as in `logits_and_targets`."""
     if hasattr(model, "token_log_probabilities"):
         return model.token_log_probabilities(rows)
     found: list[list[Tensor]] = [[] for _ in rows]
@@ -74,8 +72,8 @@ def document_bits(model: nn.Module, tokenizer, lines: Iterable[str]) -> tuple[Te
 def bits_per_byte(model: nn.Module, tokenizer, lines: Iterable[str]) -> float:
     """Surprise of a text per byte of UTF-8: comparable between tokenizers, though not between languages.
 
-    `lines` are documents. Training reports the same measure, but there short documents share a row, and the second one
-    is read with the first before it.
+    `lines` are documents, each read alone; in training's measure short ones share a row, and the first is read before
+    the second.
     """
     bits, sizes = document_bits(model, tokenizer, lines)
     return float(bits.sum() / sizes.sum())

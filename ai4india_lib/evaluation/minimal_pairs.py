@@ -30,10 +30,7 @@ def read_pairs(path: str | Path) -> list[Pair]:
 
 
 def sentence_log_probabilities(model: nn.Module, tokenizer, sentences: Sequence[str]) -> Tensor:
-    """log p of each sentence as the beginning of a document, in nats: (sentences,) float64.
-
-    That is the sum over all its tokens after the begin token (after the end token where there is no begin token).
-    """
+    """log p of each sentence as the beginning of a document, after its `first_id`, in nats: (sentences,) float64."""
     rows = [[first_id(tokenizer), *ids] for ids in encode_lines(tokenizer, sentences)]
     return torch.tensor([float(row.sum()) for row in token_log_probabilities(model, rows)], dtype=torch.float64)
 

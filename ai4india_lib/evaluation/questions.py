@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from ..inference.generation import generate
@@ -30,21 +31,14 @@ def read_questions(source: str | Path, name: str = "test.jsonl", *, limit: int |
 
     `source` is the file, or a folder or archive that holds `name`. With `limit` the first so many questions.
     """
-    found: list[Question] = []
-    for line in json_lines(source, name):
-        asked = [{**about, "story": line.get("story")} for about in line.get("questions", [line])]
-        found += items_from(asked, Question, str(source))
-        if limit is not None and len(found) >= limit:
-            return found[:limit]
-    return found
+    lines = ((line, line.get("questions", [line])) for line in json_lines(source, name))
+    records = ({**about, "story": line.get("story")} for line, questions in lines for about in questions)
+    return list(islice(items_from(records, Question, str(source)), limit))
 
 
 def question_prompt(tokenizer, question: Question, *, chat: bool) -> list[int]:
-    """Ids to write the answer on: the story, a blank, the question.
-
-    With `chat` this is one turn of the user, and the assistant's turn begins; without, it is a document's beginning,
-    for a model that only knows how to go on.
-    """
+    """Ids to write the answer on: story, blank, question. With `chat` they are the user's turn, and the assistant's
+    begins; without, they begin a document, for a model that only knows how to go on."""
     asked = f"{question.story} {question.question}"
     return encode_request(tokenizer, [{"role": "user", "content": asked}]) if chat else encode_prompt(tokenizer, asked)
 

@@ -8,10 +8,12 @@ Two models are compared on the *same* items, so that hard ones are hard for both
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
+Numbers = Sequence[float] | Tensor
 NUMBERS_AT_ONCE = 4_000_000  # drawn together: bounds the memory
 
 
@@ -36,40 +38,30 @@ class Comparison:
     p_value: float  # of the sign test: how often a fair coin would be as lopsided
 
 
-def _numbers(values: Sequence[float] | Tensor) -> Tensor:
+def _numbers(values: Numbers) -> Tensor:
     numbers = torch.as_tensor(values, dtype=torch.float64, device="cpu")
     if numbers.dim() != 1 or not len(numbers):
         raise ValueError(f"expected one number per item, at least one, got shape {tuple(numbers.shape)}")
     return numbers
 
 
-def _resampled(values: Tensor, weights: Tensor, resamples: int, seed: int) -> Tensor:
-    """sum(values) / sum(weights) over `resamples` samples of as many items, drawn with repeats: (resamples,)."""
-    items, generator = len(values), torch.Generator().manual_seed(seed)
-    found = []
-    at_once = max(1, NUMBERS_AT_ONCE // items)
-    for start in range(0, resamples, at_once):
-        rows = min(at_once, resamples - start)
-        chosen = torch.randint(items, (rows, items), generator=generator)
-        found.append(values[chosen].sum(1) / weights[chosen].sum(1))
-    return torch.cat(found)
-
-
-def _percentiles(drawn: Tensor, level: float) -> tuple[float, float]:
+def _resample(values: Tensor, weights: Tensor, level: float, resamples: int, seed: int) -> tuple[Interval, Tensor]:
+    """sum(values) / sum(weights), both (items,), with its percentile interval; and the same figure of each of
+    `resamples` samples of as many items, drawn with repeats: (resamples,)."""
     if not 0 < level < 1:
         raise ValueError(f"level={level} must lie between 0 and 1; usual is 0.95")
-    edges = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
-    low, high = torch.quantile(drawn, edges).tolist()
-    return low, high
+    items, generator, found = len(values), torch.Generator().manual_seed(seed), []
+    at_once = max(1, NUMBERS_AT_ONCE // items)
+    for start in range(0, resamples, at_once):
+        chosen = torch.randint(items, (min(at_once, resamples - start), items), generator=generator)
+        found.append(values[chosen].sum(1) / weights[chosen].sum(1))
+    drawn = torch.cat(found)
+    low, high = drawn.quantile(torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)).tolist()
+    return Interval(float(values.sum() / weights.sum()), low, high), drawn
 
 
 def bootstrap_interval(
-    values: Sequence[float] | Tensor,
-    weights: Sequence[float] | Tensor | None = None,
-    *,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
+    values: Numbers, weights: Numbers | None = None, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:
     """The mean of `values` (items,) with its percentile interval (Efron & Tibshirani, 1993, §13.3).
 
@@ -80,8 +72,7 @@ def bootstrap_interval(
     weights = torch.ones_like(values) if weights is None else _numbers(weights)
     if values.shape != weights.shape:
         raise ValueError(f"{len(values)} values but {len(weights)} weights: each item needs one of both")
-    low, high = _percentiles(_resampled(values, weights, resamples, seed), level)
-    return Interval(float(values.sum() / weights.sum()), low, high)
+    return _resample(values, weights, level, resamples, seed)[0]
 
 
 def sign_test(wins: int, losses: int) -> float:
@@ -92,21 +83,12 @@ def sign_test(wins: int, losses: int) -> float:
     if wins < 0 or losses < 0:
         raise ValueError(f"wins={wins} and losses={losses} are counts: they cannot be negative")
     n = wins + losses
-    ways, all_ways = 1, 1  # C(n, 0), and the sum of C(n, k) so far
-    for k in range(min(wins, losses)):
-        ways = ways * (n - k) // (k + 1)
-        all_ways += ways
-    return min(1.0, 2 * all_ways / 2**n)
+    # C(n, 0), C(n, 1) … C(n, the fewer of both)
+    ways = accumulate(range(min(wins, losses)), lambda before, k: before * (n - k) // (k + 1), initial=1)
+    return min(1.0, 2 * sum(ways) / 2**n)
 
 
-def compare(
-    a: Sequence[float] | Tensor,
-    b: Sequence[float] | Tensor,
-    *,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Comparison:
+def compare(a: Numbers, b: Numbers, *, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Comparison:
     """Hold the scores of two models on the same items, (items,) each, against each other; more is better.
 
     The difference is resampled by item (paired bootstrap: Koehn, 2004, §4); the sign test counts only who was better.
@@ -116,11 +98,9 @@ def compare(
     if len(a) != len(b):
         raise ValueError(f"{len(a)} scores against {len(b)}: a fair comparison needs both models on the same items")
     lead = a - b  # (items,)
-    drawn = _resampled(lead, torch.ones_like(lead), resamples, seed)
-    low, high = _percentiles(drawn, level)
+    difference, drawn = _resample(lead, torch.ones_like(lead), level, resamples, seed)
     wins, losses = int((lead > 0).sum()), int((lead < 0).sum())
     ahead = float((drawn > 0).double().mean() + (drawn == 0).double().mean() / 2)
-    difference = Interval(float(lead.mean()), low, high)
     return Comparison(difference, ahead, wins, losses, len(lead) - wins - losses, sign_test(wins, losses))
 
 

@@ -1,7 +1,7 @@
 """Adapters ↔ folders in the format of PEFT, the library with which most adapters are made and used.
 
-A folder holds `adapter_config.json` and `adapter_model.safetensors`: the two thin matrices beside each weight, and the
-name of the model they belong to. It is a small part of the model's size.
+`adapter_model.safetensors` holds the two thin matrices beside each weight, `adapter_config.json` says how they count
+and names the model they belong to.
 """
 
 import math
@@ -49,21 +49,17 @@ def save_adapter(
         "lora_alpha": alpha,
         "lora_dropout": 0.0,
         "target_modules": sorted({hugging_face_name(name).rpartition(".")[2] for name in adapters}),
-        "bias": "none",
-        "fan_in_fan_out": False,
-        "use_rslora": False,
-        "use_dora": False,
-        "modules_to_save": None,
+        **{"bias": "none", "fan_in_fan_out": False, "use_rslora": False, "use_dora": False, "modules_to_save": None},
         "inference_mode": True,
     }
     tensors = {
-        f"{_PREFIX}{hugging_face_name(f'{name}.{part}.weight')}": getattr(module, part).weight.detach().to("cpu", dtype)
-        for name, module in adapters.items()
-        for part in ("lora_A", "lora_B")
+        _PREFIX + hugging_face_name(name): p.detach().to("cpu", dtype).contiguous()
+        for name, p in model.named_parameters()
+        if ".lora_" in name
     }
 
     def write(beside: Path) -> None:
-        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, beside / "adapter_model.safetensors")
+        save_file(tensors, beside / "adapter_model.safetensors")
         write_json(beside / "adapter_config.json", config)
 
     target = model_folder(model_name, folder)
@@ -98,31 +94,28 @@ def base_of(source: Path) -> Path:
     for folder in candidates:
         if (folder / "config.json").is_file():
             return folder
-    raise FileNotFoundError(
-        f"the adapter in {source} belongs to the model {named!r}, which is neither at {candidates[0]} nor at "
-        f"{candidates[1]}: copy it there, or download it with `hf download`"
-    )
+    base = f"the model {named!r}, which is neither at {candidates[0]} nor at {candidates[1]}"
+    advice = "copy it there, or download it with `hf download`"
+    raise FileNotFoundError(f"the adapter in {source} belongs to {base}: {advice}")
 
 
-def _matching_matrices(
+def _under_our_names(
     model: DecoderLanguageModel, tensors: dict[str, Tensor], rank: int, source: Path
-) -> dict[str, str]:
-    """PEFT's name of each layer with an adapter → ours. Raises ValueError for tensors that do not fit the model."""
+) -> dict[str, Tensor]:
+    """The matrices of an adapter's file by our names. Raises ValueError for what does not fit the model."""
     matrices = [n for n, module in model.named_modules() if n.startswith("blocks.") and hasattr(module, "in_features")]
-    ours = {hugging_face_name(f"{name}.weight").removesuffix(".weight"): name for name in matrices}
-    names = {}
+    layers = {hugging_face_name(name): name for name in matrices}
+    found = {}
     for key, tensor in tensors.items():
         layer, part = key.removeprefix(_PREFIX).removesuffix(".weight").rsplit(".", 1)
-        if layer not in ours or part not in ("lora_A", "lora_B"):
+        if layer not in layers or part not in ("lora_A", "lora_B"):
             raise ValueError(f"{source} has {key!r}, which is no adapter of a matrix of this model")
-        names[layer] = ours[layer]
-        rows, columns = model.get_submodule(ours[layer]).weight.shape  # (out, in)
+        rows, columns = model.get_submodule(layers[layer]).weight.shape  # (out, in)
         wanted = (rank, columns) if part == "lora_A" else (rows, rank)
         if tuple(tensor.shape) != wanted:
             raise ValueError(f"{key} in {source} has shape {tuple(tensor.shape)}, this model needs {wanted}")
-    if len(tensors) != 2 * len(names) or not names:
-        raise ValueError(f"{source} holds {len(tensors)} tensors for {len(names)} matrices: each needs A and B")
-    return names
+        found[f"{layers[layer]}.{part}.weight"] = tensor
+    return found
 
 
 def load_adapter(
@@ -135,14 +128,13 @@ def load_adapter(
     """
     source = model_folder(adapter, folder)
     config = read_adapter_config(source)
-    tensors = read_safetensors(source / "adapter_model.safetensors")
-    names = _matching_matrices(model, tensors, config["r"], source)
-    alpha = config["lora_alpha"]
+    rank, alpha = config["r"], config["lora_alpha"]
     if config.get("use_rslora"):  # rank-stabilised (Kalajdzievski, 2023): alpha/√rank counts, not alpha/rank
-        alpha *= math.sqrt(config["r"])
-    put_adapters(model, names.values(), config["r"], alpha)
-    for layer, name in names.items():
-        module = model.get_submodule(name)
-        for part in ("lora_A", "lora_B"):
-            getattr(module, part).weight.data.copy_(tensors[f"{_PREFIX}{layer}.{part}.weight"])
+        alpha *= math.sqrt(rank)
+    state = _under_our_names(model, read_safetensors(source / "adapter_model.safetensors"), rank, source)
+    layers = dict.fromkeys(name.partition(".lora_")[0] for name in state)
+    if len(state) != 2 * len(layers) or not layers:
+        raise ValueError(f"{source} holds {len(state)} tensors for {len(layers)} matrices: each needs A and B")
+    put_adapters(model, layers, rank, alpha)
+    model.load_state_dict(state, strict=False)  # the model's own weights are not there
     return model

@@ -38,9 +38,8 @@ def newest_model(folder: str | Path = MODELS) -> str:
     """The name of the model or adapter in `folder` that was written last. Raises FileNotFoundError if there is none."""
     found = models_in(folder)
     if not found:
-        raise FileNotFoundError(
-            f"no model in {folder}/ yet: train one with `python -m ai4india_lib train`, or give --model FOLDER"
-        )
+        advice = "train one with `python -m ai4india_lib train`, or give --model FOLDER"
+        raise FileNotFoundError(f"no model in {folder}/ yet: {advice}")
     return max(found, key=lambda path: max(file.stat().st_mtime for file in path.glob("*config.json"))).name
 
 

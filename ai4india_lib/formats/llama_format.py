@@ -1,5 +1,6 @@
 """Our names and settings ↔ those of `LlamaForCausalLM` and `Qwen3ForCausalLM` of `transformers`."""
 
+import re
 from pathlib import Path
 
 import torch
@@ -7,17 +8,19 @@ import torch
 from ..model.config import DecoderConfig
 from .folders import read_settings
 
-# our name of a weight → its name in LlamaForCausalLM and Qwen3ForCausalLM
-_OUTER_NAMES = {"embedding": "model.embed_tokens", "norm.gain": "model.norm.weight", "head": "lm_head"}
-_BLOCK_NAMES = {
-    "attention_norm.gain": "input_layernorm.weight",
-    "attention.query_norm.gain": "self_attn.q_norm.weight",
-    "attention.key_norm.gain": "self_attn.k_norm.weight",
+# our name of a layer, in a block or outside → its name in LlamaForCausalLM and Qwen3ForCausalLM
+_LAYER_NAMES = {
+    "embedding": "model.embed_tokens",
+    "norm": "model.norm",
+    "head": "lm_head",
+    "attention_norm": "input_layernorm",
+    "attention.query_norm": "self_attn.q_norm",
+    "attention.key_norm": "self_attn.k_norm",
     "attention.query": "self_attn.q_proj",
     "attention.key": "self_attn.k_proj",
     "attention.value": "self_attn.v_proj",
     "attention.output": "self_attn.o_proj",
-    "mlp_norm.gain": "post_attention_layernorm.weight",
+    "mlp_norm": "post_attention_layernorm",
     "mlp.gate": "mlp.gate_proj",
     "mlp.up": "mlp.up_proj",
     "mlp.down": "mlp.down_proj",
@@ -42,13 +45,9 @@ _MAY_LACK = ("num_kv_heads", "head_dim", "tie_embeddings", "pad_idx")
 
 def hugging_face_name(name: str) -> str:
     """ "blocks.2.mlp.up.weight" → "model.layers.2.mlp.up_proj.weight": our parameter's name in `transformers`."""
-    name, lora, part = name.partition(".lora_")  # an adapter's matrix keeps its place behind the name of its layer
-    if name.startswith("blocks."):
-        _, number, inner = name.split(".", 2)
-        stem = inner if inner in _BLOCK_NAMES else inner.removesuffix(".weight")
-        return f"model.layers.{number}.{_BLOCK_NAMES[stem]}{inner.removeprefix(stem)}{lora}{part}"
-    stem = name if name in _OUTER_NAMES else name.removesuffix(".weight")
-    return _OUTER_NAMES[stem] + name.removeprefix(stem) + lora + part
+    block, layer, part = re.fullmatch(r"(blocks\.\d+\.)?(.+?)(|\.weight|\.gain|\.lora_.+)", name).groups()
+    outer = block.replace("blocks", "model.layers") if block else ""
+    return outer + _LAYER_NAMES[layer] + part.replace("gain", "weight")
 
 
 def hugging_face_config(config: DecoderConfig, tokenizer, dtype: str = "float32") -> dict:
@@ -62,10 +61,7 @@ def hugging_face_config(config: DecoderConfig, tokenizer, dtype: str = "float32"
         "rope_parameters": rope,  # read by transformers 5,
         "rope_theta": config.rope_theta,  # and these two by transformers 4 and by most servers
         "rope_scaling": config.rope_scaling,
-        "hidden_act": "silu",
-        "attention_bias": False,
-        "attention_dropout": 0.0,
-        "initializer_range": 0.02,
+        **{"hidden_act": "silu", "attention_bias": False, "attention_dropout": 0.0, "initializer_range": 0.02},
         "use_cache": True,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,

@@ -22,29 +22,6 @@ from .folders import MODELS, holds_adapter, model_folder, models_in, read_settin
 from .llama_format import hugging_face_config, hugging_face_name, read_config, read_precision
 
 
-def save_weights(
-    model: DecoderLanguageModel, path: Path, *, only_trained: bool = False, dtype: torch.dtype | None = None
-) -> None:
-    """Write the weights under their `transformers` names; a tied table once. `only_trained` leaves out frozen ones."""
-    weights = {
-        hugging_face_name(name): p.detach().cpu().to(dtype or p.dtype).contiguous()
-        for name, p in model.named_parameters()
-        if p.requires_grad or not only_trained
-    }
-    save_file(weights, path, metadata={"format": "pt"})
-
-
-def load_weights(model: DecoderLanguageModel, path: Path, *, only_trained: bool = False) -> None:
-    """Read what `save_weights` wrote into a model of the same shape. Raises ValueError if it has another one."""
-    weights = read_safetensors(path)
-    targets = {hugging_face_name(n): p for n, p in model.named_parameters() if p.requires_grad or not only_trained}
-    if {name: p.shape for name, p in weights.items()} != {name: p.shape for name, p in targets.items()}:
-        raise ValueError(f"{path} holds other weights than the model trains: was its shape or its adapter changed?")
-    with torch.no_grad():
-        for name, parameter in targets.items():
-            parameter.copy_(weights[name])
-
-
 def save_model(
     model: DecoderLanguageModel,
     tokenizer,
@@ -57,16 +34,12 @@ def save_model(
 ) -> Path:
     """Write model and tokenizer to `models/<model_name>/` and return that folder.
 
-    A path with more than one part, such as "/tmp/mine" or "./mine", is taken as it is. The folder is written beside its
-    place and then moved there, so that a crash leaves the old one. Other files in an old folder stay.
-
+    A path with more than one part, such as "/tmp/mine" or "./mine", is taken as it is. A crash leaves an old folder as
+    it was, and files in it that are not the model's stay (`replace_folder`).
     `dtype` is that of the numbers in the file: torch.bfloat16 makes that of a float32 model half as large and keeps
     three digits; it opens as float32 again. None: as they are.
-
     Of a model that `chats` the folder says that a turn's end ends a text too, so that every program stops there.
-
-    Raises FileExistsError if the folder already holds a model and `overwrite` is False, ValueError for a model with
-    adapters.
+    Raises FileExistsError if the folder holds a model and `overwrite` is False, ValueError for a model with adapters.
     """
     target = model_folder(model_name, folder)
     if (target / "config.json").exists() and not overwrite:
@@ -74,18 +47,18 @@ def save_model(
     if has_lora(model):
         raise ValueError("the model has adapters: save_adapter saves them alone, merge_lora makes them part of it")
     if len(tokenizer) > model.config.vocab_size:
-        raise ValueError(
-            f"the tokenizer has {len(tokenizer)} ids, the model only vocab_size={model.config.vocab_size}: "
-            "they do not belong together"
-        )
+        sizes = f"the tokenizer has {len(tokenizer)} ids, the model only vocab_size={model.config.vocab_size}"
+        raise ValueError(f"{sizes}: they do not belong together")
 
     def write(beside: Path) -> None:
-        save_weights(model, beside / "model.safetensors", dtype=dtype)
+        parameters = model.named_parameters()  # a tied table comes once
+        weights = {hugging_face_name(name): p.detach().to("cpu", dtype).contiguous() for name, p in parameters}
+        save_file(weights, beside / "model.safetensors", metadata={"format": "pt"})
         precision = str(model.embedding.weight.dtype).removeprefix("torch.")
         write_json(beside / "config.json", hugging_face_config(model.config, tokenizer, precision))
-        stops = end_ids(tokenizer) if chats else tokenizer.eos_token_id
-        ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": stops}
-        write_json(beside / "generation_config.json", {**ends, "pad_token_id": tokenizer.pad_token_id})
+        ends = end_ids(tokenizer) if chats else tokenizer.eos_token_id
+        ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": ends, "pad_token_id": tokenizer.pad_token_id}
+        write_json(beside / "generation_config.json", ids)
         save_tokenizer(tokenizer, beside)
 
     replace_folder(target, write)
@@ -106,6 +79,7 @@ def _read_weights(source: Path) -> dict[str, Tensor]:
 
 
 def _fill(model: DecoderLanguageModel, weights: dict[str, Tensor], source: Path) -> None:
+    """Give a model of shapes alone the weights of a folder. Raises ValueError if they are not those of its shapes."""
     names = {name: hugging_face_name(name) for name, _ in model.named_parameters()}
     missing = sorted(set(names.values()) - set(weights))
     surplus = sorted(set(weights) - set(names.values()) - {"lm_head.weight"})
@@ -114,14 +88,12 @@ def _fill(model: DecoderLanguageModel, weights: dict[str, Tensor], source: Path)
         difference = f"missing {missing[:3]}" if missing else f"not expected {surplus[:3]}"
         raise ValueError(f"the weights in {source} do not fit its config.json: {difference}")
     for name, p in model.named_parameters():
-        if weights[names[name]].shape != p.shape:
-            found, wanted = tuple(weights[names[name]].shape), tuple(p.shape)
+        found, wanted = tuple(weights[names[name]].shape), tuple(p.shape)
+        if found != wanted:
             raise ValueError(f"{names[name]} in {source} has shape {found}, its config.json says {wanted}")
     model.cos, model.sin = rope_tables(model.config)
     state = {name: weights[other] for name, other in names.items()}
-    if model.config.tie_embeddings:
-        state["head.weight"] = state["embedding.weight"]
-    model.load_state_dict(state, assign=True)
+    model.load_state_dict(state, strict=False, assign=True)  # it lacks at most a tied head: see above
     if model.config.tie_embeddings:
         model.head.weight = model.embedding.weight
 
@@ -130,9 +102,8 @@ def load_model(model_name: str | Path, device: str | torch.device | None = None,
     """Open `models/<model_name>/`, or any folder with a Llama or Qwen3 model, as (model, tokenizer), ready to generate.
 
     The folder of an adapter opens as the model it belongs to with the adapter merged into it.
-    It computes in the precision that `config.json` names, or else in that of the weights. `device` None takes the best
-    there is.
-    Raises FileNotFoundError, or ValueError for a model of another kind.
+    It computes in the precision that `config.json` names, or else in that of the weights. `device=None` takes the best
+    there is. Raises FileNotFoundError, or ValueError for a model of another kind.
     """
     source = model_folder(model_name, folder)
     if holds_adapter(source):
@@ -142,14 +113,12 @@ def load_model(model_name: str | Path, device: str | torch.device | None = None,
         known = ", ".join(path.name for path in models_in(folder))
         hint = f"there are: {known}" if known else "none is there yet: python -m ai4india_lib train makes one"
         raise FileNotFoundError(f"no model in {source} (no config.json). Models in {folder}: {hint}")
-    config = read_config(source / "config.json")
+    with torch.device("meta"):  # shapes only: the weights come from the file
+        model = DecoderLanguageModel.from_config(read_config(source / "config.json"))
     precision = read_precision(source / "config.json")
     weights = {name: tensor.to(precision or tensor.dtype) for name, tensor in _read_weights(source).items()}
-    with torch.device("meta"):  # shapes only: the weights come from the file
-        model = DecoderLanguageModel.from_config(config)
     _fill(model, weights, source)
-    model = model.to(pick_device(device)).eval()
-    return model, load_tokenizer(source)
+    return model.to(pick_device(device)).eval(), load_tokenizer(source)
 
 
 def is_chat_model(model_name: str | Path, tokenizer, *, folder: str | Path = MODELS) -> bool:

@@ -81,6 +81,20 @@ def check_messages(messages: object) -> list[dict]:
     return messages
 
 
+def _span(tokenizer, messages: list[dict], index: int, whole: str) -> tuple[int, int]:
+    """Where in `whole` the assistant's message `index` begins and ends: from where the template would let the model
+    begin, up to and with a special token right after its content."""
+    prompt = tokenizer.apply_chat_template(messages[:index], tokenize=False, add_generation_prompt=True)
+    content = messages[index]["content"].strip()
+    found = whole.find(content, len(prompt)) if whole.startswith(prompt) else -1
+    end_token = re.compile(r"\s*(" + "|".join(map(re.escape, special_tokens(tokenizer))) + ")")
+    if found >= 0 and (end := end_token.match(whole, found + len(content))):
+        return len(prompt), end.end()
+    advice = "put {% generation %} before and {% endgeneration %} after it in the template (tokenizer.chat_template)"
+    where = f"where the assistant's message {index + 1} begins and ends"
+    raise ValueError(f"this chat template does not tell {where}: {advice}")
+
+
 def _encode_by_search(tokenizer, messages: list[dict]) -> tuple[list[int], list[int]]:
     """For a template that does not mark the assistant's part, as most published ones."""
     whole = tokenizer.apply_chat_template(messages, tokenize=False)
@@ -88,23 +102,6 @@ def _encode_by_search(tokenizer, messages: list[dict]) -> tuple[list[int], list[
     encoded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
     offsets = encoded["offset_mapping"]  # where in `whole` each id begins and ends
     return encoded["input_ids"], [int(any(begin < to and end > since for since, to in spans)) for begin, end in offsets]
-
-
-def _span(tokenizer, messages: list[dict], index: int, whole: str) -> tuple[int, int]:
-    """Where in `whole` the assistant's message `index` begins and ends, its end token included.
-
-    It begins where the template would let the model begin, and ends with a special token right after its content.
-    """
-    prompt = tokenizer.apply_chat_template(messages[:index], tokenize=False, add_generation_prompt=True)
-    content = messages[index]["content"].strip()
-    found = whole.find(content, len(prompt)) if whole.startswith(prompt) else -1
-    end_token = re.compile(r"\s*(" + "|".join(map(re.escape, special_tokens(tokenizer))) + ")")
-    if found >= 0 and (end := end_token.match(whole, found + len(content))):
-        return len(prompt), end.end()
-    raise ValueError(
-        f"this chat template does not tell where the assistant's message {index + 1} begins and ends: put "
-        "{% generation %} before and {% endgeneration %} after it in the template (tokenizer.chat_template)"
-    )
 
 
 def encode_conversations(tokenizer, conversations: list[list[dict]]) -> list[tuple[list[int], list[int]]]:

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -27,12 +27,12 @@ def _lines(stream: BinaryIO, name: str) -> Iterator[str]:
         if number == 1:
             raw = raw.removeprefix(codecs.BOM_UTF8)
         try:
-            line = raw.decode("utf-8")
+            line = raw.decode()
         except UnicodeDecodeError as error:
             utf16 = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
             found = "It looks like UTF-16" if utf16 else f"Byte {error.start + 1} there is {raw[error.start]:#04x}"
             raise CorpusError(f"{name}, line {number}, is not UTF-8. {found}. Save the text as UTF-8.") from error
-        line = line[:-2] if line.endswith("\r\n") else line.removesuffix("\n")
+        line = line.removesuffix("\r\n").removesuffix("\n")
         if line and not line.isspace():
             yield line
 
@@ -48,7 +48,6 @@ class TextLines:
 
     def __init__(self, path: str | Path, member: str | None = None):
         self.path, self.member = Path(path), member
-        self._num_bytes: int | None = None
         if not self.path.is_file():
             raise FileNotFoundError(f"there is no file {path}")
         if member is None and re.search(r"(?i)\.(tar(\.\w+)?|tgz|tbz2|txz)$", self.path.name):
@@ -58,14 +57,11 @@ class TextLines:
         with self._open() as (stream, _):
             yield from _lines(stream, str(self))
 
-    @property
+    @cached_property
     def num_bytes(self) -> int:
         """Size of the uncompressed text in bytes, line ends included. For `.gz` this reads it through, once."""
-        if self._num_bytes is None:
-            with self._open() as (stream, size):
-                known = size is not None
-                self._num_bytes = size if known else sum(map(len, iter(partial(stream.read, CHUNK), b"")))
-        return self._num_bytes
+        with self._open() as (stream, size):
+            return sum(map(len, iter(partial(stream.read, CHUNK), b""))) if size is None else size
 
     @property
     def full_name(self) -> PurePosixPath:
@@ -107,12 +103,14 @@ def _local(source: str | Path, folder: str | Path) -> Path:
     return download(str(source), folder) if is_url else path
 
 
-def _beginning(text: TextLines, file: BinaryIO, size: int) -> bytes | str | None:
-    """Of about.json its bytes, of any other file its first line; None if it has none."""
+def _begun(text: TextLines, file: BinaryIO, size: int) -> tuple[TextLines, bytes | str | None]:
+    """A text, and how it begins: about.json with its bytes, any other file with its first line; None if it has none."""
     if text.full_name.name == "about.json":
-        return file.read(1 << 20)
-    stream, text._num_bytes = uncompressed(file, size)
-    return next(_lines(stream, str(text)), None)
+        return text, file.read(1 << 20)
+    stream, num_bytes = uncompressed(file, size)
+    if num_bytes is not None:
+        text.num_bytes = num_bytes
+    return text, next(_lines(stream, str(text)), None)
 
 
 @lru_cache(maxsize=16)  # to read an archive through takes time: once is enough, until the file changes
@@ -121,22 +119,20 @@ def _files_of_archive(path: Path, names: tuple[str, ...], size: int, changed: in
     with open_tar(path) as tar:
         for member in tar:
             if member.isfile() and PurePosixPath(member.name).name in names:
-                text = TextLines(path, member.name)
-                found.append((text, _beginning(text, tar.extractfile(member), member.size)))
+                found.append(_begun(TextLines(path, member.name), tar.extractfile(member), member.size))
         check_end(tar)
     return found
 
 
 def _files(path: Path, names: tuple[str, ...]) -> list[tuple[TextLines, bytes | str | None]]:
-    """Each file of one of these names in a folder or an archive, wherever it lies inside, and its `_beginning`."""
+    """Each file of one of these names in a folder or an archive, wherever it lies inside, `_begun`."""
     if not path.is_dir():
         return _files_of_archive(path, names, path.stat().st_size, path.stat().st_mtime_ns)
     found = []
     for inside in sorted(path.rglob("*")):
         if inside.name in names and inside.is_file():
             with explain_damage(inside), inside.open("rb") as file:
-                text = TextLines(inside)
-                found.append((text, _beginning(text, file, inside.stat().st_size)))
+                found.append(_begun(TextLines(inside), file, inside.stat().st_size))
     return found
 
 

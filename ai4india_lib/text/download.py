@@ -1,7 +1,6 @@
 """Fetches a file over HTTP and verifies it: a broken, changed or mixed transfer never passes for a whole file.
 
-A download that broke off goes on where it ended, a file that is there already is used again, and a network that
-fails for a while is asked again. `download` is all that others need.
+`download` is all that others need, and says the rules.
 """
 
 import hashlib
@@ -212,8 +211,8 @@ class _Transfer:
                     file.write(chunk)
                     bar.update(len(chunk))
         except OSError as error:  # from the disk: those of the network are StreamErrors
-            reason = error.strerror
-            raise DownloadError(f"cannot write {self.part}: {reason}. What came so far is kept there.") from error
+            problem = f"cannot write {self.part}: {error.strerror}. What came so far is kept there."
+            raise DownloadError(problem) from error
         if total not in (None, _size(self.part)):
             raise StreamError(f"the connection ended after {_size(self.part)} of {total} bytes")
 

@@ -67,10 +67,7 @@ class NgramModel:
         return cls(documents, longest, len(tokenizer))
 
     def token_log_probabilities(self, rows: list[list[int]]) -> list[Tensor]:
-        """For each row of ids the log-probabilities (nats, float64) of its tokens, the first one left out.
-
-        A row is read as a document: its first id is given, and no history reaches over the row's beginning.
-        """
+        """For each row of ids, read as a document: log-probabilities (nats, float64) of its tokens but the first."""
         ids, position = self._in_one_row(rows)
         p = torch.full(ids.shape, 1 / self.vocab_size, dtype=torch.float64)
         history = torch.zeros_like(ids)  # -1: never seen

@@ -79,15 +79,6 @@ def count_text(lines: Iterable[str], tokenizer, *, max_bytes: int | None = 4_000
     return TextStatistics(documents, tokens, size, complete=True)
 
 
-def estimate_tokens(lines: Iterable[str], tokenizer) -> float:
-    """Tokens in a text: counted in one of a few MB, else scaled up from its beginning."""
-    sample = count_text(lines, tokenizer)
-    size = getattr(lines, "num_bytes", None)
-    if not sample.complete and size is None:
-        sample = count_text(lines, tokenizer, max_bytes=None)
-    return sample.tokens if sample.complete else size / sample.bytes_per_token
-
-
 class PackedTextDataset(BatchDataset):
     """A stream of batches (inputs, targets), each (batch_size, context_size) token ids: one pass over the text.
 
@@ -120,8 +111,12 @@ class PackedTextDataset(BatchDataset):
         self.shuffle_buffer, self.seed, self.keep_last = shuffle_buffer, seed, keep_last
 
     def num_tokens(self) -> float:
-        """Tokens of the text, all processes' parts together: counted, or estimated where it is long."""
-        return estimate_tokens(self.lines, self.tokenizer)
+        """Tokens of the text, all processes' parts together: counted in a few MB, else scaled up from its beginning."""
+        size = getattr(self.lines, "num_bytes", None)
+        sample = count_text(self.lines, self.tokenizer)
+        if not sample.complete and size is None:
+            sample = count_text(self.lines, self.tokenizer, max_bytes=None)
+        return sample.tokens if sample.complete else size / sample.bytes_per_token
 
     def bytes_per_token(self) -> float:
         """Bytes of UTF-8 per token, in the text or its first MB."""
@@ -154,21 +149,17 @@ class PackedTextDataset(BatchDataset):
         """Ids of each line of this worker, in the order of this pass, without the first `skip`."""
         reader, readers = self.rank * num_workers + worker, self.world_size * num_workers
         lines = self._shuffled(islice(self.lines, reader, None, readers))  # dealt out like cards
-        for number in range(skip):
-            if next(lines, None) is None:
-                raise ValueError(
-                    f"the text now ends after {number} lines, before the saved position at {skip}: it was changed "
-                    "after the run began. Bring back the old text, or start a new run"
-                )
+        if (skipped := sum(1 for _ in islice(lines, skip))) < skip:
+            found = f"the text now ends after {skipped} lines, before the saved position at {skip}"
+            raise ValueError(
+                f"{found}: it was changed after the run began. Bring back the old text, or start a new run"
+            )
         for group in in_groups(lines):
             yield from encode_documents(self.tokenizer, group)
 
     def _shuffled(self, lines: Iterator[str]) -> Iterator[str]:
-        if self.shuffle_buffer <= 1:
-            yield from lines
-            return
         draw = random.Random(f"{self.seed}-{self.epoch}")
-        waiting = list(islice(lines, self.shuffle_buffer))
+        waiting = list(islice(lines, max(self.shuffle_buffer, 1)))  # one alone keeps the order
         for line in lines:
             index = draw.randrange(len(waiting))
             drawn, waiting[index] = waiting[index], line
@@ -182,8 +173,8 @@ class WholeDocumentDataset(PackedTextDataset):
 
     In a packed stream the first document of a block has often lost its beginning, and nobody can tell a hero whose name
     was cut off. Here each document is read with its own beginning, so that the loss can be held against what is
-    possible. Rows are filled up at their right end: inputs with the padding token, targets with −100, which the loss
-    leaves out. Every token of the text is a target exactly once: the end token stands before a row's first document.
+    possible. Rows are filled up as in `next_token_batch`. Every token of the text is a target exactly once: the end
+    token stands before a row's first document.
     """
 
     def read(self, position: dict, worker: int = 0, num_workers: int = 1) -> Iterator[tuple[Tensor, Tensor, dict]]:
@@ -223,12 +214,10 @@ def download_and_prepare_data(
 ) -> tuple[TextLoader, TextLoader]:
     """Loaders of packed batches, (batch_size, max_length) ids each, from a `.tar.gz` with `train.txt` and `test.txt`.
 
-    `url` is an address (http or https; downloaded into `folder` once), a local archive, or a folder that holds the two
-    files. Training text comes packed, shuffled, in another order in each pass; test text in order, each document with
-    its own beginning (`WholeDocumentDataset`: targets of −100 are to be left out).
-    Under `accelerate launch` or `torchrun` each process gets its part; `rank` and `world_size` say otherwise.
-
-    Raises `CorpusError` or `DownloadError`, with what to do, if the text cannot be had.
+    `url` and `folder` are those of `train_and_test_lines`. Training text comes packed, shuffled, in another order in
+    each pass; test text in order, each document with its own beginning (`WholeDocumentDataset`: targets of −100 are to
+    be left out). Under `accelerate launch` or `torchrun` each process gets its part; `rank` and `world_size` say
+    otherwise. Raises `CorpusError` or `DownloadError`, with what to do, if the text cannot be had.
     """
     train_lines, test_lines = train_and_test_lines(url, folder=folder)
     if world_size is None:

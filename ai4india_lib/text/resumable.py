@@ -79,20 +79,15 @@ class TextLoader:
 
     def state_dict(self) -> dict:
         """Where this pass stands, in numbers, lists and dicts that fit into JSON."""
-        return {
-            "epoch": self.dataset.epoch,
-            "num_workers": self.num_workers,
-            "next_worker": self._next_worker,
-            "workers": list(self._positions),
-        }
+        workers = {"num_workers": self.num_workers, "next_worker": self._next_worker, "workers": list(self._positions)}
+        return {"epoch": self.dataset.epoch, **workers}
 
     def load_state_dict(self, state: dict) -> None:
         """Let the next pass go on from `state`. Raises ValueError if it was saved with another number of workers."""
         if state["num_workers"] != self.num_workers:
-            raise ValueError(
-                f"the position was saved with num_workers={state['num_workers']}, this loader has {self.num_workers}: "
-                "use the same number, since each worker reads its own part of the text"
-            )
+            numbers = f"num_workers={state['num_workers']}, this loader has {self.num_workers}"
+            advice = "use the same number, since each worker reads its own part of the text"
+            raise ValueError(f"the position was saved with {numbers}: {advice}")
         self.dataset.epoch, self._next_worker = state["epoch"], state["next_worker"]
         self._positions, self._resumed = list(state["workers"]), True
 
@@ -112,10 +107,8 @@ class TextLoader:
 
 
 class _Workers(IterableDataset):
-    """What a DataLoader copies to its workers: each reads on from its own position.
-
-    A DataLoader asks the process that it started first for the first batch. So this one is the worker whose turn it is.
-    """
+    """What a DataLoader copies to its workers: each reads on from its own position. The process that it started first
+    is asked for the first batch: so this one is the worker whose turn it is."""
 
     def __init__(self, dataset: BatchDataset, positions: list[dict], next_worker: int):
         self.dataset, self.positions, self.next_worker = dataset, positions, next_worker
@@ -129,10 +122,7 @@ class _Workers(IterableDataset):
 
 @contextmanager
 def _one_tokenizer_thread_in_workers() -> Iterator[None]:
-    """Workers started in here inherit the wish that `tokenizers` use one thread: the workers already use the cores.
-
-    Without it, `tokenizers` prints a warning in each forked process.
-    """
+    """Workers started in here make `tokenizers` use one thread each. Unasked, it prints a warning in each of them."""
     name = "TOKENIZERS_PARALLELISM"
     before = os.environ.get(name)
     os.environ[name] = "false"
@@ -145,6 +135,5 @@ def _one_tokenizer_thread_in_workers() -> Iterator[None]:
 
 
 def _leave_interrupts_to_main(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal. A worker that ended by it would leave the main process without data,
-    which still has a step to finish."""
+    """Ctrl-C reaches every process of a terminal, but the main process still needs data to finish its step."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

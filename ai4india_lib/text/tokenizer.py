@@ -104,23 +104,18 @@ def train_tokenizer(
     """
     smallest = len(SPECIAL_TOKENS) + 256
     if not isinstance(vocab_size, int) or vocab_size < smallest:
-        raise ValueError(
-            f"vocab_size={vocab_size!r} is too small: it must be a whole number of at least {smallest} "
-            f"({len(SPECIAL_TOKENS)} special tokens and 256 bytes); try 4096"
-        )
+        must = f"must be a whole number of at least {smallest} ({len(SPECIAL_TOKENS)} special tokens and 256 bytes)"
+        raise ValueError(f"vocab_size={vocab_size!r} is too small: it {must}; try 4096")
     core = Tokenizer(models.BPE())
     core.normalizer = normalizers.NFC()
     split = pre_tokenizers.Split(Regex(INDIC_SPLIT), behavior="isolated")
     to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.pre_tokenizer = pre_tokenizers.Sequence([split, to_bytes])
     core.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        min_frequency=min_frequency,
-        special_tokens=[AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
+    limits = {"vocab_size": vocab_size, "min_frequency": min_frequency, "show_progress": False}
+    special = [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS]
+    all_bytes = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(special_tokens=special, initial_alphabet=all_bytes, **limits)
     core.train_from_iterator(_texts_up_to(max_bytes, lines), trainer)
     pad, begin, end, *others = SPECIAL_TOKENS
     core.post_processor = processors.TemplateProcessing(
@@ -128,16 +123,11 @@ def train_tokenizer(
     )
     from transformers import PreTrainedTokenizerFast
 
+    tokens = {"pad_token": pad, "bos_token": begin, "eos_token": end, "additional_special_tokens": others}
+    habits = {"padding_side": "left", "clean_up_tokenization_spaces": False}
+    inputs = ["input_ids", "attention_mask"]
     return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        pad_token=pad,
-        bos_token=begin,
-        eos_token=end,
-        additional_special_tokens=others,
-        chat_template=CHAT_TEMPLATE,
-        clean_up_tokenization_spaces=False,
-        padding_side="left",
-        model_input_names=["input_ids", "attention_mask"],
+        tokenizer_object=core, chat_template=CHAT_TEMPLATE, model_input_names=inputs, **tokens, **habits
     )
 
 
@@ -148,9 +138,7 @@ def load_tokenizer(name_or_folder: str | os.PathLike) -> PreTrainedTokenizerBase
     without an end token it takes the separator (as BERT's), without a padding token the end token (as GPT-2's).
     Then padding and a true end look alike: tell them apart by the attention mask, not by the id.
     Without a network the hub's own code tries for half a minute; with HF_HUB_OFFLINE=1 it reads its cache at once.
-
-    Raises FileNotFoundError (nothing there), ValueError (files that cannot be read, or no end token), or
-    OSError (the hub cannot be reached, or does not have it).
+    Raises FileNotFoundError (nothing there), ValueError (unreadable files, no end token) or OSError (not on the hub).
     """
     from transformers import AutoTokenizer
 
@@ -168,18 +156,16 @@ def load_tokenizer(name_or_folder: str | os.PathLike) -> PreTrainedTokenizerBase
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         if folder.is_dir():
             raise ValueError(f"the tokenizer files in {folder} cannot be read: {reason}") from error
-        raise OSError(
-            f"tokenizer {name!r}: there is no such folder here, and the Hugging Face hub did not give it "
-            f"({reason}). Check the spelling; if you are offline, run `hf download {name}` once where "
-            "there is a network, or give the path of a folder with the tokenizer's files"
-        ) from error
+        problem = f"there is no such folder here, and the Hugging Face hub did not give it ({reason})"
+        offline = f"run `hf download {name}` once where there is a network, or give the path of a folder with the"
+        advice = f"Check the spelling; if you are offline, {offline} tokenizer's files"
+        raise OSError(f"tokenizer {name!r}: {problem}. {advice}") from error
     if tokenizer.eos_token_id is None:
         if tokenizer.sep_token_id is None:
-            raise ValueError(
-                f"tokenizer {name!r} has no end token (eos_token) and no separator (sep_token): if one of its tokens "
-                "ends a text, name it in the folder's tokenizer_config.json, as in "
-                '{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>"}'
-            )
+            lack = f"tokenizer {name!r} has no end token (eos_token) and no separator (sep_token)"
+            advice = "if one of its tokens ends a text, name it in the folder's tokenizer_config.json"
+            example = '{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>"}'
+            raise ValueError(f"{lack}: {advice}, as in {example}")
         tokenizer.eos_token = tokenizer.sep_token
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -192,9 +178,8 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | os.PathLike
     `save_pretrained` of transformers 5 writes a class name and a list that transformers 4 cannot read. Both versions
     know the older names, so we write those.
     """
-    folder = Path(folder)
     tokenizer.save_pretrained(folder)
-    path = folder / "tokenizer_config.json"
+    path = Path(folder) / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     if config.get("tokenizer_class") == "TokenizersBackend":
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
@@ -256,7 +241,6 @@ def encode_for_scoring(tokenizer: PreTrainedTokenizerBase, lines: Iterable[str])
 
 def pieces_per_word(tokenizer: PreTrainedTokenizerBase, text: str) -> float:
     """Ids per word between blanks ("fertility"): 1 is the best; scripts a tokenizer never saw reach 10 and more."""
-    words = len(text.split())
-    if not words:
+    if not (words := text.split()):
         raise ValueError("the text has no words")
-    return len(encode_lines(tokenizer, [text])[0]) / words
+    return len(encode_lines(tokenizer, [text])[0]) / len(words)

@@ -19,7 +19,7 @@ from transformers import (
 
 from ai4india_lib.formats import pretrained
 from ai4india_lib.formats.adapters import save_adapter
-from ai4india_lib.formats.pretrained import is_chat_model, load_model, load_weights, save_model, save_weights
+from ai4india_lib.formats.pretrained import is_chat_model, load_model, save_model
 from ai4india_lib.inference.generation import generate_text
 from ai4india_lib.model.lora import add_lora
 from ai4india_lib.text.tokenizer import save_tokenizer
@@ -274,7 +274,7 @@ def test_existing_model_is_kept_or_replaced(saved, make_model, tokenizer, tmp_pa
     save_model(other, tokenizer, "another", folder=tmp_path, overwrite=False)
 
 
-@pytest.mark.parametrize("failing", ["save_weights", "save_tokenizer"])
+@pytest.mark.parametrize("failing", ["save_file", "save_tokenizer"])
 def test_failing_write_changes_nothing(saved, make_model, tokenizer, tmp_path, monkeypatch, failing):
     model, folder = saved
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -321,13 +321,6 @@ def test_file_in_the_way(make_model, tokenizer, tmp_path):
     with pytest.raises(FileExistsError, match="kahani is a file"):
         save_model(make_model(), tokenizer, "kahani", folder=tmp_path)
     assert (tmp_path / "kahani").read_text(encoding="utf-8") == "mine" and names_in(tmp_path) == ["kahani"]
-
-
-def test_weights_alone(make_model, tmp_path):
-    model, other = make_model(seed=1), make_model(seed=2)
-    save_weights(model, tmp_path / "w.safetensors")
-    load_weights(other, tmp_path / "w.safetensors")
-    assert same_weights(model, other) and other.head.weight is other.embedding.weight
 
 
 def test_a_chat_model_is_known_by_what_ends_its_text(saved, make_model, tokenizer, tmp_path):

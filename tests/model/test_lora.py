@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from ai4india_lib import add_lora, load_adapter, load_model, merge_lora, save_adapter
-from ai4india_lib.formats.pretrained import load_weights, save_model, save_weights
+from ai4india_lib.formats.pretrained import save_model
 from ai4india_lib.model import LORA_TARGETS, has_lora
 from ai4india_lib.training.hyperparameters import get_hyperparameters
 from ai4india_lib.training.optimizers import make_optimizers
@@ -245,18 +245,6 @@ def test_broken_adapters(adapter, make_model, tokenizer, base):
         load_model(adapter, "cpu")
     with pytest.raises(FileExistsError, match="holds a whole model"):
         save_adapter(add_lora(make_model(), 2), base[1], base="x")
-
-
-def test_checkpoints_hold_only_what_trains(make_model, tmp_path):
-    model = shaken(add_lora(make_model(), 4))
-    save_weights(model, tmp_path / "some.safetensors", only_trained=True)
-    names = load_file(tmp_path / "some.safetensors").keys()
-    assert len(names) == 2 * 2 * 7 and all(".lora_" in name for name in names)
-    other = add_lora(make_model(), 4)
-    load_weights(other, tmp_path / "some.safetensors", only_trained=True)
-    assert torch.equal(logits(other), logits(model))
-    with pytest.raises(ValueError, match="other weights than the model trains"):
-        load_weights(add_lora(make_model(), 5), tmp_path / "some.safetensors", only_trained=True)
 
 
 def test_first_correction_is_drawn_as_in_peft(make_model):

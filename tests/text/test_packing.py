@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from ai4india_lib import PackedTextDataset, TextLines, TextLoader, count_text, download_and_prepare_data
-from ai4india_lib.text.packing import WholeDocumentDataset, estimate_tokens
+from ai4india_lib.text.packing import WholeDocumentDataset
 from ai4india_lib.text.tokenizer import encode_documents, train_tokenizer
 
 WORDS = [f"w{number}" for number in range(400)]
@@ -426,7 +426,7 @@ def test_a_large_text_is_estimated_from_its_beginning(words_tokenizer, tmp_path,
         file.writelines(line + "\n" for line in Generated(900))
     beginning = count_text(TextLines(path), words_tokenizer, max_bytes=100_000)
     assert not beginning.complete and 100_000 <= beginning.bytes < 300_000
-    assert estimate_tokens(TextLines(path), words_tokenizer) == pytest.approx(900 * 122, rel=0.01)
+    assert PackedTextDataset(TextLines(path), words_tokenizer, 8).num_tokens() == pytest.approx(900 * 122, rel=0.01)
 
 
 # The promised door
