@@ -11,11 +11,8 @@ from ..basics.files import write_json
 
 @dataclass
 class History:
-    """What happened in a run, step by step, for plots and for going on.
-
-    What a kind of run measures beside its loss, such as the rewards of GRPO, stands in `measured`, and can be read as
-    if it were a field: `history.reward`.
-    """
+    """What happened in a run, step by step. What a kind of training measures beside its loss, such as the rewards of
+    GRPO, stands in `measured`, and can be read as if it were a field: `history.reward`."""
 
     total_steps: int = 0
     tokens_per_step: int = 0  # 0 where a step does not read a fixed number of them
@@ -70,8 +67,8 @@ class History:
 
     def plan_in_words(self) -> str:
         """What a run is going to do, for the reader to see before it starts."""
-        times = f"{self.passes:.2g} times" if self.passes < 10 else f"{self.passes:.0f} times"
-        times = "once" if 0.95 < self.passes < 1.05 else times
+        several = f"{self.passes:{'.2g' if self.passes < 10 else '.0f'}} times"
+        times = "once" if 0.95 < self.passes < 1.05 else several
         going_on = f", going on after step {self.steps}" if self.steps else ""
         return f"{self.total_steps} steps of {self.tokens_per_step} tokens read the text {times}{going_on}"
 
