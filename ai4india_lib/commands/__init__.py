@@ -34,8 +34,7 @@ def refuse_empty(options: argparse.Namespace) -> None:
 def check_at_least(options: argparse.Namespace, least: int, names: str) -> None:
     """Raises ValueError if one of these options is given a number below `least`."""
     for name in names.split():
-        value = getattr(options, name)
-        if value is not None and value < least:
+        if (value := getattr(options, name)) is not None and value < least:
             raise ValueError(f"--{name.replace('_', '-')} {value} must be at least {least}")
 
 

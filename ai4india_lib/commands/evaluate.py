@@ -60,19 +60,18 @@ class Exam:
 
 @dataclass
 class Candidate:
-    """A model and its marks: (measure, kind) → values and weights of the items, as `bootstrap_interval` takes them."""
+    """A model and its marks: measure → kind → values and weights of the items, as `bootstrap_interval` takes them."""
 
     name: str
-    marks: dict[tuple[str, str], tuple] = field(default_factory=dict)
+    marks: dict[str, dict[str, tuple]] = field(default_factory=dict)
 
     def add(self, measure: str, kinds: list[str], scores: list[float]) -> None:
         """Scores from 0 to 1 of items of these kinds, in percent: of each kind, and of all as "mean"."""
-        for kind in [*dict.fromkeys(kinds), "mean"]:
-            percent = [100 * score for score, own in zip(scores, kinds, strict=True) if kind in (own, "mean")]
-            self.marks[measure, kind] = (percent, None)
-
-    def interval(self, key: tuple[str, str]) -> Interval:
-        return bootstrap_interval(*self.marks[key])
+        percent: dict[str, list[float]] = {kind: [] for kind in [*kinds, "mean"]}
+        for kind, score in zip(kinds, scores, strict=True):
+            percent[kind].append(100 * score)
+            percent["mean"].append(100 * score)
+        self.marks[measure] = {kind: (values, None) for kind, values in percent.items()}
 
 
 def _sources(options: argparse.Namespace, language: str) -> list[str | None]:
@@ -117,7 +116,7 @@ def _sit(name: str, model, tokenizer, exam: Exam, options: argparse.Namespace | 
     """
     candidate = Candidate(name)
     if exam.documents:
-        candidate.marks[BITS, ""] = document_bits(model, tokenizer, exam.documents)
+        candidate.marks[BITS] = {"": document_bits(model, tokenizer, exam.documents)}
     if exam.pairs:
         candidate.add(PAIRS, [p.phenomenon for p in exam.pairs], judge_pairs(model, tokenizer, exam.pairs))
     if not exam.questions or options is None:
@@ -142,10 +141,7 @@ def _baselines(model, tokenizer, exam: Exam) -> list[Candidate]:
 
 
 def _kinds_by_measure(candidates: list[Candidate]) -> dict[str, list[str]]:
-    kinds: dict[str, list[str]] = {}
-    for measure, kind in dict.fromkeys(key for candidate in candidates for key in candidate.marks):
-        kinds.setdefault(measure, []).append(kind)
-    return kinds
+    return {measure: list(marks) for candidate in candidates for measure, marks in candidate.marks.items()}
 
 
 def _label(measure: str, kind: str, exam: Exam) -> str:
@@ -169,19 +165,17 @@ def _lead(first: tuple, second: tuple, digits: int) -> str:
 
 def table(candidates: list[Candidate], exam: Exam, *, against: bool) -> str:
     """One line per measure, one column per model, and with `against` the lead of the first over the second, paired."""
-    first, second = candidates[0], candidates[min(1, len(candidates) - 1)]
-    lead = [f"{first.name} − {second.name}"] if against else []
-    rows = [["", *(candidate.name for candidate in candidates), *lead]]
+    names = [candidate.name for candidate in candidates]
+    rows = [["", *names, *([" − ".join(names[:2])] if against else [])]]
     for measure, kinds in _kinds_by_measure(candidates).items():
         digits = 4 if measure == BITS else 1
         rows += [[measure]] if measure != BITS else []
         for kind in kinds:
-            key = (measure, kind)
+            marks = [c.marks[measure][kind] if measure in c.marks else None for c in candidates]
             row = [_label(measure, kind, exam)]
-            row += [_in_figures(c.interval(key), digits) if key in c.marks else "–" for c in candidates]
+            row += [_in_figures(bootstrap_interval(*own), digits) if own else "–" for own in marks]
             if against:
-                both = key in first.marks and key in second.marks
-                row.append(_lead(first.marks[key], second.marks[key], digits) if both else "–")
+                row.append(_lead(*marks[:2], digits) if all(marks[:2]) else "–")
             rows.append(row)
     widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(rows[0]))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) for row in rows)
@@ -201,9 +195,12 @@ def _save_chart(candidates: list[Candidate], exam: Exam, path: Path) -> Path:
     heights = [1.2 + 0.22 * len(own) * len(candidates) for own in kinds.values()]
     shape = {"figsize": (8, sum(heights)), "height_ratios": heights, "layout": "constrained", "squeeze": False}
     _, panels = plt.subplots(len(kinds), **shape)
-    for axes, (measure, own) in zip(panels[:, 0], kinds.items(), strict=True):
-        able = [candidate for candidate in candidates if (measure, own[0]) in candidate.marks]
-        scores = {candidate.name: {kind: candidate.interval((measure, kind)) for kind in own} for candidate in able}
+    for axes, measure in zip(panels[:, 0], kinds, strict=True):
+        scores = {
+            candidate.name: {kind: bootstrap_interval(*marks) for kind, marks in candidate.marks[measure].items()}
+            for candidate in candidates
+            if measure in candidate.marks
+        }
         line, label = lines[measure]
         plot_scores(scores, axes, line=line, line_label=label, title=measure)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,13 +4,14 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from ..basics.files import replaced_file
 from ..formats.folders import newest_model
 from ..formats.pretrained import load_model
 from ..inference.continuous_batching import DynamicBatcher
-from ..inference.generation import decode_after, stream_text, whole_characters
+from ..inference.generation import decode_after, generate_steps, whole_characters
 from ..inference.sampling import Sampling
 from ..inference.speculative import NgramDraft, Speculation, speculative_steps
 from ..inference.timing import Timing
@@ -78,29 +79,22 @@ def _seeded(sampling: dict, number: int) -> dict:
     return {**sampling, "seed": sampling["seed"] + number} if "seed" in sampling else sampling
 
 
-def _stream_with_draft(model, prompt: str, tokenizer, draft, proposals: Speculation, **settings) -> Iterator[str]:
-    """What `stream_text` does, with tokens that the draft proposes; how that goes is noted in `proposals`."""
-    ids = encode_prompt(tokenizer, prompt)
-    rounds = speculative_steps(model, ids, draft, stop_ids=stop_ids(tokenizer, chat=False), **settings)
-    yield from whole_characters(tokenizer, ids, (token for r in rounds for token in proposals.add(r).tokens))
-
-
 def write_one_by_one(model, tokenizer, options: argparse.Namespace, sampling: dict) -> None:
     """Print --count texts as they grow. With a seed, text number n draws with seed + n."""
-    prompt = "एक दिन" if options.prompt is None else options.prompt
-    draft = None
+    prompt, stops = "एक दिन" if options.prompt is None else options.prompt, stop_ids(tokenizer, chat=False)
+    ids, draft = encode_prompt(tokenizer, prompt), None
     if options.draft:
         draft = NgramDraft() if options.draft == "ngram" else load_model(options.draft, model.device)[0]
+    settings = {"max_new_tokens": options.max_length, "stop_ids": stops, "compiled": options.compile}
     for number in range(options.count):
-        own, timing, proposals = _seeded(sampling, number), Timing(), Speculation()
+        own, timing, proposals = Sampling(**_seeded(sampling, number)), Timing(), Speculation()
         print(prompt, end="", flush=True)
         if draft is None:
-            more = {"int8": options.int8, "compiled": options.compile, "timing": timing, **own}
-            pieces = stream_text(model, prompt, tokenizer, options.max_length, **more)
+            steps = generate_steps(model, [ids], sampling=own, int8=options.int8, timing=timing, **settings)
         else:
-            more = {"max_new_tokens": options.max_length, "compiled": options.compile, "sampling": Sampling(**own)}
-            pieces = _stream_with_draft(model, prompt, tokenizer, draft, proposals, **more)
-        for piece in pieces:
+            rounds = speculative_steps(model, ids, draft, sampling=own, **settings)
+            steps = (proposals.add(r).tokens for r in rounds)
+        for piece in whole_characters(tokenizer, ids, chain.from_iterable(steps)):
             print(piece, end="", flush=True)
         print(f"\n({proposals})" if draft is not None else "", end="\n\n" if options.count > 1 else "\n")
         if options.timing:

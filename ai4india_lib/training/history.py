@@ -67,8 +67,8 @@ class History:
 
     def plan_in_words(self) -> str:
         """What a run is going to do, for the reader to see before it starts."""
-        several = f"{self.passes:{'.2g' if self.passes < 10 else '.0f'}} times"
-        times = "once" if 0.95 < self.passes < 1.05 else several
+        times = f"{self.passes:.2g} times" if self.passes < 10 else f"{self.passes:.0f} times"
+        times = "once" if 0.95 < self.passes < 1.05 else times
         going_on = f", going on after step {self.steps}" if self.steps else ""
         return f"{self.total_steps} steps of {self.tokens_per_step} tokens read the text {times}{going_on}"
 

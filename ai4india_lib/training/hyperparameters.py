@@ -48,8 +48,8 @@ class Hyperparameters:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not known: use one of {', '.join(known)}")
 
 
+# the fields that fix a new model's shape: where a model is trained further, it has its shape already
 MODEL_SHAPE = ("vocab_size", "emb_dim", "num_heads", "num_blocks", "num_kv_heads", "qk_norm")
-"""The fields that fix a new model's shape. Where a model is trained further, it has its shape already."""
 
 _FINETUNE = Hyperparameters(
     batch_size=8, num_epochs=2, max_steps=720, learning_rate=1.8e-3, warmup_fraction=0.05, decay_fraction=0.6,
@@ -77,9 +77,7 @@ PRESETS = {
     ),
 }  # fmt: skip
 
-
-TEXT_PRESETS = tuple(name for name in PRESETS if name not in ("dpo", "grpo"))
-"""Those for training on texts and conversations."""
+TEXT_PRESETS = tuple(name for name in PRESETS if name not in ("dpo", "grpo"))  # for texts and conversations
 
 
 def get_hyperparameters(preset: str = "laptop", **changes) -> Hyperparameters:

@@ -79,9 +79,9 @@ def train(
     objective = NextToken(train_loader, test_loader, h, teacher, floor_bits_per_byte)
     run = Run(model, objective, h, folder=folder, resume=resume, device=device, progress=progress)
     run.say(run.history.plan_in_words())
-    run.go(on_evaluation=on_evaluation)
-    run.say(run.history.result_in_words())
-    return run.history
+    history = run.go(on_evaluation=on_evaluation)
+    run.say(history.result_in_words())
+    return history
 
 
 class Run:
@@ -121,7 +121,7 @@ class Run:
         """Inside of it products are computed in half precision, where the run wants that."""
         return torch.autocast(self.device.type, self.half) if self.half else nullcontext()
 
-    def go(self, *, on_step: Watcher | None = None, on_evaluation: Watcher | None = None) -> None:
+    def go(self, *, on_step: Watcher | None = None, on_evaluation: Watcher | None = None) -> History:
         """Step until the end, or until the test loss no longer falls, or until Ctrl-C; then keep the best weights."""
         history, h = self.history, self.h
         started = time.perf_counter() - history.seconds
@@ -149,6 +149,7 @@ class Run:
             history.test_loss = self.objective.look(self.model, whole=True)
         self.plain_model.eval()
         history.seconds = time.perf_counter() - started
+        return history
 
     def _over_processes(self, number: int) -> float:
         """The sum of a number over all processes."""

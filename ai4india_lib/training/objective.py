@@ -28,10 +28,8 @@ class Objective:
     data = None  # what knows this process's position in its data: it has `state_dict` and `load_state_dict`
 
     def prepare(self, run) -> History:
-        """Look at what there is to learn, once, and return the plan: a history with its `total_steps`.
-
-        `run` is the `loop.Run` that asks: it knows the model, the device, and how many processes there are.
-        """
+        """Look at what there is to learn, once, and return the plan: a history with its `total_steps`. The `loop.Run`
+        that asks knows the model, the device, and how many processes there are."""
         raise NotImplementedError
 
     def batches(self) -> list:
@@ -43,10 +41,8 @@ class Objective:
         return len(batch)
 
     def loss(self, model: nn.Module, batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss to follow, and what to note in the history, by name and without gradients: "loss", and more.
-
-        All are means over the batch; the history gets the mean of a step.
-        """
+        """The loss to follow, and what to note in the history, by name and without gradients: "loss", and more. All are
+        means over the batch; the history gets the mean of a step."""
         raise NotImplementedError
 
     def measured(self) -> dict[str, float | str]:
@@ -70,8 +66,7 @@ class NextToken(Objective):
     def prepare(self, run) -> History:
         self.device, data = run.device, self.data.dataset
         for name in ("batch_size", "context_size"):
-            has, wanted = getattr(data, name), getattr(self.h, name)
-            if has != wanted:
+            if (has := getattr(data, name)) != (wanted := getattr(self.h, name)):
                 raise ValueError(f"the train_loader has {name}={has}, the hyperparameters {wanted}: make both the same")
         if {data.world_size, self.test_loader.dataset.world_size} != {run.processes}:
             raise ValueError(
