@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import matplotlib as mpl
@@ -30,13 +31,11 @@ def use_indic_fonts() -> list[str]:
         raise RuntimeError(f"matplotlib {mpl.__version__} breaks conjuncts such as क्ष: pip install 'matplotlib>=3.11'")
     names = []
     for script in FONT_PACKAGES:
-        try:
+        with suppress(ModuleNotFoundError):
             package = importlib.import_module(f"fontpkg_noto_sans_{script}")
-        except ModuleNotFoundError:
-            continue
-        for file in sorted(Path(package.__file__).parent.rglob("*.ttf")):
-            font_manager.fontManager.addfont(file)
-            names.append(font_manager.FontProperties(fname=file).get_name())
+            for file in sorted(Path(package.__file__).parent.rglob("*.ttf")):
+                font_manager.fontManager.addfont(file)
+                names.append(font_manager.FontProperties(fname=file).get_name())
     names = list(dict.fromkeys(names))
     if not names:
         raise RuntimeError("no font for an Indian script is installed: pip install fontpkg-noto-sans-devanagari")

@@ -1,7 +1,6 @@
 """The commands of `python -m ai4india_lib`: one module each, with `add_to(subparsers)` and a function that runs it.
 
-What they share stands here. No option is accepted and ignored: each `run` first refuses those that would change nothing
-beside the others, before anything is read or written.
+What they share stands here. No option is accepted and ignored: each `run` first refuses what would change nothing.
 """
 
 import argparse
@@ -9,14 +8,12 @@ from dataclasses import fields
 from pathlib import Path
 
 from ..inference.sampling import Sampling
-from ..training.resume import Checkpoints
 from ..training.hyperparameters import MODEL_SHAPE, Hyperparameters, get_hyperparameters
+from ..training.resume import Checkpoints
 
 
 def refuse(options: argparse.Namespace, names: str, when: str, instead: str = "") -> None:
-    """Raise a ValueError if the command line gives one of these options, which would change nothing.
-
-    An option that is None, or lacking (`argparse.SUPPRESS`), was not given.
+    """Raises ValueError if one of these options is given, neither None nor lacking: it would change nothing.
 
     >>> refuse(options, "lora_alpha", "without --lora", "give --lora RANK too")
     ValueError: --lora-alpha has no effect without --lora: leave --lora-alpha out, or give --lora RANK too
@@ -28,17 +25,16 @@ def refuse(options: argparse.Namespace, names: str, when: str, instead: str = ""
 
 
 def refuse_empty(options: argparse.Namespace) -> None:
-    """Raise a ValueError for an option with an empty value, as a script's unset variable leaves behind."""
+    """Raises ValueError for an option with an empty value, as a script's unset variable leaves behind."""
     for name, value in vars(options).items():
         if value == "" and name != "prompt":
             raise ValueError(f"--{name.replace('_', '-')} is empty: give it a value, or leave it out")
 
 
 def check_at_least(options: argparse.Namespace, least: int, names: str) -> None:
-    """Raise a ValueError if one of these options is given a number below `least`."""
+    """Raises ValueError if one of these options is given a number below `least`."""
     for name in names.split():
-        value = getattr(options, name)
-        if value is not None and value < least:
+        if (value := getattr(options, name)) is not None and value < least:
             raise ValueError(f"--{name.replace('_', '-')} {value} must be at least {least}")
 
 
@@ -47,14 +43,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda, mps … (default: the best there is)")
 
 
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """What to do about a run that was there before."""
-    parser.add_argument("--overwrite", action="store_true", help="replace models/NAME if it exists")
-    parser.add_argument("--resume", action="store_true", help="go on with the interrupted run in models/NAME")
-
-
 def check_run_options(options: argparse.Namespace, folder: Path) -> None:
-    """Raise a ValueError unless `folder` is free, or --overwrite, or there is something to --resume."""
+    """Raises ValueError unless `folder` is free, or --overwrite, or there is something to --resume."""
     if options.overwrite and options.resume:
         raise ValueError("--resume goes on with a run and --overwrite starts anew in its place: leave one of them out")
     if options.resume and not Checkpoints(folder / "training").states():
@@ -93,11 +83,13 @@ def _given(options: argparse.Namespace, kind: type) -> dict:
     return {f.name: getattr(options, f.name) for f in fields(kind) if f.name in options}
 
 
-def add_hyperparameter_options(parser: argparse.ArgumentParser, preset: str, *, shape: bool = True) -> None:
-    """An option for each field of `Hyperparameters`, to change it; `preset` is the usual one, whose values are shown.
+def add_training_options(parser: argparse.ArgumentParser, preset: str, *, shape: bool = True) -> None:
+    """What to do about an older run, and an option for each field of `Hyperparameters`; values of `preset` are shown.
 
     Without `shape`, those of the model's shape are not shown, but understood, so that they are refused with a reason.
     """
+    parser.add_argument("--overwrite", action="store_true", help="replace models/NAME if it exists")
+    parser.add_argument("--resume", action="store_true", help="go on with the interrupted run in models/NAME")
     about = "change single fields of the preset"
     group = parser.add_argument_group("hyperparameters", about, argument_default=argparse.SUPPRESS)
     for f in fields(Hyperparameters):
@@ -105,9 +97,8 @@ def add_hyperparameter_options(parser: argparse.ArgumentParser, preset: str, *, 
         if f.name in MODEL_SHAPE and not shape:
             group.add_argument(option, nargs="?", const=True, help=argparse.SUPPRESS)
         else:
-            usual = f"preset {preset}: {getattr(get_hyperparameters(preset), f.name)}"
-            read, metavar = _OPTIONS[f.type]
-            group.add_argument(option, type=read, metavar=metavar, help=usual)
+            (read, metavar), usual = _OPTIONS[f.type], getattr(get_hyperparameters(preset), f.name)
+            group.add_argument(option, type=read, metavar=metavar, help=f"preset {preset}: {usual}")
 
 
 def hyperparameters_of(options: argparse.Namespace) -> Hyperparameters:

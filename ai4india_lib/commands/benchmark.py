@@ -10,11 +10,8 @@ from . import check_at_least
 
 def add_to(subparsers) -> None:
     """Add this command to the sub-commands of an argument parser."""
-    parser = subparsers.add_parser(
-        "benchmark",
-        help="measure how fast text is written",
-        description="Each row is measured in turns with its peer, in one run; the speedup is the ratio of medians.",
-    )
+    about = "Each row is measured in turns with its peer, in one run; the speedup is the ratio of medians."
+    parser = subparsers.add_parser("benchmark", help="measure how fast text is written", description=about)
     parser.set_defaults(run=run)
     parser.add_argument("what", choices=["generation"], help="what to measure")
     parser.add_argument("--rows", help="only these rows, such as s1,m8 (default: all that can be measured here)")
@@ -25,10 +22,8 @@ def add_to(subparsers) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print the table, row by row as they are measured."""
     check_at_least(options, 1, "repeats threads")
-    if options.rows:
-        names = options.rows.split(",")
-    else:
-        names = [name for name in ROWS if not name.endswith("-compiled") or can_compile()]
+    possible = [name for name in ROWS if not name.endswith("-compiled") or can_compile()]
+    names = options.rows.split(",") if options.rows else possible
     if unknown := [name for name in names if name not in ROWS]:
         raise ValueError(f"no row is called {', '.join(unknown)}: there are {', '.join(ROWS)}")
     print_table([ROWS[name] for name in names], options.repeats, options.threads)

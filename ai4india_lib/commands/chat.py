@@ -14,12 +14,9 @@ TEMPERATURE = 0.3  # answers want to be right more than to be new
 
 def add_to(subparsers) -> None:
     """Add this command to the sub-commands of an argument parser."""
-    parser = subparsers.add_parser(
-        "chat",
-        help="talk with a model",
-        description=f"Talk with a fine-tuned model. {SLASH_COMMANDS}. When a conversation outgrows the model's "
-        "context, its oldest questions and answers are forgotten.",
-    )
+    about = f"Talk with a fine-tuned model. {SLASH_COMMANDS}. "
+    about += "When a conversation outgrows the model's context, its oldest questions and answers are forgotten."
+    parser = subparsers.add_parser("chat", help="talk with a model", description=about)
     parser.set_defaults(run=run)
     add_model_options(parser)
     parser.add_argument("--system", metavar="TEXT", help="what the model reads before the conversation")
@@ -55,7 +52,6 @@ def run(options: argparse.Namespace) -> None:
     check_at_least(options, 1, "max_length")
     sampling = {"temperature": TEMPERATURE} | chosen_sampling(options)
     model, tokenizer = load_model(options.model or newest_model(), options.device)
-    context = model.config.context_size
     start = [{"role": "system", "content": options.system}] if options.system else []
     messages = start
     print(SLASH_COMMANDS)
@@ -66,6 +62,7 @@ def run(options: argparse.Namespace) -> None:
         elif typed.startswith("/"):
             print(f"({typed.split()[0]} is not known: {SLASH_COMMANDS})")
         elif typed:
+            context = model.config.context_size
             asked = fit_messages(tokenizer, [*messages, {"role": "user", "content": typed}], context)
             if asked is None:
                 print(f"(too long: a question must leave room for an answer in {context} tokens)")

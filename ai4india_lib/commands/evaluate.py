@@ -29,27 +29,21 @@ BITS, PAIRS, QUESTIONS = "bits per byte", "minimal pairs, % right", "questions, 
 
 def add_to(subparsers) -> None:
     """Add this command to the sub-commands of an argument parser."""
-    parser = subparsers.add_parser(
-        "evaluate",
-        help="measure a model, alone or against another",
-        description="Measure a model on stories it has not seen: bits per byte, minimal pairs, and questions where it "
-        "is a chat model. Prints one table with 95% intervals and saves a chart.",
-    )
+    about = "Measure a model on stories it has not seen: bits per byte, minimal pairs, and questions where it is a "
+    about += "chat model. Prints one table with 95% intervals and saves a chart."
+    parser = subparsers.add_parser("evaluate", help="measure a model, alone or against another", description=about)
     parser.set_defaults(run=run)
     add_model_options(parser)
-    parser.add_argument("--against", metavar="NAME_OR_FOLDER", help="compare with this model on the same items")
-    parser.add_argument("--language", choices=LANGUAGES, help="whose tests (default: from the name, else hi)")
-    parser.add_argument("--data", metavar="SOURCE", help="test text: an archive or folder as for `train`")
-    parser.add_argument("--pairs", metavar="FILE", help="minimal pairs, as in data/kahani/pairs-hi.jsonl")
-    parser.add_argument("--questions", metavar="SOURCE", help="questions: test.jsonl, or an archive that holds it")
-    parser.add_argument(
-        "--chat", action=argparse.BooleanOptionalAction, help="ask as a chat does (default: as the model was trained)"
-    )
-    parser.add_argument(
-        "--baselines", action=argparse.BooleanOptionalAction, default=True, help="also 5-grams and an untrained model"
-    )
-    parser.add_argument("--limit", type=int, metavar="N", help="at most N documents, questions, pairs of each kind")
-    parser.add_argument("--output", metavar="PNG", help="the chart (default: evaluation.png in the model's folder)")
+    add, yes_or_no = parser.add_argument, argparse.BooleanOptionalAction
+    add("--against", metavar="NAME_OR_FOLDER", help="compare with this model on the same items")
+    add("--language", choices=LANGUAGES, help="whose tests (default: from the name, else hi)")
+    add("--data", metavar="SOURCE", help="test text: an archive or folder as for `train`")
+    add("--pairs", metavar="FILE", help="minimal pairs, as in data/kahani/pairs-hi.jsonl")
+    add("--questions", metavar="SOURCE", help="questions: test.jsonl, or an archive that holds it")
+    add("--chat", action=yes_or_no, help="ask as a chat does (default: as the model was trained)")
+    add("--baselines", action=yes_or_no, default=True, help="also 5-grams and an untrained model")
+    add("--limit", type=int, metavar="N", help="at most N documents, questions, pairs of each kind")
+    add("--output", metavar="PNG", help="the chart (default: evaluation.png in the model's folder)")
 
 
 @dataclass
@@ -66,24 +60,18 @@ class Exam:
 
 @dataclass
 class Candidate:
-    """A model and its marks: (measure, kind) → values and weights of the items, as `bootstrap_interval` takes them."""
+    """A model and its marks: measure → kind → values and weights of the items, as `bootstrap_interval` takes them."""
 
     name: str
-    marks: dict[tuple[str, str], tuple] = field(default_factory=dict)
+    marks: dict[str, dict[str, tuple]] = field(default_factory=dict)
 
     def add(self, measure: str, kinds: list[str], scores: list[float]) -> None:
         """Scores from 0 to 1 of items of these kinds, in percent: of each kind, and of all as "mean"."""
-        for kind in [*dict.fromkeys(kinds), "mean"]:
-            percent = [100 * score for score, own in zip(scores, kinds, strict=True) if kind in (own, "mean")]
-            self.marks[measure, kind] = (percent, None)
-
-    def interval(self, key: tuple[str, str]) -> Interval:
-        return bootstrap_interval(*self.marks[key])
-
-
-def _language_of(name: str) -> str:
-    """ "kahani-en-mine" → "en": a language's code among the parts of the name, else Hindi."""
-    return next((part for part in Path(name).name.split("-") if part in LANGUAGES), "hi")
+        percent: dict[str, list[float]] = {kind: [] for kind in [*kinds, "mean"]}
+        for kind, score in zip(kinds, scores, strict=True):
+            percent[kind].append(100 * score)
+            percent["mean"].append(100 * score)
+        self.marks[measure] = {kind: (values, None) for kind, values in percent.items()}
 
 
 def _sources(options: argparse.Namespace, language: str) -> list[str | None]:
@@ -121,21 +109,20 @@ def _read_exam(text: str | None, pairs: str | None, questions: str | None, limit
     return exam
 
 
-def _read_and_judge(name: str, model, tokenizer, exam: Exam) -> Candidate:
-    """What any model can do: read documents, and judge pairs."""
+def _sit(name: str, model, tokenizer, exam: Exam, options: argparse.Namespace | None = None) -> Candidate:
+    """Let a model sit the exam: documents and pairs, and unless it is a baseline, without `options`, questions.
+
+    One that does not chat is asked these only where an option says so.
+    """
     candidate = Candidate(name)
     if exam.documents:
-        candidate.marks[BITS, ""] = document_bits(model, tokenizer, exam.documents)
+        candidate.marks[BITS] = {"": document_bits(model, tokenizer, exam.documents)}
     if exam.pairs:
         candidate.add(PAIRS, [p.phenomenon for p in exam.pairs], judge_pairs(model, tokenizer, exam.pairs))
-    return candidate
-
-
-def _sit(name: str, model, tokenizer, exam: Exam, options: argparse.Namespace) -> Candidate:
-    """Let a model sit the exam. One that does not chat is asked questions only where an option says so."""
-    candidate = _read_and_judge(name, model, tokenizer, exam)
+    if not exam.questions or options is None:
+        return candidate
     chat = is_chat_model(name, tokenizer) if options.chat is None else options.chat
-    if exam.questions and (chat or options.questions or options.chat is not None):
+    if chat or options.questions or options.chat is not None:
         answers = answer_questions(model, tokenizer, exam.questions, chat=chat)
         candidate.add(QUESTIONS, [q.kind for q in exam.questions], score_answers(exam.questions, answers))
     return candidate
@@ -146,18 +133,15 @@ def _baselines(model, tokenizer, exam: Exam) -> list[Candidate]:
     found = []
     if exam.training:
         counted = NgramModel.from_lines(islice(exam.training, COUNTED), tokenizer, 5)
-        found.append(_read_and_judge("5-grams", counted, tokenizer, exam))
+        found.append(_sit("5-grams", counted, tokenizer, exam))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         untrained = DecoderLanguageModel.from_config(model.config).to(model.device)
-    return [*found, _read_and_judge("untrained", untrained, tokenizer, exam)]
+    return [*found, _sit("untrained", untrained, tokenizer, exam)]
 
 
 def _kinds_by_measure(candidates: list[Candidate]) -> dict[str, list[str]]:
-    kinds: dict[str, list[str]] = {}
-    for measure, kind in dict.fromkeys(key for candidate in candidates for key in candidate.marks):
-        kinds.setdefault(measure, []).append(kind)
-    return kinds
+    return {measure: list(marks) for candidate in candidates for measure, marks in candidate.marks.items()}
 
 
 def _label(measure: str, kind: str, exam: Exam) -> str:
@@ -181,20 +165,17 @@ def _lead(first: tuple, second: tuple, digits: int) -> str:
 
 def table(candidates: list[Candidate], exam: Exam, *, against: bool) -> str:
     """One line per measure, one column per model, and with `against` the lead of the first over the second, paired."""
-    first, second = candidates[0], candidates[min(1, len(candidates) - 1)]
-    rows = [["", *(candidate.name for candidate in candidates)]]
-    if against:
-        rows[0].append(f"{first.name} − {second.name}")
+    names = [candidate.name for candidate in candidates]
+    rows = [["", *names, *([" − ".join(names[:2])] if against else [])]]
     for measure, kinds in _kinds_by_measure(candidates).items():
         digits = 4 if measure == BITS else 1
         rows += [[measure]] if measure != BITS else []
         for kind in kinds:
-            key = (measure, kind)
+            marks = [c.marks[measure][kind] if measure in c.marks else None for c in candidates]
             row = [_label(measure, kind, exam)]
-            row += [_in_figures(c.interval(key), digits) if key in c.marks else "–" for c in candidates]
+            row += [_in_figures(bootstrap_interval(*own), digits) if own else "–" for own in marks]
             if against:
-                both = key in first.marks and key in second.marks
-                row.append(_lead(first.marks[key], second.marks[key], digits) if both else "–")
+                row.append(_lead(*marks[:2], digits) if all(marks[:2]) else "–")
             rows.append(row)
     widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(rows[0]))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) for row in rows)
@@ -214,9 +195,12 @@ def _save_chart(candidates: list[Candidate], exam: Exam, path: Path) -> Path:
     heights = [1.2 + 0.22 * len(own) * len(candidates) for own in kinds.values()]
     shape = {"figsize": (8, sum(heights)), "height_ratios": heights, "layout": "constrained", "squeeze": False}
     _, panels = plt.subplots(len(kinds), **shape)
-    for axes, (measure, own) in zip(panels[:, 0], kinds.items(), strict=True):
-        able = [candidate for candidate in candidates if (measure, own[0]) in candidate.marks]
-        scores = {candidate.name: {kind: candidate.interval((measure, kind)) for kind in own} for candidate in able}
+    for axes, measure in zip(panels[:, 0], kinds, strict=True):
+        scores = {
+            candidate.name: {kind: bootstrap_interval(*marks) for kind, marks in candidate.marks[measure].items()}
+            for candidate in candidates
+            if measure in candidate.marks
+        }
         line, label = lines[measure]
         plot_scores(scores, axes, line=line, line_label=label, title=measure)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -227,7 +211,8 @@ def run(options: argparse.Namespace) -> None:
     """Read the tests, let each model sit them, print the table, save the chart."""
     check_at_least(options, 1, "limit")
     name = options.model or newest_model()
-    language = options.language or _language_of(name)
+    in_name = (part for part in Path(name).name.split("-") if part in LANGUAGES)  # "kahani-en-mine" → "en"
+    language = options.language or next(in_name, "hi")
     sources = _sources(options, language)
     model, tokenizer = load_model(name, options.device)
     exam = _read_exam(*sources, options.limit)
@@ -236,8 +221,8 @@ def run(options: argparse.Namespace) -> None:
         candidates.append(_sit(options.against, *load_model(options.against, options.device), exam, options))
     if options.baselines and (exam.documents or exam.pairs):
         candidates += _baselines(model, tokenizer, exam)
-    counts = {"documents": len(exam.documents), "pairs": len(exam.pairs), "questions": len(exam.questions)}
-    counted = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+    items = {"documents": exam.documents, "pairs": exam.pairs, "questions": exam.questions}
+    counted = ", ".join(f"{len(some):,} {what}" for what, some in items.items() if some)
     print(f"{LANGUAGES[language]}: {counted}; 95% intervals in brackets")
     print(table(candidates, exam, against=bool(options.against)))
     path = Path(options.output) if options.output else model_folder(name) / "evaluation.png"

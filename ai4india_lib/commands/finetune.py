@@ -13,14 +13,7 @@ from ..formats.pretrained import load_model, save_model
 from ..text.corpus import train_and_test_lines
 from ..training.hyperparameters import MODEL_SHAPE, TEXT_PRESETS
 from ..tuning.finetuning import finetune
-from . import (
-    add_hyperparameter_options,
-    add_model_options,
-    add_run_options,
-    check_run_options,
-    hyperparameters_of,
-    refuse,
-)
+from . import add_model_options, add_training_options, check_run_options, hyperparameters_of, refuse
 
 STORIES = 300  # test texts on which forgetting is measured
 REPLAY_SHARE = 0.5
@@ -28,33 +21,23 @@ REPLAY_SHARE = 0.5
 
 def add_to(subparsers) -> None:
     """Add this command to the sub-commands of an argument parser."""
-    parser = subparsers.add_parser(
-        "finetune",
-        help="teach a model to answer",
-        description="Train a model further, on conversations, and save it to models/NAME: whole, or with --lora as a "
-        "small adapter that `generate`, `chat` and `evaluate` open like a model.",
-    )
+    about = "Train a model further, on conversations, and save it to models/NAME: whole, or with --lora as a small "
+    about += "adapter that `generate`, `chat` and `evaluate` open like a model."
+    parser = subparsers.add_parser("finetune", help="teach a model to answer", description=about)
     parser.set_defaults(run=run)
     add_model_options(parser)
-    parser.add_argument(
-        "--data",
-        nargs="+",
-        required=True,
-        metavar="SOURCE",
-        help="conversations: .jsonl, or an archive, folder or URL with train.jsonl and test.jsonl (and first.jsonl, if "
-        "there are easy ones to learn first); several are joined",
-    )
-    parser.add_argument("--lora", type=int, metavar="RANK", help="train an adapter of this rank, not the model")
-    parser.add_argument("--lora-alpha", type=float, metavar="ALPHA", help="how strongly it counts (twice the rank)")
-    parser.add_argument("--half", action="store_true", help="save the adapter in bfloat16: half the size, three digits")
-    parser.add_argument("--name", help="save to models/NAME (default: the model's name with -chat-mine behind it)")
-    parser.add_argument("--replay", metavar="SOURCE", help="text of the first training to mix in, as for `train`")
-    parser.add_argument(
-        "--replay-share", type=float, metavar="FRACTION", help=f"its fraction of the tokens ({REPLAY_SHARE})"
-    )
-    parser.add_argument("--preset", choices=TEXT_PRESETS, help="hyperparameters (default: finetune, or finetune-lora)")
-    add_run_options(parser)
-    add_hyperparameter_options(parser, "finetune", shape=False)
+    add = parser.add_argument
+    talks = "conversations: .jsonl, or an archive, folder or URL with train.jsonl and test.jsonl (and first.jsonl, if "
+    talks += "there are easy ones to learn first); several are joined"
+    add("--data", nargs="+", required=True, metavar="SOURCE", help=talks)
+    add("--lora", type=int, metavar="RANK", help="train an adapter of this rank, not the model")
+    add("--lora-alpha", type=float, metavar="ALPHA", help="how strongly it counts (twice the rank)")
+    add("--half", action="store_true", help="save the adapter in bfloat16: half the size, three digits")
+    add("--name", help="save to models/NAME (default: the model's name with -chat-mine behind it)")
+    add("--replay", metavar="SOURCE", help="text of the first training to mix in, as for `train`")
+    add("--replay-share", type=float, metavar="FRACTION", help=f"its fraction of the tokens ({REPLAY_SHARE})")
+    add("--preset", choices=TEXT_PRESETS, help="hyperparameters (default: finetune, or finetune-lora)")
+    add_training_options(parser, "finetune", shape=False)
 
 
 def _check(options: argparse.Namespace, source: Path, folder: Path, adapters: bool) -> None:
@@ -93,19 +76,10 @@ def run(options: argparse.Namespace) -> None:
         load_adapter(model, source)
     texts = list(islice(train_and_test_lines(options.replay)[1], STORIES)) if options.replay else []
     before = bits_per_byte(model, tokenizer, texts) if texts else None
-    history = finetune(
-        model,
-        tokenizer,
-        options.data,
-        h,
-        lora_rank=options.lora,
-        lora_alpha=options.lora_alpha,
-        replay=options.replay,
-        replay_share=REPLAY_SHARE if options.replay_share is None else options.replay_share,
-        folder=folder / "training",
-        resume=options.resume,
-        device=options.device,
-    )
+    share = REPLAY_SHARE if options.replay_share is None else options.replay_share
+    more = {"lora_rank": options.lora, "lora_alpha": options.lora_alpha, "replay": options.replay}
+    more |= {"folder": folder / "training", "resume": options.resume, "device": options.device}
+    history = finetune(model, tokenizer, options.data, h, replay_share=share, **more)
     if adapters:
         save_adapter(model, folder, base=base, dtype=torch.bfloat16 if options.half else None)
     else:

@@ -4,13 +4,14 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from ..basics.files import replaced_file
 from ..formats.folders import newest_model
 from ..formats.pretrained import load_model
 from ..inference.continuous_batching import DynamicBatcher
-from ..inference.generation import decode_after, stream_text, whole_characters
+from ..inference.generation import decode_after, generate_steps, whole_characters
 from ..inference.sampling import Sampling
 from ..inference.speculative import NgramDraft, Speculation, speculative_steps
 from ..inference.timing import Timing
@@ -23,30 +24,23 @@ SLOTS = 16
 
 def add_to(subparsers) -> None:
     """Add this command to the sub-commands of an argument parser."""
-    parser = subparsers.add_parser(
-        "generate",
-        help="let a model write on a prompt",
-        description="Write on a prompt, or on each line of a file, up to the model's end token.",
-    )
+    about = "Write on a prompt, or on each line of a file, up to the model's end token."
+    parser = subparsers.add_parser("generate", help="let a model write on a prompt", description=about)
     parser.set_defaults(run=run)
-    parser.add_argument("prompt", nargs="?", help="the beginning of the text (एक दिन)")
-    parser.add_argument("--prompts", metavar="FILE", help="a file with one prompt a line: all are written together")
-    parser.add_argument("--output", metavar="FILE", help="with --prompts: write the texts there, as JSON lines")
-    parser.add_argument("--slots", type=int, help=f"with --prompts: how many at a time ({SLOTS})")
+    add = parser.add_argument
+    add("prompt", nargs="?", help="the beginning of the text (एक दिन)")
+    add("--prompts", metavar="FILE", help="a file with one prompt a line: all are written together")
+    add("--output", metavar="FILE", help="with --prompts: write the texts there, as JSON lines")
+    add("--slots", type=int, help=f"with --prompts: how many at a time ({SLOTS})")
     add_model_options(parser)
-    parser.add_argument("--int8", action="store_true", help="weights in a quarter of the bytes, a little less exact")
-    parser.add_argument(
-        "--compile", action="store_true", help="let torch compile the steps first: for much text; needs a C++ compiler"
-    )
-    parser.add_argument("--timing", action="store_true", help="show the time to the first token, and tokens/s after it")
-    parser.add_argument(
-        "--draft",
-        metavar="NAME_OR_FOLDER",
-        help="a small model of the same vocabulary that proposes tokens for the model to check, or: ngram, for "
-        "proposals from the text so far; faster, and the text is as good",
-    )
-    parser.add_argument("--max-length", type=int, default=200, help="at most so many new tokens (%(default)s)")
-    parser.add_argument("--count", type=int, default=1, help="how many texts (%(default)s)")
+    add("--int8", action="store_true", help="weights in a quarter of the bytes, a little less exact")
+    add("--compile", action="store_true", help="let torch compile the steps first: for much text; needs a C++ compiler")
+    add("--timing", action="store_true", help="show the time to the first token, and tokens/s after it")
+    draft = "a small model of the same vocabulary that proposes tokens for the model to check, or: ngram, for "
+    draft += "proposals from the text so far; faster, and the text is as good"
+    add("--draft", metavar="NAME_OR_FOLDER", help=draft)
+    add("--max-length", type=int, default=200, help="at most so many new tokens (%(default)s)")
+    add("--count", type=int, default=1, help="how many texts (%(default)s)")
     add_sampling_options(parser, temperature=0.8)
 
 
@@ -85,31 +79,22 @@ def _seeded(sampling: dict, number: int) -> dict:
     return {**sampling, "seed": sampling["seed"] + number} if "seed" in sampling else sampling
 
 
-def _stream_with_draft(
-    model, prompt: str, tokenizer, draft, options: argparse.Namespace, sampling: Sampling, proposals: Speculation
-) -> Iterator[str]:
-    """What `stream_text` does, with tokens that the draft proposes; how that goes is noted in `proposals`."""
-    ids, stops = encode_prompt(tokenizer, prompt), stop_ids(tokenizer, chat=False)
-    settings = {"max_new_tokens": options.max_length, "sampling": sampling, "stop_ids": stops}
-    rounds = speculative_steps(model, ids, draft, compiled=options.compile, **settings)
-    yield from whole_characters(tokenizer, ids, (token for r in rounds for token in proposals.add(r).tokens))
-
-
 def write_one_by_one(model, tokenizer, options: argparse.Namespace, sampling: dict) -> None:
     """Print --count texts as they grow. With a seed, text number n draws with seed + n."""
-    prompt = "एक दिन" if options.prompt is None else options.prompt
-    draft = None
+    prompt, stops = "एक दिन" if options.prompt is None else options.prompt, stop_ids(tokenizer, chat=False)
+    ids, draft = encode_prompt(tokenizer, prompt), None
     if options.draft:
         draft = NgramDraft() if options.draft == "ngram" else load_model(options.draft, model.device)[0]
+    settings = {"max_new_tokens": options.max_length, "stop_ids": stops, "compiled": options.compile}
     for number in range(options.count):
-        own, timing, proposals = _seeded(sampling, number), Timing(), Speculation()
+        own, timing, proposals = Sampling(**_seeded(sampling, number)), Timing(), Speculation()
         print(prompt, end="", flush=True)
         if draft is None:
-            more = {"int8": options.int8, "compiled": options.compile, "timing": timing, **own}
-            pieces = stream_text(model, prompt, tokenizer, options.max_length, **more)
+            steps = generate_steps(model, [ids], sampling=own, int8=options.int8, timing=timing, **settings)
         else:
-            pieces = _stream_with_draft(model, prompt, tokenizer, draft, options, Sampling(**own), proposals)
-        for piece in pieces:
+            rounds = speculative_steps(model, ids, draft, sampling=own, **settings)
+            steps = (proposals.add(r).tokens for r in rounds)
+        for piece in whole_characters(tokenizer, ids, chain.from_iterable(steps)):
             print(piece, end="", flush=True)
         print(f"\n({proposals})" if draft is not None else "", end="\n\n" if options.count > 1 else "\n")
         if options.timing:
@@ -128,9 +113,8 @@ def write_together(
         if len(ids) >= context:
             raise ValueError(f"line {line} has {len(ids)} tokens, the model reads {context}: shorten the prompt")
     lengths = [min(len(ids) + options.max_length, context) for _, _, ids in asked]  # of prompt and text together
-    slots = SLOTS if options.slots is None else options.slots
-    settings = {"max_length": max(lengths), "queue_size": len(asked), "compiled": options.compile}
-    batcher = DynamicBatcher(model, slots=slots, **settings)
+    settings = {"slots": SLOTS if options.slots is None else options.slots, "compiled": options.compile}
+    batcher = DynamicBatcher(model, max_length=max(lengths), queue_size=len(asked), **settings)
     stops, requests = stop_ids(tokenizer, chat=False), []
     for number, ((_, _, ids), length) in enumerate(zip(asked, lengths, strict=True)):
         own = Sampling(**_seeded(sampling, number))

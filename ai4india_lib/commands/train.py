@@ -16,50 +16,34 @@ from ..text.packing import download_and_prepare_data
 from ..text.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
 from ..training.hyperparameters import TEXT_PRESETS
 from ..training.loop import make_model, train
-from . import add_hyperparameter_options, add_run_options, check_run_options, hyperparameters_of, refuse
+from . import add_training_options, check_run_options, hyperparameters_of, refuse
 
 HINDI_STORIES = Path("data/kahani-hi.tar.gz")
 
 
 def add_to(subparsers) -> None:
     """Add this command to the sub-commands of an argument parser."""
-    parser = subparsers.add_parser(
-        "train",
-        help="train a model on a text archive",
-        description="Train a model and save it to models/NAME, with a perplexity plot and the history of the run. "
-        "Without options: four minutes on two cores, on the course's Hindi stories.",
-    )
+    about = "Train a model and save it to models/NAME, with a perplexity plot and the history of the run. "
+    about += "Without options: four minutes on two cores, on the course's Hindi stories."
+    parser = subparsers.add_parser("train", help="train a model on a text archive", description=about)
     parser.set_defaults(run=run)
-    parser.add_argument(
-        "--data",
-        default=str(HINDI_STORIES),
-        metavar="SOURCE",
-        help="a .tar.gz with train.txt and test.txt, a folder with them, or the URL of such an archive (%(default)s)",
-    )
-    parser.add_argument("--name", help="save to models/NAME (default: the archive's name with -mine behind it)")
-    parser.add_argument(
-        "--preset", default="laptop", choices=TEXT_PRESETS, help="a set of hyperparameters (%(default)s)"
-    )
-    parser.add_argument("--tokenizer", metavar="FOLDER", help="use this tokenizer (a folder or a Hugging Face name)")
-    parser.add_argument(
-        "--teacher",
-        metavar="NAME_OR_FOLDER",
-        help="learn to predict what this model predicts, and take its tokenizer: makes a small model its draft",
-    )
-    parser.add_argument("--half", action="store_true", help="save the weights in bfloat16: half the size, three digits")
-    parser.add_argument("--device", help="cpu, cuda, mps … (default: the best there is)")
-    add_run_options(parser)
-    add_hyperparameter_options(parser, "laptop")
+    add = parser.add_argument
+    text = "a .tar.gz with train.txt and test.txt, a folder with them, or the URL of such an archive (%(default)s)"
+    add("--data", default=str(HINDI_STORIES), metavar="SOURCE", help=text)
+    add("--name", help="save to models/NAME (default: the archive's name with -mine behind it)")
+    add("--preset", default="laptop", choices=TEXT_PRESETS, help="a set of hyperparameters (%(default)s)")
+    add("--tokenizer", metavar="FOLDER", help="use this tokenizer (a folder or a Hugging Face name)")
+    taught = "learn to predict what this model predicts, and take its tokenizer: makes a small model its draft"
+    add("--teacher", metavar="NAME_OR_FOLDER", help=taught)
+    add("--half", action="store_true", help="save the weights in bfloat16: half the size, three digits")
+    add("--device", help="cpu, cuda, mps … (default: the best there is)")
+    add_training_options(parser, "laptop")
 
 
 def _name_of(source: str) -> str:
     """A model name from a source: "…/my-stories.tar.gz?x=1" → "my-stories-mine"."""
     stem = source.split("?")[0].rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
     return stem.split(".")[0] + "-mine"
-
-
-def _first_words(loader) -> str:
-    return " ".join(next(iter(loader.dataset.lines)).split()[:2])
 
 
 def _tokenizer_for(options: argparse.Namespace, tokenizer, vocab_size: int, run_folder: Path):
@@ -100,14 +84,12 @@ def run(options: argparse.Namespace) -> None:
     if not options.resume:
         shutil.rmtree(run_folder, ignore_errors=True)
     save_tokenizer(tokenizer, run_folder)
-    train_loader, test_loader = download_and_prepare_data(
-        options.data, h.batch_size, tokenizer, h.context_size, seed=h.seed
-    )
+    loaders = download_and_prepare_data(options.data, h.batch_size, tokenizer, h.context_size, seed=h.seed)
     model = make_model(h, tokenizer)
     print(f"training a model of {model.num_parameters():,} parameters on {options.data}", flush=True)
     floor = read_about(options.data).get("test_floor_bits_per_byte")
     more = {"folder": run_folder, "resume": options.resume, "device": device, "floor_bits_per_byte": floor}
-    history = train(model, train_loader, test_loader, h, teacher=teacher, **more)
+    history = train(model, *loaders, h, teacher=teacher, **more)
 
     special = [i for i, token in tokenizer.added_tokens_decoder.items() if token.special]
     give_places(model, untrained_tokens(model, special))  # to the signs of a chat, for a later fine-tuning
@@ -116,4 +98,5 @@ def run(options: argparse.Namespace) -> None:
     use_indic_fonts()
     picture = save_figure(plot_history(history), folder / "perplexity.png")
     print(f"saved to {folder}, with {picture.name} and history.json")
-    print(f'now try: python -m ai4india_lib generate --model {name} "{_first_words(test_loader)}"')
+    first_words = " ".join(next(iter(loaders[1].dataset.lines)).split()[:2])
+    print(f'now try: python -m ai4india_lib generate --model {name} "{first_words}"')

@@ -22,19 +22,14 @@ def distillation_loss(logits: Tensor, teacher_logits: Tensor) -> Tensor:
     return F.kl_div(student, teacher, log_target=True, reduction="batchmean")
 
 
-def check_teacher(teacher: DecoderLanguageModel | None, model: DecoderLanguageModel, h: Hyperparameters) -> None:
+def check_teacher(teacher: DecoderLanguageModel, model: DecoderLanguageModel, h: Hyperparameters) -> None:
     """Raises ValueError for a teacher that knows other tokens, or that cannot read as far as the model shall."""
-    if teacher is None:
-        return
     theirs, ours = teacher.config, model.config
     if teacher is model:
         raise ValueError("a model can't be its own teacher: give it another one")
     if theirs.vocab_size != ours.vocab_size:
-        raise ValueError(
-            f"the teacher knows {theirs.vocab_size} tokens, the model {ours.vocab_size}: they must share one tokenizer"
-        )
+        known = f"the teacher knows {theirs.vocab_size} tokens, the model {ours.vocab_size}"
+        raise ValueError(f"{known}: they must share one tokenizer")
     if theirs.context_size < h.context_size:
-        raise ValueError(
-            f"the teacher reads at most {theirs.context_size} tokens, the hyperparameters say {h.context_size}: "
-            f"set context_size={theirs.context_size} or less"
-        )
+        reads = f"the teacher reads at most {theirs.context_size} tokens, the hyperparameters say {h.context_size}"
+        raise ValueError(f"{reads}: set context_size={theirs.context_size} or less")

@@ -11,11 +11,8 @@ from ..basics.files import write_json
 
 @dataclass
 class History:
-    """What happened in a run, step by step, for plots and for going on.
-
-    What a kind of run measures beside its loss, such as the rewards of GRPO, stands in `measured`, and can be read as
-    if it were a field: `history.reward`.
-    """
+    """What happened in a run, step by step. What a kind of training measures beside its loss, such as the rewards of
+    GRPO, stands in `measured`, and can be read as if it were a field: `history.reward`."""
 
     total_steps: int = 0
     tokens_per_step: int = 0  # 0 where a step does not read a fixed number of them

@@ -48,24 +48,22 @@ class Hyperparameters:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not known: use one of {', '.join(known)}")
 
 
+# the fields that fix a new model's shape: where a model is trained further, it has its shape already
 MODEL_SHAPE = ("vocab_size", "emb_dim", "num_heads", "num_blocks", "num_kv_heads", "qk_norm")
-"""The fields that fix a new model's shape. Where a model is trained further, it has its shape already."""
+
+_FINETUNE = Hyperparameters(
+    batch_size=8, num_epochs=2, max_steps=720, learning_rate=1.8e-3, warmup_fraction=0.05, decay_fraction=0.6,
+    eval_every=200, eval_batches=4,
+)  # fmt: skip
 
 PRESETS = {
     "laptop": Hyperparameters(),  # less than four minutes on two cores
     "quick": Hyperparameters(emb_dim=128, num_blocks=2, max_steps=200, eval_every=40, eval_batches=4),  # a minute
     "colab": Hyperparameters(  # some minutes on a T4
-        vocab_size=4096, emb_dim=384, num_heads=6, num_blocks=8, num_kv_heads=2, context_size=512, batch_size=32,
-        max_steps=2000, learning_rate=2e-3,
+        emb_dim=384, num_heads=6, num_blocks=8, context_size=512, batch_size=32, max_steps=2000, learning_rate=2e-3,
     ),
-    "finetune": Hyperparameters(  # a trained model on conversations: about three minutes on two cores
-        batch_size=8, num_epochs=2, max_steps=720, learning_rate=1.8e-3, warmup_fraction=0.05, decay_fraction=0.6,
-        eval_every=200, eval_batches=4,
-    ),
-    "finetune-lora": Hyperparameters(  # the same for adapters
-        batch_size=8, num_epochs=2, max_steps=720, learning_rate=6.5e-3, warmup_fraction=0.05, decay_fraction=0.6,
-        weight_decay=0.0, eval_every=200, eval_batches=4,
-    ),
+    "finetune": _FINETUNE,  # a trained model on conversations: about three minutes on two cores
+    "finetune-lora": replace(_FINETUNE, learning_rate=6.5e-3, weight_decay=0.0),  # the same for adapters
     "dpo": Hyperparameters(  # preferences; batch_size counts pairs
         batch_size=32, num_epochs=2, max_steps=None, optimizer="adamw", learning_rate=3e-4, warmup_fraction=0.1,
         weight_decay=0.0,
@@ -79,9 +77,7 @@ PRESETS = {
     ),
 }  # fmt: skip
 
-
-TEXT_PRESETS = tuple(name for name in PRESETS if name not in ("dpo", "grpo"))
-"""Those for training on texts and conversations."""
+TEXT_PRESETS = tuple(name for name in PRESETS if name not in ("dpo", "grpo"))  # for texts and conversations
 
 
 def get_hyperparameters(preset: str = "laptop", **changes) -> Hyperparameters:

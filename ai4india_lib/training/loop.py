@@ -1,10 +1,8 @@
 """batches + model → trained model + history: the one loop of pretraining, fine-tuning, DPO and GRPO.
 
 A step reads batches, computes a loss, and follows its gradient. Now and then a run looks at the test text, keeps the
-weights that were best on it, and writes a checkpoint from which the same run can go on, bit for bit.
-
-What differs between the kinds of training is their objective: which batches a step reads, and what the loss of a batch
-is (`objective.py`).
+weights that were best on it, and writes a checkpoint from which the same run can go on, bit for bit. What differs
+between the kinds of training is their objective: which batches a step reads, and their loss (`objective.py`).
 """
 
 import math
@@ -29,6 +27,8 @@ from .hyperparameters import Hyperparameters, get_hyperparameters
 from .objective import NextToken, Objective
 from .optimizers import learning_rate_at, load_optimizer_tensors, make_optimizers, optimizer_tensors, set_learning_rate
 from .resume import Checkpoints, check_same_run
+
+Watcher = Callable[[History], None]  # is called with the history of a run that goes on
 
 
 def make_model(hyperparameters: Hyperparameters, tokenizer) -> DecoderLanguageModel:
@@ -58,51 +58,42 @@ def train(
     device: str | torch.device | None = None,
     floor_bits_per_byte: float | None = None,
     progress: bool = True,
-    on_evaluation: Callable[[History], None] | None = None,
+    on_evaluation: Watcher | None = None,
 ) -> History:
     """Train `model` in place; at the end it has the weights that were best on the test text. Frozen weights stay.
 
     Args:
         hyperparameters: as from `get_hyperparameters`, whose "laptop" is the default.
-        teacher: learn to predict what this model predicts, instead of the text (`distillation.py`). It is moved
-            to the device and not trained. The history keeps the loss on the text, as ever.
-        folder: checkpoints go there, so that the run can be resumed (a fresh run replaces those of an older one);
-            None writes none.
+        teacher: learn to predict what this model predicts, instead of the text (`distillation.py`). It is moved to the
+            device and not trained. The history keeps the loss on the text, as ever.
+        folder: of checkpoints, so that the run can be resumed (a fresh run replaces those of an older one); None: none.
         resume: go on from the newest checkpoint in `folder`; starts afresh where there is none.
         floor_bits_per_byte: the lowest possible loss, where the text's source is known; only kept for plots.
         progress: say how often the text will be read, and show a progress bar.
         on_evaluation: called with the history after each look at the test text, to draw or to print it.
 
-    Ctrl-C (or the notebook's stop button) ends the run after the current step, as the end of a run does: with a
-    checkpoint. Same seed, same machine, same number of threads: the same run. A resumed run repeats an
-    uninterrupted one bit for bit.
+    Ctrl-C (or the notebook's stop button) ends the run after the current step, with a checkpoint. Same seed, same
+    machine, same number of threads: the same run. A resumed run repeats an uninterrupted one bit for bit.
     """
     h = hyperparameters or get_hyperparameters()
     objective = NextToken(train_loader, test_loader, h, teacher, floor_bits_per_byte)
     run = Run(model, objective, h, folder=folder, resume=resume, device=device, progress=progress)
     run.say(run.history.plan_in_words())
-    run.go(on_evaluation=on_evaluation)
-    run.say(run.history.result_in_words())
-    return run.history
+    history = run.go(on_evaluation=on_evaluation)
+    run.say(history.result_in_words())
+    return history
 
 
 class Run:
     """One training run and what can happen in it: a step, a look at the test text, a checkpoint.
 
     Several processes (`torchrun`, `accelerate launch`) share a run: each has a part of the data, and `accelerate` adds
-    up their gradients. Precision is ours, so that runs of one program need not agree on it.
+    up their gradients. Precision is ours, so that runs of one program need not agree on it. The arguments are those of
+    `train`, with an objective.
     """
 
     def __init__(
-        self,
-        model: DecoderLanguageModel,
-        objective: Objective,
-        h: Hyperparameters,
-        *,
-        folder: str | Path | None = None,
-        resume: bool = False,
-        device: str | torch.device | None = None,
-        progress: bool = True,
+        self, model, objective: Objective, h: Hyperparameters, *, folder=None, resume=False, device=None, progress=True
     ):
         keep_freed_memory()
         self.h, self.objective, self.checkpoints = h, objective, Checkpoints(folder)
@@ -130,12 +121,7 @@ class Run:
         """Inside of it products are computed in half precision, where the run wants that."""
         return torch.autocast(self.device.type, self.half) if self.half else nullcontext()
 
-    def go(
-        self,
-        *,
-        on_step: Callable[[History], None] | None = None,
-        on_evaluation: Callable[[History], None] | None = None,
-    ) -> None:
+    def go(self, *, on_step: Watcher | None = None, on_evaluation: Watcher | None = None) -> History:
         """Step until the end, or until the test loss no longer falls, or until Ctrl-C; then keep the best weights."""
         history, h = self.history, self.h
         started = time.perf_counter() - history.seconds
@@ -163,6 +149,7 @@ class Run:
             history.test_loss = self.objective.look(self.model, whole=True)
         self.plain_model.eval()
         history.seconds = time.perf_counter() - started
+        return history
 
     def _over_processes(self, number: int) -> float:
         """The sum of a number over all processes."""
@@ -177,9 +164,8 @@ class Run:
         if self.history.steps == self.history.total_steps:
             return "finished"
         if self._is_getting_worse():
-            return (
-                f"stopped early: the last {self.h.patience} looks at the test text were no better than an earlier one"
-            )
+            looks = f"the last {self.h.patience} looks at the test text"
+            return f"stopped early: {looks} were no better than an earlier one"
         return "interrupted: resume goes on from here"
 
     def _step(self) -> None:
@@ -203,10 +189,8 @@ class Run:
             self._follow_gradients()
         means = {name: self.accelerator.reduce(value, "mean").item() for name, value in noted.items()}
         if not math.isfinite(means["loss"]):
-            raise FloatingPointError(
-                f"the loss became {means['loss']} at step {history.steps}: try a learning_rate below "
-                f"{self.h.learning_rate}"
-            )
+            happened = f"the loss became {means['loss']} at step {history.steps}"
+            raise FloatingPointError(f"{happened}: try a learning_rate below {self.h.learning_rate}")
         history.train_loss.append(means.pop("loss"))
         history.learning_rate.append(rate)
         for name, value in (means | self.objective.measured()).items():
@@ -222,7 +206,7 @@ class Run:
             optimizer.zero_grad()
         self.scaler.update()
 
-    def _look(self, bar: tqdm, on_evaluation: Callable[[History], None] | None) -> None:
+    def _look(self, bar: tqdm, on_evaluation: Watcher | None) -> None:
         """Read (some of) the test text, note the loss, and keep the weights if they are the best so far."""
         history = self.history
         with self.autocast():
@@ -233,8 +217,8 @@ class Run:
         history.eval_loss.append(loss)
         if history.looks_since_best() == 0:
             self.best = _trained_weights(self.plain_model)
-        perplexity, bits = history.eval_perplexity[-1], history.in_bits_per_byte(loss)
-        bar.set_postfix_str(f"perplexity {perplexity:.2f}, bits per byte {bits:.3f}")
+        bits = history.in_bits_per_byte(loss)
+        bar.set_postfix_str(f"perplexity {history.eval_perplexity[-1]:.2f}, bits per byte {bits:.3f}")
         if on_evaluation is not None and self.accelerator.is_main_process:
             on_evaluation(history)
 
@@ -247,11 +231,8 @@ class Run:
         positions = gather_object([self.objective.data.state_dict()])  # one of each process
         if not self.accelerator.is_main_process:
             return
-        tensors = {
-            "model": _trained_weights(self.plain_model),
-            "best": self.best,
-            "optimizers": optimizer_tensors(self.optimizers),
-        }
+        tensors = {"model": _trained_weights(self.plain_model), "best": self.best}
+        tensors["optimizers"] = optimizer_tensors(self.optimizers)
         state = {"hyperparameters": asdict(self.h), "history": asdict(self.history), "facts": self.objective.facts}
         state |= {"positions": positions, "scaler": self.scaler.state_dict()}
         self.checkpoints.save(self.history.steps, tensors, state)
@@ -262,12 +243,11 @@ class Run:
             return False
         (state, tensors), folder = newest, self.checkpoints.folder
         check_same_run(state, asdict(self.h), self.objective.facts, self.processes, folder)
-        weights, now = tensors["model"], _trained_weights(self.plain_model)
-        if {name: p.shape for name, p in weights.items()} != {name: p.shape for name, p in now.items()}:
-            raise ValueError(
-                f"the run in {folder} has other weights than the model trains: was its shape or its adapter changed?"
-            )
-        self.plain_model.load_state_dict(weights, strict=False)
+        own = {name: p.shape for name, p in self.plain_model.named_parameters() if p.requires_grad}
+        if {name: p.shape for name, p in tensors["model"].items()} != own:
+            others = f"the run in {folder} has other weights than the model trains"
+            raise ValueError(f"{others}: was its shape or its adapter changed?")
+        self.plain_model.load_state_dict(tensors["model"], strict=False)
         self.best = tensors["best"]
         load_optimizer_tensors(self.optimizers, tensors["optimizers"])
         self.scaler.load_state_dict(state["scaler"])

@@ -1,7 +1,6 @@
 """What a run learns from: the batches of a step, and the loss of a batch.
 
-The loop is the same for pretraining, fine-tuning, DPO and GRPO; their objectives differ. That of a text stands here,
-those for preferences and rewards in the room `tuning`.
+That of a text stands here, those for preferences (DPO) and rewards (GRPO) in the room `tuning`.
 """
 
 from collections.abc import Iterator
@@ -10,19 +9,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..model.decoder import DecoderLanguageModel
 from ..text.resumable import TextLoader
 from .distillation import check_teacher, distillation_loss
 from .history import History
-from .hyperparameters import Hyperparameters, plan_steps
+from .hyperparameters import plan_steps
 from .loss import compute_loss_and_perplexity, next_token_loss
 
 
 class Objective:
-    """What a run learns from. A kind of training is a class of its own that overrides these.
+    """What a run learns from. A kind of training is a class of its own that writes `prepare`, `batches` and `loss`.
 
-    A step learns from several batches, `accumulation_steps` of them, whose gradients are added up; they can be anything
-    that `loss` understands.
+    A step adds up the gradients of several batches, which can be anything that `loss` understands.
     """
 
     name = "training"  # what the progress bar says
@@ -31,10 +28,8 @@ class Objective:
     data = None  # what knows this process's position in its data: it has `state_dict` and `load_state_dict`
 
     def prepare(self, run) -> History:
-        """Look at what there is to learn, once, and return the plan: a history with its `total_steps`.
-
-        `run` is the `loop.Run` that asks: it knows the model, the device, and how many processes there are.
-        """
+        """Look at what there is to learn, once, and return the plan: a history with its `total_steps`. The `loop.Run`
+        that asks knows the model, the device, and how many processes there are."""
         raise NotImplementedError
 
     def batches(self) -> list:
@@ -43,13 +38,11 @@ class Objective:
 
     def size(self, batch) -> int:
         """Over how many things (tokens, pairs, texts) the loss of this batch is a mean: its weight in the step."""
-        raise NotImplementedError
+        return len(batch)
 
     def loss(self, model: nn.Module, batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss to follow, and what to note in the history, by name and without gradients: "loss", and more.
-
-        All are means over the batch; the history gets the mean of a step.
-        """
+        """The loss to follow, and what to note in the history, by name and without gradients: "loss", and more. All are
+        means over the batch; the history gets the mean of a step."""
         raise NotImplementedError
 
     def measured(self) -> dict[str, float | str]:
@@ -62,16 +55,9 @@ class Objective:
 
 
 class NextToken(Objective):
-    """Predict each next token of a text, or with a teacher what the teacher predicts there."""
+    """Predict each next token of a text, or with a teacher what the teacher predicts there. Arguments: see `train`."""
 
-    def __init__(
-        self,
-        train_loader: TextLoader,
-        test_loader: TextLoader,
-        h: Hyperparameters,
-        teacher: DecoderLanguageModel | None = None,
-        floor_bits_per_byte: float | None = None,
-    ):
+    def __init__(self, train_loader: TextLoader, test_loader: TextLoader, h, teacher=None, floor_bits_per_byte=None):
         self.data, self.test_loader, self.h = train_loader, test_loader, h
         self.teacher, self.floor_bits_per_byte = teacher, floor_bits_per_byte
         self.facts = {"teacher": teacher is not None}
@@ -80,16 +66,15 @@ class NextToken(Objective):
     def prepare(self, run) -> History:
         self.device, data = run.device, self.data.dataset
         for name in ("batch_size", "context_size"):
-            has, wanted = getattr(data, name), getattr(self.h, name)
-            if has != wanted:
+            if (has := getattr(data, name)) != (wanted := getattr(self.h, name)):
                 raise ValueError(f"the train_loader has {name}={has}, the hyperparameters {wanted}: make both the same")
         if {data.world_size, self.test_loader.dataset.world_size} != {run.processes}:
             raise ValueError(
                 f"{run.processes} processes train, but the loaders deal the text out to world_size={data.world_size}: "
                 "give each process its own rank and the same world_size"
             )
-        check_teacher(self.teacher, run.plain_model, self.h)
         if self.teacher is not None:
+            check_teacher(self.teacher, run.plain_model, self.h)
             self.teacher.to(self.device).eval()
         steps, per_step, passes = plan_steps(self.h, data.num_tokens(), run.processes)
         self.data.rewind()

@@ -15,10 +15,8 @@ def learning_rate_at(step: int, total_steps: int, h: Hyperparameters) -> float:
 
     `step` counts from 0.
     """
-    warmup = round(h.warmup_fraction * total_steps)
-    decay = round(h.decay_fraction * total_steps)
-    rise = (step + 1) / (warmup + 1)
-    fall = (total_steps - step) / (decay + 1)
+    rise = (step + 1) / (round(h.warmup_fraction * total_steps) + 1)
+    fall = (total_steps - step) / (round(h.decay_fraction * total_steps) + 1)
     return h.learning_rate * min(rise, 1.0, fall)
 
 
@@ -48,9 +46,8 @@ def make_optimizers(model: DecoderLanguageModel, h: Hyperparameters) -> list[tor
         optimizers.append(torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=fused, **settings))
     if matrices:
         if not hasattr(torch.optim, "Muon"):
-            raise ValueError(
-                f"torch {torch.__version__} has no Muon: update to torch 2.9 or later, or use optimizer='adamw'"
-            )
+            update = "update to torch 2.9 or later, or use optimizer='adamw'"
+            raise ValueError(f"torch {torch.__version__} has no Muon: {update}")
         optimizers.append(torch.optim.Muon(_groups(matrices, slow), adjust_lr_fn="match_rms_adamw", **settings))
     return optimizers
 

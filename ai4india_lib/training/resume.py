@@ -59,16 +59,11 @@ def check_same_run(state: dict, hyperparameters: dict, facts: dict[str, object],
     before = state["hyperparameters"]
     if changed := sorted(name for name, value in hyperparameters.items() if before.get(name) != value):
         was = ", ".join(f"{name}={before.get(name)}" for name in changed)
-        raise ValueError(
-            f"the run in {folder} was started with {was}: use the same settings to resume it, or start a new "
-            "run in another folder"
-        )
+        mend = "use the same settings to resume it, or start a new run in another folder"
+        raise ValueError(f"the run in {folder} was started with {was}: {mend}")
     for fact, now in facts.items():
         if state["facts"].get(fact) != now:
             was, this = ("without a", "with") if now else ("with a", "without")
             raise ValueError(f"the run in {folder} was started {was} {fact}: it can't be resumed {this} one")
-    if len(state["positions"]) != processes:
-        raise ValueError(
-            f"the run in {folder} had {len(state['positions'])} processes, this one has {processes}: resume it with "
-            "as many"
-        )
+    if (had := len(state["positions"])) != processes:
+        raise ValueError(f"the run in {folder} had {had} processes, this one has {processes}: resume it with as many")

@@ -1,6 +1,7 @@
 """Texts behind their prompts: batches of them, and how likely a model finds each. DPO and GRPO rest on this."""
 
 from collections.abc import Iterator
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -18,17 +19,14 @@ def completion_batch(
     Raises ValueError for an empty prompt (nothing would predict the first token) or an empty completion.
     """
     pairs = list(zip(prompts, completions, strict=True))
-    for number, pair in enumerate(pairs):
-        for name, ids in zip(("prompt", "completion"), pair, strict=True):
-            if not ids:
-                raise ValueError(
-                    f"{name} {number} has no ids: a prompt needs at least the begin token, a text one token"
-                )
+    for number, (prompt, completion) in enumerate(pairs):
+        if not prompt or not completion:
+            empty = f"{'completion' if prompt else 'prompt'} {number}"
+            raise ValueError(f"{empty} has no ids: a prompt needs at least the begin token, a text one token")
     if not pairs:
         raise ValueError("no texts were given: the lists of prompts and completions are empty")
-    rows = [prompt + completion for prompt, completion in pairs]
     learned = [[0] * len(prompt) + [1] * len(completion) for prompt, completion in pairs]
-    inputs, targets = next_token_batch(rows, learned=learned)
+    inputs, targets = next_token_batch([prompt + completion for prompt, completion in pairs], learned=learned)
     return inputs.to(device), targets.to(device)
 
 
@@ -66,7 +64,7 @@ class ShuffledOrder:
 
     def take(self, count: int) -> list[int]:
         """The next `count` numbers for this process."""
-        for_all = [next(self._numbers) for _ in range(count * self.processes)]
+        for_all = list(islice(self._numbers, count * self.processes))
         self.drawn += len(for_all)
         return for_all[self.rank :: self.processes]
 
@@ -74,6 +72,4 @@ class ShuffledOrder:
         return {"drawn": self.drawn}
 
     def load_state_dict(self, state: dict) -> None:
-        self.drawn, self._numbers = state["drawn"], self._endless()
-        for _ in range(self.drawn):
-            next(self._numbers)
+        self.drawn, self._numbers = state["drawn"], islice(self._endless(), state["drawn"], None)

@@ -36,13 +36,17 @@ class Examples:
     bytes: int = 0  # of UTF-8 in all that is to be learned
 
     def __add__(self, other: Self) -> Self:
-        return Examples(
-            *(mine + theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True))
-        )
+        return Examples(**{name: mine + getattr(other, name) for name, mine in vars(self).items()})
+
+    def add(self, ids: list[int], learn: list[int], learned: Iterable[str]) -> None:
+        """One more example, of which the texts `learned` are to be learned."""
+        self.ids.append(ids)
+        self.learn.append(learn)
+        self.bytes += sum(len(text.encode()) + 1 for text in learned)
 
     def in_words(self) -> str:
-        learned = sum(map(sum, self.learn))
-        words = f"{len(self.ids):,} examples, {sum(map(len, self.ids)):,} tokens, {learned:,} of them to be learned"
+        tokens, learned = sum(map(len, self.ids)), sum(map(sum, self.learn))
+        words = f"{len(self.ids):,} examples, {tokens:,} tokens, {learned:,} of them to be learned"
         words += f"; {self.shortened:,} too long: last turns left out" if self.shortened else ""
         return words + (f"; {self.left_out:,} left out: too long" if self.left_out else "")
 
@@ -62,14 +66,17 @@ def encode_examples(lines: Iterable[dict], tokenizer, context_size: int, *, sour
         documents = iter(encode_documents(tokenizer, [entry for entry in read if isinstance(entry, str)]))
         for entry in read:
             if isinstance(entry, str):
-                _add_text(found, entry, next(documents), context_size)
-            else:
-                _add_conversation(found, tokenizer, entry, next(encoded), context_size)
+                ids = next(documents)[: context_size + 1]
+                found.add(ids, [1] * len(ids), [entry])
+                continue
+            kept, ids, learn = _whole_turns(tokenizer, entry, *next(encoded), context_size + 1)
+            if kept:
+                found.add(ids, learn, (message["content"] for message in kept if message["role"] == "assistant"))
+            found.left_out += not kept
+            found.shortened += 0 < len(kept) < len(entry)
     if not found.ids:
-        raise CorpusError(
-            f"{source} gives nothing to learn: it has no line, or none of at most context_size={context_size} tokens "
-            f"({found.left_out} were longer)"
-        )
+        fits = f"at most context_size={context_size} tokens ({found.left_out} were longer)"
+        raise CorpusError(f"{source} gives nothing to learn: it has no line, or none of {fits}")
     return found
 
 
@@ -78,50 +85,33 @@ def _read(line: dict, where: str) -> list[dict] | str:
     try:
         if isinstance(line.get("text"), str):
             return line["text"]
-        if "questions" in line and "messages" not in line:
+        if "messages" in line:
+            return check_messages(line["messages"])
+        if "questions" in line:
             return check_messages(question_messages(line["story"], line["questions"]))
-        if "messages" not in line:
-            raise ValueError('it has neither "messages" nor "text"')
-        return check_messages(line["messages"])
+        raise ValueError('it has neither "messages" nor "text"')
     except (ValueError, KeyError, TypeError) as error:
         problem = f"{error} is missing" if isinstance(error, KeyError) else error
         raise CorpusError(f"{where}: {problem}") from None
 
 
-def _add_text(found: Examples, text: str, ids: list[int], context_size: int) -> None:
-    ids = ids[: context_size + 1]
-    found.ids.append(ids)
-    found.learn.append([1] * len(ids))
-    found.bytes += len(text.encode()) + 1
-
-
-def _add_conversation(
-    found: Examples, tokenizer, messages: list[dict], encoded: tuple[list[int], list[int]], context_size: int
-) -> None:
-    ids, learn = encoded
-    kept = messages
-    while len(ids) > context_size + 1 and kept:
-        ends = [i for i, message in enumerate(kept[:-1]) if message["role"] == "assistant"]
-        kept = kept[: ends[-1] + 1] if ends else []
-        ids, learn = encode_conversation(tokenizer, kept) if kept else ([], [])
-    if not kept:
-        found.left_out += 1
-        return
-    found.shortened += len(kept) < len(messages)
-    found.ids.append(ids)
-    found.learn.append(learn)
-    found.bytes += sum(len(message["content"].encode()) + 1 for message in kept if message["role"] == "assistant")
+def _whole_turns(tokenizer, messages: list[dict], ids: list[int], learn: list[int], longest: int) -> tuple:
+    """The first messages, up to an answer, that fit into `longest` ids; their ids and `learn`; all empty if none do."""
+    while len(ids) > longest:
+        ends = [i for i, message in enumerate(messages[:-1]) if message["role"] == "assistant"]
+        messages = messages[: ends[-1] + 1] if ends else []
+        ids, learn = encode_conversation(tokenizer, messages) if messages else ([], [])
+    return messages, ids, learn
 
 
 class ConversationDataset(BatchDataset):
     """Batches (inputs, targets) of whole conversations, each in a row of its own; one pass over all `examples`.
 
-    A row begins with its conversation's begin token and sees no other conversation. Rows are filled up at their right
-    end: inputs with the padding token, targets with −100, as all that is not to be learned. Conversations of like
-    length meet in a batch, so that little is filled up (`padding_share` tells how much: about 1 in 100), and a batch
-    takes as many rows as fit into batch_size × context_size tokens: short ones fill it as well as long ones.
-    That costs less than packing several into a row, where each may look only at its own part: attention with such a
-    mask is slower than the plain triangle.
+    A row begins with its conversation's begin token. Rows are filled up at their right end: inputs with the padding
+    token, targets with −100, as all that is not to be learned. Conversations of like length meet in a batch, so that
+    little is filled up (`padding_share`: about 1 in 100), and a batch takes as many rows as fit into batch_size ×
+    context_size tokens. That costs less than packing several into a row, where each may look only at its own part:
+    attention with such a mask is slower than the plain triangle.
 
     The first `first` examples, easy ones, come before all others in the first pass and not in later ones (a curriculum:
     Bengio et al., 2009). The last `replay` examples, texts of an earlier training, have batches of their own, which
@@ -161,8 +151,7 @@ class ConversationDataset(BatchDataset):
     def padding_share(self) -> float:
         """Which part of a batch is only filled up, on average."""
         batches = self.batches(self.epoch)
-        real = sum(self._width(number) for batch in batches for number in batch)
-        return 1 - real / self._tokens(batches)
+        return 1 - sum(self._width(number) for batch in batches for number in batch) / self._tokens(batches)
 
     def bytes_per_token(self) -> float:
         """Bytes of UTF-8 per token, of what is to be learned."""
@@ -178,17 +167,16 @@ class ConversationDataset(BatchDataset):
     def batches(self, epoch: int) -> list[list[int]]:
         """This process's part of a pass: the numbers of the examples in each batch."""
         easy, talks, texts = self._by_kind(epoch)
-        length = sum(map(len, (easy, talks, texts)))
-        if self.longest_pass is not None:
-            length = min(length, self.longest_pass)
+        whole = len(easy) + len(talks) + len(texts)
+        length = whole if self.longest_pass is None else min(whole, self.longest_pass)
         return easy[:length] + mixed_with_replay(talks, texts, max(0, length - len(easy)))
 
     def _by_kind(self, epoch: int) -> list[list[list[int]]]:
         """All batches of this process and pass, each kind in random order: easy conversations, the others, texts."""
         draw = random.Random(f"{self.seed}-{epoch if self.shuffle else 0}")
-        after_easy, texts_from, end = self.first, len(self.examples.ids) - self.replay, len(self.examples.ids)
-        easy = range(after_easy if epoch == 0 else 0)
-        return [self._in_batches(kind, draw) for kind in (easy, range(after_easy, texts_from), range(texts_from, end))]
+        end = len(self.examples.ids)
+        easy, texts = range(self.first if epoch == 0 else 0), range(end - self.replay, end)
+        return [self._in_batches(kind, draw) for kind in (easy, range(self.first, texts.start), texts)]
 
     def _in_batches(self, numbers: range, draw: random.Random) -> list[list[int]]:
         """This process's part of these examples, in batches of like length, in random order."""
@@ -198,13 +186,11 @@ class ConversationDataset(BatchDataset):
         mean_length = max(1, sum(len(self.examples.ids[i]) for i in own) // max(len(own), 1))
         batches: list[list[int]] = []
         for group in in_groups(own, max(1, GROUP * self.batch_size * self.context_size // mean_length)):
-            batch: list[int] = []
+            batches.append([])
             for number in sorted(group, key=self._width):  # so that the widest of a batch is its last
-                if batch and self._tokens([[*batch, number]]) > self.batch_size * self.context_size:
-                    batches.append(batch)
-                    batch = []
-                batch.append(number)
-            batches.append(batch)
+                if batches[-1] and self._tokens([[*batches[-1], number]]) > self.batch_size * self.context_size:
+                    batches.append([])
+                batches[-1].append(number)
         draw.shuffle(batches)
         return batches
 
@@ -226,13 +212,10 @@ def mixed_with_replay(talks: list[list[int]], texts: list[list[int]], length: in
     """
     mean = len(texts) / max(len(talks) + len(texts), 1)
     waiting_talks, waiting_texts = deque(talks), deque(texts)
-    mixed: list[list[int]] = []
-    due = 0.0
+    mixed, due = [], 0.0
     for n in range(length):
         due += mean * (0.2 + 1.6 * n / length)
-        if waiting_texts and (due >= 0.5 or not waiting_talks):
-            mixed.append(waiting_texts.popleft())
-            due -= 1
-        else:
-            mixed.append(waiting_talks.popleft())
+        is_text = waiting_texts and (due >= 0.5 or not waiting_talks)
+        mixed.append((waiting_texts if is_text else waiting_talks).popleft())
+        due -= 1 if is_text else 0
     return mixed

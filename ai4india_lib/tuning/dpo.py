@@ -6,7 +6,6 @@ how much further apart the tuned model holds the two texts than the model did at
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +21,7 @@ from ..training.loop import Run
 from ..training.objective import Objective
 from .completions import ShuffledOrder, completion_batch, sequence_log_probabilities
 
-PREFERENCE_TUNING = get_hyperparameters("dpo")
-"""What `tune_on_preferences` uses when it is given no hyperparameters; `batch_size` counts pairs."""
+PREFERENCE_TUNING = get_hyperparameters("dpo")  # what `tune_on_preferences` uses if it is given none
 
 
 @dataclass(frozen=True)
@@ -53,8 +51,7 @@ def encode_preferences(tokenizer, pairs: Iterable[tuple[str, str, str]]) -> list
 
     Raises ValueError for two texts that are the same: nothing could be learned from them.
     """
-    pairs = list(pairs)
-    begin = [first_id(tokenizer)]
+    pairs, begin = list(pairs), [first_id(tokenizer)]
     for number, (_, chosen, rejected) in enumerate(pairs, 1):
         if chosen == rejected or not chosen or not rejected:
             raise ValueError(f"pair {number} needs two different texts: {chosen[:60]!r} and {rejected[:60]!r}")
@@ -77,10 +74,7 @@ def tune_on_preferences(
     hyperparameters: Hyperparameters | None = None,
     *,
     beta: float = 0.1,
-    folder: str | Path | None = None,
-    resume: bool = False,
-    device: str | torch.device | None = None,
-    progress: bool = True,
+    **settings,
 ) -> History:
     """Tune `model` in place with DPO; the reference is the model as it is at the start.
 
@@ -90,7 +84,7 @@ def tune_on_preferences(
     Args:
         hyperparameters: the preset "dpo" if None. `batch_size` counts pairs, `num_epochs` readings of all pairs.
         beta: see `dpo_loss`.
-        folder, resume: checkpoints, as in `training.train`; to resume, give the model as it was at the start.
+        settings: `folder`, `resume`, `device`, `progress` as in `train`; to resume, give the model of the start.
 
     Beside its loss the history has, for each step, the mean over its pairs of `accuracy` (1 where the chosen text is
     the likelier), `chosen` and `rejected` (how much likelier each became, in nats), and `margin`, their difference.
@@ -99,9 +93,7 @@ def tune_on_preferences(
     if not pairs:
         raise ValueError("no pairs were given: preference tuning needs at least one")
     above(0, beta=beta)
-    run = Run(model, _Preferring(pairs, h, beta), h, folder=folder, resume=resume, device=device, progress=progress)
-    run.go()
-    return run.history
+    return Run(model, _Preferring(pairs, h, beta), h, **settings).go()
 
 
 class _Preferring(Objective):
@@ -110,8 +102,7 @@ class _Preferring(Objective):
     name = "preferences"
 
     def __init__(self, pairs: list[Preference], h: Hyperparameters, beta: float):
-        self.pairs, self.h, self.beta = pairs, h, beta
-        self.at_once = min(h.batch_size, len(pairs))
+        self.pairs, self.h, self.beta, self.at_once = pairs, h, beta, min(h.batch_size, len(pairs))
 
     def prepare(self, run: Run) -> History:
         with run.autocast():
@@ -123,9 +114,6 @@ class _Preferring(Objective):
     def batches(self) -> list[list[int]]:
         return [self.data.take(self.at_once) for _ in range(self.h.accumulation_steps)]
 
-    def size(self, rows: list[int]) -> int:
-        return len(rows)
-
     def loss(self, model: nn.Module, rows: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
         """Chosen and rejected texts go through the model in one pass."""
         pairs, reference = [self.pairs[i] for i in rows], self.reference[rows]  # (batch, 2)
@@ -135,6 +123,5 @@ class _Preferring(Objective):
         loss = dpo_loss(*scores.T, *reference.T, beta=self.beta).mean()
         scores = scores.detach()
         chosen, rejected = (scores - reference).mean(0)  # how far each moved
-        accuracy = (scores[:, 0] > scores[:, 1]).float().mean()
-        noted = {"accuracy": accuracy, "margin": chosen - rejected, "chosen": chosen, "rejected": rejected}
-        return loss, {"loss": loss.detach(), **noted}
+        noted = {"accuracy": (scores[:, 0] > scores[:, 1]).float().mean(), "margin": chosen - rejected}
+        return loss, {"loss": loss.detach(), **noted, "chosen": chosen, "rejected": rejected}

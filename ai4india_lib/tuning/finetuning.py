@@ -47,9 +47,8 @@ def finetune(
 
     Args:
         data: a `.jsonl` file, an archive, folder or URL with `train.jsonl` and `test.jsonl`, a list of such, or a list
-            of conversations (dicts); the lines are explained in `conversations`. Where there is no test part, every
-            20th conversation is held out as one: the weights kept are those that are best on it. An archive or folder
-            may hold `first.jsonl` too: easy conversations, which are learned before all others.
+            of conversations (dicts, see `conversation_batches`). Where there is no test part, every 20th is held out as
+            one. An archive or folder may hold `first.jsonl` too: easy conversations, learned before all others.
         hyperparameters: default is the preset "finetune", or "finetune-lora" with adapters. Of its fields for the
             model's shape only `context_size` counts: the longest conversation, at most the model's own.
         lora_rank: train adapters of this rank (see `lora.add_lora`) and leave the model's own weights alone; None: all
@@ -84,23 +83,16 @@ def _prepare_chat_tokens(model: DecoderLanguageModel, tokenizer, examples: Examp
     lost = untrained_tokens(model, sorted(special & {i for ids in examples.ids for i in ids}))
     if lost and adapters:
         signs = ", ".join(tokenizer.convert_ids_to_tokens(lost))
-        raise ValueError(
-            f"the model never saw {signs}: they have no places of their own, and an adapter cannot give them any. "
-            f"Do it once: give_places(model, {lost}), save the model, and train the adapter on that"
-        )
+        why = f"the model never saw {signs}: they have no places of their own, and an adapter cannot give them any"
+        mend = f"Do it once: give_places(model, {lost}), save the model, and train the adapter on that"
+        raise ValueError(f"{why}. {mend}")
     give_places(model, lost)
 
 
 def conversation_loaders(
-    tokenizer,
-    data: str | Path | list,
-    h: Hyperparameters,
-    *,
-    replay: str | Path | Iterable[str] | None = None,
-    replay_share: float = 0.5,
-    say: Callable[[str], None] = lambda line: None,
+    tokenizer, data, h: Hyperparameters, *, replay=None, replay_share: float = 0.5, say=lambda line: None
 ) -> tuple[TextLoader, TextLoader]:
-    """Loaders of what `finetune` trains and tests on; `say` is given a line about each part."""
+    """Loaders of what `finetune` trains and tests on, with its arguments; `say` is given a line about each part."""
 
     def encoded(lines: Iterable[dict], source: str, name: str | None = None) -> Examples:
         examples = encode_examples(lines, tokenizer, h.context_size, source=source)
@@ -116,11 +108,11 @@ def conversation_loaders(
         texts = _replayed(replay, tokenizer, h.context_size, wanted)
         say(f"replay: {texts.in_words()}")
     tests = encoded(test_lines, "test data")
-    rank, world_size = rank_and_world_size()
     settings = (tokenizer.pad_token_id or 0, h.context_size, h.batch_size)
+    rank, world_size = rank_and_world_size()
     more = {"seed": h.seed, "rank": rank, "world_size": world_size}
-    longest_pass = h.max_steps and h.max_steps * h.accumulation_steps
-    parts = {"first": len(easy.ids), "replay": len(texts.ids), "longest_pass": longest_pass}
+    parts = {"first": len(easy.ids), "replay": len(texts.ids)}
+    parts["longest_pass"] = h.max_steps and h.max_steps * h.accumulation_steps
     train_data = ConversationDataset(easy + talks + texts, *settings, **parts, **more)
     return TextLoader(train_data), TextLoader(ConversationDataset(tests, *settings, shuffle=False, **more))
 
@@ -139,8 +131,8 @@ def _replayed(texts: str | Path | Iterable[str], tokenizer, context_size: int, t
 def _easy_conversations(data: str | Path | list) -> list[dict]:
     """The lines of `first.jsonl`, where an archive or folder of `data` has one; see `finetune`."""
     sources = data if isinstance(data, list) else [data]
-    places = [source for source in sources if not isinstance(source, dict) and not _is_one_file(source)]
-    return [line for source in places for line in json_lines(source, "first.jsonl", optional=True)]
+    folders = [source for source in sources if not isinstance(source, dict) and not _is_one_file(source)]
+    return [line for source in folders for line in json_lines(source, "first.jsonl", optional=True)]
 
 
 def read_conversations(data: str | Path | list) -> tuple[list[dict], list[dict]]:
@@ -149,10 +141,8 @@ def read_conversations(data: str | Path | list) -> tuple[list[dict], list[dict]]
         return _hold_out(data)
     train_lines, test_lines = [], []
     for source in data if isinstance(data, list) else [data]:
-        if _is_one_file(source):
-            train, test = _hold_out(list(json_lines(source)))
-        else:
-            train, test = list(json_lines(source)), list(json_lines(source, "test.jsonl"))
+        lines = list(json_lines(source))
+        train, test = _hold_out(lines) if _is_one_file(source) else (lines, list(json_lines(source, "test.jsonl")))
         train_lines += train
         test_lines += test
     return train_lines, test_lines

@@ -9,7 +9,6 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +22,7 @@ from ..training.objective import Objective
 from .completions import ShuffledOrder, completion_batch, completion_log_probabilities
 from .rewards import Attempt, Reward, Task, mark, write_attempts
 
-REINFORCEMENT = get_hyperparameters("grpo")
-"""What `tune_on_rewards` uses when it is given no hyperparameters; `batch_size` counts tasks, not texts."""
+REINFORCEMENT = get_hyperparameters("grpo")  # what `tune_on_rewards` uses if it is given none
 
 
 @dataclass(frozen=True)
@@ -102,9 +100,8 @@ def kl_to_reference(
     for start in range(0, len(attempts), batch_size):
         part = attempts[start : start + batch_size]
         batch = completion_batch([a.task.prompt for a in part], [a.ids for a in part], model.device)
-        parts.append(
-            (completion_log_probabilities(model, *batch) - completion_log_probabilities(reference, *batch)).sum(1)
-        )
+        own, others = (completion_log_probabilities(m, *batch) for m in (model, reference))  # (texts, time) each
+        parts.append((own - others).sum(1))
     return torch.cat(parts).cpu()
 
 
@@ -117,23 +114,18 @@ def tune_on_rewards(
     group: Group | None = None,
     *,
     reference: DecoderLanguageModel | None = None,
-    folder: str | Path | None = None,
-    resume: bool = False,
-    device: str | torch.device | None = None,
-    progress: bool = True,
     on_batch: Callable[[History], None] | None = None,
+    **settings,
 ) -> History:
-    """Tune `model` in place so that its texts earn more of `reward`, a function of an `Attempt`.
-
-    All weights that require gradients are tuned: with LoRA only the adapter. Same seed, same machine: the same run.
+    """Tune `model` in place so that its texts earn more of `reward`. Frozen weights stay. Same seed: the same run.
 
     Args:
         hyperparameters: the preset "grpo" if None. `batch_size` counts tasks, `max_steps` batches of texts; texts pass
             through the model in `accumulation_steps` parts, where memory is short.
         group: how texts are drawn and compared; `Group()` if None.
         reference: the frozen model that the penalty is measured from; None: a copy of the model as it is at the start.
-        folder, resume: checkpoints, as in `training.train`; to resume, give the model as it was at the start.
         on_batch: called with the history after each batch, to draw or to print it.
+        settings: as for `tune_on_preferences`.
 
     Beside its loss the history has, for each batch of texts, the mean `reward`, the `kl` to the reference (nats per
     token, before the batch's update), the mean `length` in tokens, the share of `silent` groups, whose texts all earn
@@ -144,26 +136,17 @@ def tune_on_rewards(
     h, group = hyperparameters or REINFORCEMENT, group or Group()
     if h.max_steps is None:
         raise ValueError("max_steps=None: say how many batches of texts are to be drawn, for example max_steps=40")
-    _check_room(model, tasks, group)
-    objective = _Rewarding(tokenizer, tasks, reward, h, group, reference)
-    run = Run(model, objective, h, folder=folder, resume=resume, device=device, progress=progress)
-    run.go(on_step=on_batch)
-    return run.history
-
-
-def _check_room(model: DecoderLanguageModel, tasks: Sequence[Task], group: Group) -> None:
-    """What the model would forget while it writes cannot be trained as it was drawn."""
     longest, context = max(len(task.prompt) for task in tasks), model.config.context_size
-    if longest + group.max_new_tokens - 1 > context:
+    if longest + group.max_new_tokens - 1 > context:  # what a model forgets while it writes can't be trained as drawn
         raise ValueError(
             f"a prompt of {longest} tokens and max_new_tokens={group.max_new_tokens} do not fit into "
             f"context_size={context}: try max_new_tokens={max(context - longest + 1, 0)} or shorter prompts"
         )
+    return Run(model, _Rewarding(tokenizer, tasks, reward, h, group, reference), h, **settings).go(on_step=on_batch)
 
 
 def frozen_copy(model: DecoderLanguageModel) -> DecoderLanguageModel:
-    """The model as it is now, for a reference. Weights that are frozen are shared, not copied: with LoRA the copy takes
-    only the adapter's memory."""
+    """The model as it is now, for a reference. Frozen weights are shared: with LoRA only the adapter is copied."""
     shared = {id(p): p for p in model.parameters() if not p.requires_grad}
     return copy.deepcopy(model, shared).eval().requires_grad_(False)
 
@@ -190,8 +173,7 @@ class _Rewarding(Objective):
 
     def prepare(self, run: Run) -> History:
         self.model, self.rank, self.processes = run.plain_model, run.rank, run.processes
-        given = self.reference
-        self.reference = frozen_copy(self.model) if given is None else given.to(run.device).eval()
+        self.reference = frozen_copy(self.model) if self.reference is None else self.reference.to(run.device).eval()
         self.data = ShuffledOrder(len(self.tasks), self.h.seed, self.rank, self.processes)
         return History(self.h.max_steps)
 
@@ -200,8 +182,8 @@ class _Rewarding(Objective):
         texts = self.h.batch_size * self.group.size  # of this process
         seed = self.h.seed + self.data.drawn * self.group.size + self.rank * texts  # each text draws its own numbers
         tasks = [self.tasks[i] for i in self.data.take(self.h.batch_size) for _ in range(self.group.size)]
-        settings = {"max_new_tokens": self.group.max_new_tokens, "seed": seed}
-        self.attempts = write_attempts(self.model, self.tokenizer, tasks, **settings)
+        length = self.group.max_new_tokens
+        self.attempts = write_attempts(self.model, self.tokenizer, tasks, max_new_tokens=length, seed=seed)
         self.rewards = mark(self.attempts, self.reward).view(self.h.batch_size, self.group.size)
         advantages = group_advantages(self.rewards).flatten().to(self.model.device)
         prompts, completions = zip(*((a.task.prompt, a.ids) for a in self.attempts), strict=True)

@@ -46,9 +46,8 @@ def write_attempts(
 
     So the log-probability of what was drawn is the model's, as `completion_log_probabilities` gives it.
     """
-    stops = stop_ids(tokenizer)
+    stops, prompts = stop_ids(tokenizer), [task.prompt for task in tasks]
     sampling = Sampling(temperature=1.0, seed=seed)
-    prompts = [task.prompt for task in tasks]
     written = generate(model, prompts, max_new_tokens=max_new_tokens, sampling=sampling, stop_ids=stops)
     texts = tokenizer.batch_decode(written, skip_special_tokens=True)
     return [Attempt(task, ids, text, ids[-1] in stops) for task, ids, text in zip(tasks, written, texts, strict=True)]
