@@ -56,7 +56,12 @@ class Request:
 
     def cancel(self) -> None:
         """Write no further: the tokens so far stay, the slot is free at the next step. Does nothing if it has ended."""
-        self._batcher._cancel(self)
+        with self._batcher._changed:
+            if not self.done:
+                self.ended = "cancelled"
+                if self in self._batcher._queue:
+                    self._batcher._queue.remove(self)
+                self._batcher._changed.notify_all()
 
     def __iter__(self) -> Iterator[int]:
         given = 0
@@ -248,11 +253,10 @@ class DynamicBatcher:
         rows = [row for row, request in enumerate(self._active) if request.tokens]
         if not rows:
             return [], []
-        used = self._active[: rows[-1] + 1]
+        used, decoded = self._active[: rows[-1] + 1], [self._active[row] for row in rows]
         part = self._cache.rows(0, [request._read for request in used])
         newest = torch.tensor([request._text[-1:] for request in used], device=part.keys.device)  # (rows, 1)
         logits = self._decoder(newest, part)[:, -1]  # (rows, vocab_size)
-        decoded = [self._active[row] for row in rows]
         for request in decoded:
             request._read += 1
         return decoded, [logits if len(rows) == len(used) else logits[rows]]
@@ -268,15 +272,13 @@ class DynamicBatcher:
         finished, logits = [], []
         for rows in [[row] for row in chunks] if texts_wait else _passes(chunks, read):
             part = self._cache.rows(rows[0], [read[row] for row in rows])
-            after = prefill(
-                self._decoder, part, [chunks[row] for row in rows], self.prefill_chunk
-            )  # (rows, vocab_size)
-            for index, row in enumerate(rows):
+            after = prefill(self._decoder, part, [chunks[row] for row in rows], self.prefill_chunk)
+            for row, of_row in zip(rows, after.split(1), strict=True):  # (1, vocab_size)
                 request = self._active[row]
                 request._read += len(chunks[row])
                 if request._read == len(request.prompt):
                     finished.append(request)
-                    logits.append(after[index : index + 1])
+                    logits.append(of_row)
         return finished, logits
 
     def _next_chunks(self, most: int | None) -> dict[int, list[int]]:
@@ -291,15 +293,6 @@ class DynamicBatcher:
                 most -= len(chunk)
             chunks[row] = chunk
         return chunks
-
-    def _cancel(self, request: Request) -> None:
-        with self._changed:
-            if request.done:
-                return
-            request.ended = "cancelled"
-            if request in self._queue:
-                self._queue.remove(request)
-            self._changed.notify_all()
 
     def _step_or_wait(self) -> None:
         """Do a step, or wait for the end of the one that another thread is doing."""

@@ -70,12 +70,6 @@ class Speculation:
         accepted = f"{self.accepted} of {self.proposed} proposals accepted ({self.acceptance:.0%})"
         return f"{accepted}, {self.tokens_per_pass:.2f} tokens per pass of the model"
 
-    def acceptance_by_position(self) -> list[float]:
-        """For the 1st, 2nd, 3rd … proposed token: the fraction accepted, where all before it were accepted."""
-        longest = max((r.proposed for r in self.rounds), default=0)
-        reached = [sum(r.proposed > i and r.accepted >= i for r in self.rounds) for i in range(longest)]
-        return [sum(r.accepted > i for r in self.rounds) / n for i, n in enumerate(reached) if n]
-
 
 class TextReader:
     """One model reading one text, which grows, and shrinks again when proposals are refused.
@@ -94,7 +88,7 @@ class TextReader:
         start = remembered_from(self.start, length, self.context)
         if start != self.start:
             self.start = start
-            self._roll_back(0)
+            self.cache.set_lengths([0])
         return self.context - (length - start)
 
     def read(self, ids: list[int], count: int) -> Tensor:
@@ -102,17 +96,15 @@ class TextReader:
 
         Only those and what is new before them goes through the model: all but the last `count` must be as before.
         """
-        self._roll_back(min(self.cache.longest, len(ids) - self.start - count))
+        known = len(ids) - self.start - count
+        if known < self.cache.longest:
+            self.cache.set_lengths([known])
         unread = ids[self.start + self.cache.longest :]
         if len(unread) > max(count, FEW):
             prefill(self.decoder, self.cache, [unread[:-count]])
             unread = unread[-count:]
         newest = torch.tensor([unread], device=self.model.device)  # (1, count or a few more)
         return self.decoder(newest, self.cache)[0, -count:]
-
-    def _roll_back(self, length: int) -> None:
-        if length != self.cache.longest:
-            self.cache.set_lengths([length])
 
 
 class ModelDraft:
@@ -128,9 +120,9 @@ class ModelDraft:
         """Make ready for one text that may reach `longest` tokens, to be checked by `model`."""
         ours, theirs = self.model.config.vocab_size, model.config.vocab_size
         if ours != theirs:
+            advice = "so train the draft with `python -m ai4india_lib train --teacher NAME_OF_THE_MODEL`"
             raise ValueError(
-                f"the draft knows {ours} tokens, the model {theirs}: they must share one tokenizer, so train the draft "
-                "with `python -m ai4india_lib train --teacher NAME_OF_THE_MODEL`"
+                f"the draft knows {ours} tokens, the model {theirs}: they must share one tokenizer, {advice}"
             )
         if self.model.device != model.device:
             raise ValueError(f"the draft is on {self.model.device}, the model on {model.device}: put both on one")
@@ -190,11 +182,8 @@ class NgramDraft:
         return ids[known:], None
 
     def _next(self, ids: list[int]) -> int | None:
-        for table in (self.latest, self.usual):
-            for size in self.sizes:
-                if (token := table.get(tuple(ids[-size:]))) is not None:
-                    return token
-        return None
+        found = (table.get(tuple(ids[-size:])) for table in (self.latest, self.usual) for size in self.sizes)
+        return next((token for token in found if token is not None), None)
 
 
 class DraftLength:
@@ -264,11 +253,6 @@ def _verify(logits: Tensor, text: list[int], drafted: list[int], q, sampling: Sa
     return accept(logits.softmax(-1), q, drafted, generator)
 
 
-def _up_to_end(ids: list[int], stop_ids: set[int]) -> list[int]:
-    """`ids`, or their beginning with the first of `stop_ids` as its last."""
-    return next((ids[: i + 1] for i, token in enumerate(ids) if token in stop_ids), ids)
-
-
 @torch.inference_mode()
 def speculative_steps(
     model: DecoderLanguageModel,
@@ -316,7 +300,8 @@ def speculative_steps(
         logits = reader.read(text + drafted, len(drafted) + 1)  # (proposed + 1, vocab_size)
         accepted, token = _verify(logits, text, drafted, q, sampling, generator)
         length.learn(len(drafted), accepted)
-        new = _up_to_end([*drafted[:accepted], token], stop_ids)
+        new = [*drafted[:accepted], token]
+        new = next((new[: i + 1] for i, token in enumerate(new) if token in stop_ids), new)
         text += new
         yield Round(new, len(drafted), accepted, asked, drafted_at - begun, perf_counter() - drafted_at)
         if new[-1] in stop_ids:
