@@ -34,7 +34,6 @@ def fast_decoder(model: DecoderLanguageModel, *, int8: bool = False, compiled: b
 
     `int8` rounds the weights (see `FastDecoder`), `compiled` lets torch compile the steps (see `CompiledDecoder`).
     Looking through the weights costs about as much as one token, packing as much as ten or twenty.
-
     Raises ValueError for a model with more than plain matrices, and for `int8` and `compiled` together.
     """
     if int8 and compiled:

@@ -154,9 +154,7 @@ def _stream(
     return whole_characters(tokenizer, prompt, (token for (token,) in steps))
 
 
-def stream_text(
-    model: DecoderLanguageModel, start_string: str, tokenizer, max_length: int = 200, **settings
-) -> Iterator[str]:
+def stream_text(model: DecoderLanguageModel, start_string: str, tokenizer, max_length=200, **settings) -> Iterator[str]:
     """Write on `start_string` and yield the new text piece by piece, as soon as its bytes make whole characters.
 
     `max_length` counts new tokens; `settings` are the fields of `Sampling`, and `int8`, `compiled` and `timing` as in
@@ -166,9 +164,7 @@ def stream_text(
     yield from _stream(model, prompt, ends, tokenizer, max_length, **settings)
 
 
-def stream_reply(
-    model: DecoderLanguageModel, messages: list[dict], tokenizer, max_length: int = 200, **settings
-) -> Iterator[str]:
+def stream_reply(model: DecoderLanguageModel, messages: list, tokenizer, max_length=200, **settings) -> Iterator[str]:
     """Answer a conversation as the assistant, and yield the answer piece by piece; else as `stream_text`.
 
     `messages` are `{"role": …, "content": …}`, the last one the user's. Ends at the end of a turn or of a document.
@@ -182,18 +178,13 @@ def stream_reply(
 
 
 def generate_text(
-    model: DecoderLanguageModel,
-    start_string: str,
-    tokenizer,
-    device: str | torch.device | None = None,
-    max_length: int = 200,
-    **sampling,
+    model: DecoderLanguageModel, start_string: str, tokenizer, device=None, max_length: int = 200, **sampling
 ) -> str:
     """`start_string` and what the model writes after it, at most `max_length` new tokens, up to the end token.
 
     >>> generate_text(model, "एक दिन", tokenizer, "cpu", 60, temperature=0.8, top_p=0.95, seed=1)
 
-    `sampling` as the `settings` of `stream_text`. The model is moved to `device` if one is given.
+    `sampling` as the `settings` of `stream_text`. The model is moved to `device`, a name or torch's own, if given.
     """
     if device is not None:
         model = model.to(pick_device(device))

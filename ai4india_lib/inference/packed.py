@@ -148,11 +148,6 @@ class FastDecoder:
     longer plain ones, such as one with LoRA beside its matrices.
 
     `int8=True` keeps the matrices in a quarter of the bytes. The logits are then near the model's, not equal.
-
-    >>> decoder = FastDecoder(model)
-    >>> cache = decoder.new_cache(batch_size=1, max_length=64)
-    >>> decoder(torch.tensor([[1, 40, 50]]), cache).shape
-    torch.Size([1, 3, 4096])
     """
 
     @torch.no_grad()

@@ -61,7 +61,9 @@ class _Step:
         return hidden.masked_fill_(~allowed, -torch.inf).view(-1, 1, self.time, self.seen)
 
     def gather(self, block: int, q: Tensor) -> Tensor:
-        """Attention written out: (batch · kv_heads, group · time, head_dim), and the same shape again."""
+        """Attention written out, for q in the order batch, kv_heads, group, time, head_dim; so is the result, in shape
+        (batch · kv_heads, group · time, head_dim)."""
+        q = q.reshape(len(self.keys[block]), -1, q.shape[-1])
         scores = torch.bmm(q, self.keys[block].mT)  # (batch · kv_heads, group · time, seen)
         if self.hidden is not None:
             scores.view(self.batch, -1, self.time, self.seen).add_(self.hidden)
@@ -83,7 +85,6 @@ class _NextTokens(_Step):
     def attend(self, block: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         self.new_keys[block].copy_(k)
         self.new_values[block].copy_(v)
-        q = q.reshape(self.batch * k.shape[1], -1, q.shape[-1])  # (batch · kv_heads, group, head_dim)
         return self.gather(block, q).view(self.batch, -1)
 
 
@@ -96,7 +97,6 @@ class _NextTokensOfRagged(_Step):
 
     def attend(self, block: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         self.cache.update(block, k[:, :, None], v[:, :, None], self.positions)  # (batch, kv_heads, time = 1, head_dim)
-        q = q.reshape(self.batch * k.shape[1], -1, q.shape[-1])  # (batch · kv_heads, group, head_dim)
         return self.gather(block, q).view(self.batch, -1)
 
 
@@ -109,8 +109,8 @@ class _SeveralTokens(_Step):
 
     def gather_few(self, block: int, q: Tensor) -> Tensor:
         """`gather` for q (rows, heads, head_dim): all heads that share keys go into one product."""
-        batch, time, groups, size = self.batch, self.time, len(self.keys[block]), q.shape[-1]
-        q = q.view(batch, time, groups // batch, -1, size).permute(0, 2, 3, 1, 4).reshape(groups, -1, size)
+        batch, time, kv_heads, size = self.batch, self.time, self.cache.keys.shape[2], q.shape[-1]
+        q = q.view(batch, time, kv_heads, -1, size).permute(0, 2, 3, 1, 4)  # (batch, kv_heads, group, time, head_dim)
         mixed = self.gather(block, q).view(batch, -1, time, size)  # (batch, heads, time, head_dim)
         return mixed.transpose(1, 2).reshape(batch * time, -1)
 

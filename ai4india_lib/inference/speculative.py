@@ -6,7 +6,7 @@ or refused so that the text is drawn exactly as if the model had written alone (
 2023).
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -108,10 +108,7 @@ class TextReader:
 
 
 class ModelDraft:
-    """A smaller model with the same vocabulary proposes what it would write itself, under the same `Sampling`.
-
-    `compiled` as in `generate_steps`.
-    """
+    """A smaller model with the same vocabulary proposes what it would write itself, under the same `Sampling`."""
 
     def __init__(self, model: DecoderLanguageModel, *, compiled: bool = False):
         self.model, self.compiled = model, compiled
@@ -120,10 +117,8 @@ class ModelDraft:
         """Make ready for one text that may reach `longest` tokens, to be checked by `model`."""
         ours, theirs = self.model.config.vocab_size, model.config.vocab_size
         if ours != theirs:
-            advice = "so train the draft with `python -m ai4india_lib train --teacher NAME_OF_THE_MODEL`"
-            raise ValueError(
-                f"the draft knows {ours} tokens, the model {theirs}: they must share one tokenizer, {advice}"
-            )
+            fix = "so train the draft with `python -m ai4india_lib train --teacher NAME_OF_THE_MODEL`"
+            raise ValueError(f"the draft knows {ours} tokens, the model {theirs}: they must share one tokenizer, {fix}")
         if self.model.device != model.device:
             raise ValueError(f"the draft is on {self.model.device}, the model on {model.device}: put both on one")
         self.cost = self.model.num_parameters() / model.num_parameters()  # every weight is read once a token
@@ -156,11 +151,11 @@ class NgramDraft:
         if not 1 <= shortest <= longest:
             raise ValueError(f"shortest={shortest} and longest={longest}: a match has from 1 to `longest` tokens")
         self.sizes = range(longest, shortest - 1, -1)
-        followers: dict[tuple[int, ...], Counter] = {}
+        followers: defaultdict[tuple[int, ...], Counter] = defaultdict(Counter)
         for ids in texts:
             for end in range(shortest, len(ids)):
                 for size in range(shortest, min(longest, end) + 1):
-                    followers.setdefault(tuple(ids[end - size : end]), Counter())[ids[end]] += 1
+                    followers[tuple(ids[end - size : end])][ids[end]] += 1
         self.usual = {context: counts.most_common(1)[0][0] for context, counts in followers.items()}
 
     def begin(self, model, prompt: list[int], *, longest: int, sampling: Sampling, generator) -> None:
@@ -196,13 +191,11 @@ class DraftLength:
 
     memory = 0.9  # weight that is left of a round in the next
 
-    def __init__(self, cost: float, fixed: int | None = None):
-        self.fixed, self.cost = fixed, cost
+    def __init__(self, cost: float):
+        self.cost = cost
         self.accepted, self.seen = 3.0, 4.0  # a first guess, as if four proposals had been checked
 
     def next(self) -> int:
-        if self.fixed is not None:
-            return self.fixed
         a = self.accepted / self.seen
 
         def written_per_cost(k: int) -> float:
@@ -268,7 +261,8 @@ def speculative_steps(
     """Write on one prompt and yield each round as it is done: its `tokens` are the next 1 to k + 1 ids of the text.
 
     `draft` proposes `k` tokens a round (None: as many as its acceptance so far makes worth while). The text ends with
-    the first of `stop_ids` or after `max_new_tokens`, also in the midst of accepted tokens.
+    the first of `stop_ids` or after `max_new_tokens`, also in the midst of accepted tokens. `compiled` as in
+    `generate_steps`, for the model, and for a draft that is given as a plain model.
 
     Drawn is from the same distribution as in `generate_steps`, whatever the draft; the same seed gives the same text
     again, but not the one that `generate_steps` draws with it. Greedy (temperature 0) writes the same text, but for
@@ -277,8 +271,6 @@ def speculative_steps(
 
     Beyond `context_size` the text is forgotten in part at the same tokens as in `generate_steps`; proposals never reach
     across such a point. A draft with a smaller `context_size` forgets on its own.
-
-    `compiled` as in `generate_steps`, for the model, and for a draft that is given as a plain model.
 
     Raises ValueError for a draft with another vocabulary or device, and for k < 1.
     """
@@ -292,9 +284,9 @@ def speculative_steps(
     draft = ModelDraft(draft, compiled=compiled) if isinstance(draft, DecoderLanguageModel) else draft
     text, end = list(prompt), len(prompt) + max_new_tokens
     draft.begin(model, text, longest=end, sampling=sampling, generator=generator)
-    reader, length = TextReader(model, len(text), end, compiled), DraftLength(draft.cost, k)
+    reader, length = TextReader(model, len(text), end, compiled), DraftLength(draft.cost)
     while len(text) < end:
-        asked, begun = length.next(), perf_counter()
+        asked, begun = k or length.next(), perf_counter()
         drafted, q = draft.propose(text, min(asked, end - len(text) - 1, reader.room(len(text))))
         drafted_at = perf_counter()
         logits = reader.read(text + drafted, len(drafted) + 1)  # (proposed + 1, vocab_size)

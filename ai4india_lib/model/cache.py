@@ -53,10 +53,7 @@ class KVCache:
             self.set_lengths(self.lengths + count)
 
     def set_lengths(self, lengths: Tensor | list[int]) -> None:
-        """Forget all but the first `lengths` (batch,) tokens of each row. What lies behind is overwritten later.
-
-        A list of numbers is known without waiting for the device.
-        """
+        """Forget all but the first `lengths` (batch,) tokens of each row; a list spares waiting for the device."""
         if isinstance(lengths, list):
             shortest, longest, lengths = min(lengths), max(lengths), torch.tensor(lengths)
         else:
@@ -68,10 +65,8 @@ class KVCache:
         self.lengths, self.longest, self.ragged = lengths.to(self.lengths), longest, shortest != longest
 
     def rows(self, first: int, lengths: list[int]) -> Self:
-        """Some rows from `first` on, of which so much is filled: what this part takes up stands in the whole cache too.
-
-        It counts its lengths itself; those of the whole cache stay as they are.
-        """
+        """Some rows from `first` on, of which so much is filled: what they take up stands in the whole cache too, but
+        is counted here alone."""
         part = copy.copy(self)
         here = slice(first, first + len(lengths))
         part.keys, part.values, part.lengths = self.keys[:, here], self.values[:, here], self.lengths[here]

@@ -75,10 +75,7 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 @dataclass
 class Place:
-    """Where the tokens of one forward pass stand: their angles, and what each may look at.
-
-    With a cache: where in it their keys and values belong.
-    """
+    """Where the tokens of one forward pass stand: their angles, what each may look at, and where a cache takes them."""
 
     cos: Tensor  # (time, head_dim/2), or (batch, 1, time, head_dim/2) where rows differ
     sin: Tensor
@@ -229,15 +226,15 @@ class DecoderLanguageModel(nn.Module):
         if cache is None:
             return Place(self.cos[:time].to(dtype), self.sin[:time].to(dtype), is_causal=True)
         seen, positions = cache.longest + time, cache.positions(time)  # (time,), or (batch, time) where rows differ
-        if not cache.ragged:
-            cos, sin = (table[cache.longest : seen].to(dtype) for table in (self.cos, self.sin))
-            if seen == time or time == 1:  # the first tokens: a plain triangle; the newest token alone: it sees all
-                return Place(cos, sin, is_causal=seen == time, cache=cache, positions=positions)
-            mask = torch.arange(seen, device=positions.device) <= positions[:, None]  # (time, seen)
-        else:
+        if cache.ragged:
             cos, sin = (table[positions][:, None].to(dtype) for table in (self.cos, self.sin))
             mask = torch.arange(seen, device=positions.device) <= positions[:, None, :, None]  # (batch, 1, time, seen)
-        return Place(cos, sin, is_causal=False, mask=mask, cache=cache, positions=positions)
+        else:
+            cos, sin = (table[cache.longest : seen].to(dtype) for table in (self.cos, self.sin))
+            mask = None  # the first tokens: a plain triangle; the newest token alone: it sees all
+            if 1 < time < seen:
+                mask = torch.arange(seen, device=positions.device) <= positions[:, None]  # (time, seen)
+        return Place(cos, sin, is_causal=seen == time, mask=mask, cache=cache, positions=positions)
 
     def hidden(self, ids: Tensor, cache: KVCache | None = None, *, lengths: Tensor | None = None) -> Tensor:
         """What `forward` computes before the vocabulary comes in: (batch, time, emb_dim), normalised."""

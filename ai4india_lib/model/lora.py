@@ -35,9 +35,8 @@ class LoRALinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         seen = self.lora_A(x.to(self.lora_A.weight.dtype)) * (self.alpha / self.rank)  # (..., rank)
-        correction = self.lora_B(seen)  # (..., out_features)
         y = super().forward(x)  # (..., out_features)
-        return y + correction.to(y.dtype)
+        return y + self.lora_B(seen).to(y.dtype)
 
     def merged(self) -> nn.Linear:
         """One plain linear layer that computes the same."""

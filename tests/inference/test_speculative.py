@@ -294,7 +294,6 @@ def test_k_follows_the_acceptance():
     for _ in range(30):
         length.learn(4, 0)
     assert length.next() == 1
-    assert DraftLength(cost=0.2, fixed=7).next() == 7
     best, a = DraftLength(cost=0.1), 0.8
     best.accepted, best.seen = a, 1.0
     gain = {k: (1 - a ** (k + 1)) / (1 - a) / (1 + (0.1 + speculative.CHECKING) * k) for k in range(1, 17)}
