@@ -139,3 +139,8 @@ def choose_rows(
         own = ([texts[row] for row in rows] for texts in (used, generators))
         chosen.update(zip(rows, _choose(logits[rows], sampling, *own), strict=True))
     return [chosen[row] for row in range(len(samplings))]
+
+
+def choose(logits: Tensor, sampling: Sampling, used: Iterable[int], generator: torch.Generator) -> int:
+    """Draw the next id of one text from logits (vocab_size,)."""
+    return choose_rows(logits[None], [sampling], [used], [generator])[0]

@@ -10,7 +10,7 @@ import torch
 from ai4india_lib.inference import continuous_batching
 from ai4india_lib.inference.continuous_batching import DynamicBatcher, QueueFull
 from ai4india_lib.inference.generation import generate
-from ai4india_lib.inference.sampling import Sampling, choose_rows, random_numbers
+from ai4india_lib.inference.sampling import Sampling, choose, random_numbers
 
 GREEDY = Sampling(temperature=0)
 
@@ -62,7 +62,7 @@ def assert_same_but_for_rounding(model, ask, written, expected):
         for _ in range(step):
             torch.rand(1, generator=numbers)
         near = logits + 1e-5 * torch.randn(logits.shape, generator=noise)
-        possible.update(choose_rows(near[None], [sampling], [text], [numbers]))
+        possible.add(choose(near, sampling, text, numbers))
     assert {written[step], expected[step]} <= possible, f"{written} is not {expected}"
 
 

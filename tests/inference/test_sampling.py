@@ -6,7 +6,7 @@ import torch
 from transformers import LogitsProcessorList
 from transformers.generation import logits_process
 
-from ai4india_lib.inference.sampling import Sampling, choose_rows, filter_logits, random_numbers
+from ai4india_lib.inference.sampling import Sampling, choose, choose_rows, filter_logits, random_numbers
 
 GREEDY = Sampling(temperature=0)
 
@@ -66,10 +66,6 @@ def test_top_p_keeps_the_fewest(top_p, kept):
     logits = torch.tensor([0.125, 0.5, 0.125, 0.25]).log()
     left = filter_logits(logits, Sampling(temperature=1.0, top_p=top_p)).isfinite()
     assert left.sum() == kept and left[1]
-
-
-def choose(logits, sampling, used, generator):
-    return choose_rows(logits[None], [sampling], [used], [generator])[0]
 
 
 def test_greedy_takes_the_largest_after_the_penalty():
