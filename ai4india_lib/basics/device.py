@@ -20,12 +20,8 @@ def pick_device(name: str | torch.device | None = None) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise ValueError(f"device {name!r} is not known: use cpu, cuda, cuda:1, mps or auto") from None
-    available = {
-        "cpu": True,
-        "cuda": torch.cuda.device_count() > (device.index or 0),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not available.get(device.type, False):
+    cuda, mps = torch.cuda.device_count() > (device.index or 0), torch.backends.mps.is_available()
+    if not {"cpu": True, "cuda": cuda, "mps": mps}.get(device.type, False):
         raise ValueError(f"device {str(device)!r} is not on this machine: leave it out to use {str(pick_device())!r}")
     return device
 

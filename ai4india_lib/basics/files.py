@@ -1,18 +1,13 @@
 """How files are written: whole, or not at all. The new is made beside the old, then takes its place in one move."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from torch import Tensor
 
 
 @contextmanager

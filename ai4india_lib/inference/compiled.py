@@ -10,7 +10,6 @@ So it is for those who write much: `compiled=True` in `generate_steps`, `Dynamic
 
 import copy
 import inspect
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -20,7 +19,7 @@ from torch.nn import functional as F
 
 from ..basics.device import may_lack_threads
 from ..model.cache import KVCache
-from ..model.decoder import DecoderLanguageModel, rope, seen_after
+from ..model.decoder import DecoderLanguageModel, check_room, rope
 from .packed import FastDecoder, Matrix, direction
 from .packed_steps import FEW
 
@@ -31,10 +30,8 @@ def can_compile() -> bool:
     """Can `compiled=True` be used here: is torch as it must be, and does it find a C++ compiler?"""
     from torch._inductor.cpp_builder import get_cpp_compiler
 
-    if _obstacle():
-        return False
     try:
-        return bool(get_cpp_compiler())
+        return not _obstacle() and bool(get_cpp_compiler())
     except RuntimeError:  # InvalidCxxCompiler is one
         return False
 
@@ -184,25 +181,22 @@ class CompiledDecoder(FastDecoder):
     def prepare_for(self, rows: int) -> None:
         """Compile now what is needed to read single prompts, and to write one text or up to so many rows."""
         for kind in (NEXT, NEXT_OF_EACH, READ) if rows > 1 else (NEXT, READ):
-            self._prepare(kind)
-
-    def _prepare(self, kind: Kind) -> Callable:
-        if kind not in self._compiled:
-            self._compiled[kind] = self._compile(kind)
-        return self._compiled[kind]
+            if kind not in self._compiled:
+                self._compile(kind)
 
     @torch.inference_mode()
     def _run(self, kind: Kind, ids: Tensor, cache: KVCache, lengths: Tensor | None) -> Tensor:
         """What the step gives, (batch, time, vocab_size or emb_dim); the cache takes up `ids` (batch, time)."""
-        seen_after(ids, cache, self.config)
-        run = self._prepare(kind)
+        check_room(ids, cache, self.config)
+        if kind not in self._compiled:
+            self._compile(kind)
         numbers = self._numbers[: max(cache.longest, 2)]  # torch compiles sizes of 0 and 1 apart
-        result = run(ids.contiguous(), cache.lengths, numbers, cache.keys, cache.values)
+        result = self._compiled[kind](ids.contiguous(), cache.lengths, numbers, cache.keys, cache.values)
         cache.advance(ids.shape[1] if lengths is None else lengths)
         return result
 
     @torch.inference_mode()
-    def _compile(self, kind: Kind) -> Callable:
+    def _compile(self, kind: Kind) -> None:
         """Compile for the kind's example, with the sizes left open that may change.
 
         What torch would check before each call, which costs as much as a block, is left out: weights, dtype and device
@@ -230,4 +224,4 @@ class CompiledDecoder(FastDecoder):
                 raise
             missing = "compiled writing needs a C++ compiler, and none was found"
             raise RuntimeError(f"{missing}: install g++ or clang, or leave `compiled` out") from error
-        return run
+        self._compiled[kind] = run

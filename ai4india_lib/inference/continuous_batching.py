@@ -56,7 +56,12 @@ class Request:
 
     def cancel(self) -> None:
         """Write no further: the tokens so far stay, the slot is free at the next step. Does nothing if it has ended."""
-        self._batcher._cancel(self)
+        with self._batcher._changed:
+            if not self.done:
+                self.ended = "cancelled"
+                if self in self._batcher._queue:
+                    self._batcher._queue.remove(self)
+                self._batcher._changed.notify_all()
 
     def __iter__(self) -> Iterator[int]:
         given = 0
@@ -83,20 +88,19 @@ class Request:
         return True
 
 
-def _passes(chunks: dict[int, list[int]], read: dict[int, int]) -> Iterator[list[int]]:
+def _passes(chunks: dict[int, list[int]], read: dict[int, int]) -> list[list[int]]:
     """Which rows to read together, of those with a chunk: neighbours of which as much has been read before, with chunks
     of nearly one length, so that little is padded."""
-    rows: list[int] = []
+    passes: list[list[int]] = []
     for row in sorted(chunks):
+        rows = passes[-1] if passes else []
         counts = [len(chunks[other]) for other in (*rows, row)]
-        padded = max(counts) * len(counts)
         alike = rows and row == rows[-1] + 1 and read[row] == read[rows[0]]
-        if rows and not (alike and padded <= min(PASS, PADDING * sum(counts))):
-            yield rows
-            rows = []
-        rows.append(row)
-    if rows:
-        yield rows
+        if alike and max(counts) * len(counts) <= min(PASS, PADDING * sum(counts)):
+            rows.append(row)
+        else:
+            passes.append([row])
+    return passes
 
 
 class DynamicBatcher:
@@ -106,10 +110,8 @@ class DynamicBatcher:
     context). Memory for their keys and values is taken at the start. Others wait in a queue of at most `queue_size`
     and get a slot in the order in which they came. Prompts are read `prefill_chunk` tokens at a time. While texts are
     written, a step reads further chunks only if they are together no more than that, so that no prompt holds up a
-    running text for long; while none is, a step reads a chunk of each prompt.
-
-    The model's weights are read when the batcher is made (see `packed.py`); `int8` and `compiled` as in
-    `generate_steps`. Compiling is done then too, so that no request waits for it.
+    running text for long; while none is, a step reads a chunk of each prompt. `int8` and `compiled` as in
+    `generate_steps`. The model's weights are read when the batcher is made; what is compiled, is compiled then.
 
     A request's tokens are those that `generate` gives for its prompt alone, with the same settings and seed. The logits
     behind them may differ in their last bits, as sums of a larger batch are added in another order: in float32 two
@@ -118,10 +120,6 @@ class DynamicBatcher:
     Threads: `submit`, `cancel` and iterating over a request are safe from any thread; one step is done at a time. No
     thread needs to run the batcher: whoever waits for a token does the next step for all. A server may instead let one
     thread call `step` again and again, and read `tokens` from others.
-
-    >>> fast, slow = (batcher.submit(ids, max_new_tokens=count) for ids, count in ((hello, 10), (story, 200)))
-    >>> batcher.run()
-    >>> fast.tokens, slow.ended
     """
 
     def __init__(
@@ -150,7 +148,7 @@ class DynamicBatcher:
         self._active: list[Request] = []  # those that have a slot: number n has row n of the cache
         self._numbers = itertools.count()
         self._queue: deque[Request] = deque()
-        self._turn = threading.Lock()  # held during a step
+        self._turn = threading.RLock()  # held during a step
         self._changed = threading.Condition(threading.Lock())  # held while queue, tokens and ends are changed
 
     @property
@@ -177,23 +175,22 @@ class DynamicBatcher:
         prompt = list(ids)
         check_request(self.model, [prompt], max_new_tokens)
         if len(prompt) + max_new_tokens > self.max_length:
-            raise ValueError(
-                f"a prompt of {len(prompt)} tokens and {max_new_tokens} new ones never fit in {self.max_length}: "
-                "shorten the prompt, ask for fewer, or make the batcher with a larger max_length"
-            )
+            advice = "shorten the prompt, ask for fewer, or make the batcher with a larger max_length"
+            asked = f"a prompt of {len(prompt)} tokens and {max_new_tokens} new ones"
+            raise ValueError(f"{asked} never fit in {self.max_length}: {advice}")
         request = Request(self, prompt, max_new_tokens, sampling or Sampling(), set(stop_ids))
         with self._changed:
             if max_new_tokens == 0:
                 request.ended = "length"
             elif len(self._queue) >= self.queue_size + self.slots - self.running:
-                raise QueueFull(
-                    f"all {self.slots} slots and the {self.queue_size} places of the queue are taken: "
-                    "try again when some have ended, or make the batcher with a larger queue_size"
-                )
+                advice = "try again when some have ended, or make the batcher with a larger queue_size"
+                taken = f"all {self.slots} slots and the {self.queue_size} places of the queue are taken"
+                raise QueueFull(f"{taken}: {advice}")
             else:
                 self._queue.append(request)
         return request
 
+    @torch.inference_mode()
     def step(self) -> list[tuple[Request, int]]:
         """Give free slots to those who wait, read on in their prompts, write one token of every other text.
 
@@ -201,28 +198,24 @@ class DynamicBatcher:
         are still being read.
         """
         with self._turn:
-            return self._step()
+            with self._changed:
+                self._assign_slots()
+            decoded, next_logits = self._decode()
+            read, first_logits = self._prefill()
+            writing, chosen = decoded + read, []
+            if writing:
+                columns = zip(*((request.sampling, request._text, request._random) for request in writing), strict=True)
+                chosen = choose_rows(torch.cat(next_logits + first_logits), *columns)
+            with self._changed:
+                new = [(request, token) for request, token in zip(writing, chosen, strict=True) if request._take(token)]
+                self.steps += 1
+                self._changed.notify_all()
+            return new
 
     def run(self) -> None:
         """Step until all requests have ended."""
         while not self.idle:
             self.step()
-
-    @torch.inference_mode()
-    def _step(self) -> list[tuple[Request, int]]:
-        with self._changed:
-            self._assign_slots()
-        decoded, next_logits = self._decode()
-        read, first_logits = self._prefill()
-        writing, chosen = decoded + read, []
-        if writing:
-            columns = zip(*((request.sampling, request._text, request._random) for request in writing), strict=True)
-            chosen = choose_rows(torch.cat(next_logits + first_logits), *columns)
-        with self._changed:
-            new = [(request, token) for request, token in zip(writing, chosen, strict=True) if request._take(token)]
-            self.steps += 1
-            self._changed.notify_all()
-        return new
 
     def _assign_slots(self) -> None:
         """Give the slots of those who have ended to those who wait, and close the gaps that are left."""
@@ -248,11 +241,10 @@ class DynamicBatcher:
         rows = [row for row, request in enumerate(self._active) if request.tokens]
         if not rows:
             return [], []
-        used = self._active[: rows[-1] + 1]
+        used, decoded = self._active[: rows[-1] + 1], [self._active[row] for row in rows]
         part = self._cache.rows(0, [request._read for request in used])
         newest = torch.tensor([request._text[-1:] for request in used], device=part.keys.device)  # (rows, 1)
         logits = self._decoder(newest, part)[:, -1]  # (rows, vocab_size)
-        decoded = [self._active[row] for row in rows]
         for request in decoded:
             request._read += 1
         return decoded, [logits if len(rows) == len(used) else logits[rows]]
@@ -268,15 +260,13 @@ class DynamicBatcher:
         finished, logits = [], []
         for rows in [[row] for row in chunks] if texts_wait else _passes(chunks, read):
             part = self._cache.rows(rows[0], [read[row] for row in rows])
-            after = prefill(
-                self._decoder, part, [chunks[row] for row in rows], self.prefill_chunk
-            )  # (rows, vocab_size)
-            for index, row in enumerate(rows):
+            after = prefill(self._decoder, part, [chunks[row] for row in rows], self.prefill_chunk)
+            for row, of_row in zip(rows, after.split(1), strict=True):  # (1, vocab_size)
                 request = self._active[row]
                 request._read += len(chunks[row])
                 if request._read == len(request.prompt):
                     finished.append(request)
-                    logits.append(after[index : index + 1])
+                    logits.append(of_row)
         return finished, logits
 
     def _next_chunks(self, most: int | None) -> dict[int, list[int]]:
@@ -292,21 +282,12 @@ class DynamicBatcher:
             chunks[row] = chunk
         return chunks
 
-    def _cancel(self, request: Request) -> None:
-        with self._changed:
-            if request.done:
-                return
-            request.ended = "cancelled"
-            if request in self._queue:
-                self._queue.remove(request)
-            self._changed.notify_all()
-
     def _step_or_wait(self) -> None:
         """Do a step, or wait for the end of the one that another thread is doing."""
         before = self.steps
         if self._turn.acquire(blocking=False):
             try:
-                self._step()
+                self.step()
             finally:
                 self._turn.release()
         else:

@@ -24,11 +24,9 @@ def pick_decoder(
 
     Few tokens, and a model with more than plain matrices (LoRA), are left to the model itself.
     """
-    if not (int8 or compiled):
-        many = new_tokens is None or new_tokens >= PACK_FROM
-        if not many or not is_plain(model):
-            return model
-    return fast_decoder(model, int8=int8, compiled=compiled)
+    many = new_tokens is None or new_tokens >= PACK_FROM
+    pays = int8 or compiled or (many and is_plain(model))
+    return fast_decoder(model, int8=int8, compiled=compiled) if pays else model
 
 
 def fast_decoder(model: DecoderLanguageModel, *, int8: bool = False, compiled: bool = False) -> FastDecoder:
@@ -36,20 +34,17 @@ def fast_decoder(model: DecoderLanguageModel, *, int8: bool = False, compiled: b
 
     `int8` rounds the weights (see `FastDecoder`), `compiled` lets torch compile the steps (see `CompiledDecoder`).
     Looking through the weights costs about as much as one token, packing as much as ten or twenty.
-
     Raises ValueError for a model with more than plain matrices, and for `int8` and `compiled` together.
     """
     if int8 and compiled:
         raise ValueError("int8 and compiled are not for use together: choose one")
     now = _fingerprint(model)
-    before, decoders = _made.get(model, (None, {}))
-    if before != now:
-        decoders = {}
-        _made[model] = now, decoders
-    kind = int8, compiled
-    if kind not in decoders:
-        decoders[kind] = CompiledDecoder(model) if compiled else FastDecoder(model, int8=int8)
-    return decoders[kind]
+    if model not in _made or _made[model][0] != now:
+        _made[model] = now, {}
+    decoders = _made[model][1]
+    if (int8, compiled) not in decoders:
+        decoders[int8, compiled] = CompiledDecoder(model) if compiled else FastDecoder(model, int8=int8)
+    return decoders[int8, compiled]
 
 
 def _fingerprint(model: DecoderLanguageModel) -> list:

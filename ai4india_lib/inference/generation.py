@@ -27,10 +27,8 @@ def check_request(model: DecoderLanguageModel, prompts: list[list[int]], new_tok
         raise ValueError("nothing to write on: each prompt needs at least one id, such as the begin token")
     for token in (min(map(min, prompts)), max(map(max, prompts))):
         if not 0 <= token < model.config.vocab_size:
-            raise ValueError(
-                f"a prompt has id {token}, the model knows 0 to {model.config.vocab_size - 1}: "
-                "was it encoded with another tokenizer?"
-            )
+            known = f"the model knows 0 to {model.config.vocab_size - 1}"
+            raise ValueError(f"a prompt has id {token}, {known}: was it encoded with another tokenizer?")
     if new_tokens < 0:
         raise ValueError(f"cannot write {new_tokens} tokens: the number of new tokens must be 0 or more")
 
@@ -118,18 +116,9 @@ def generate_steps(
             return
 
 
-def generate(
-    model: DecoderLanguageModel,
-    prompts: list[list[int]],
-    *,
-    max_new_tokens: int,
-    sampling: Sampling | None = None,
-    stop_ids: Iterable[int] = (),
-    **more,
-) -> list[list[int]]:
-    """The new ids for each prompt; see `generate_steps`, which takes `int8`, `compiled` and `timing` too."""
+def generate(model: DecoderLanguageModel, prompts: list[list[int]], **settings) -> list[list[int]]:
+    """The new ids for each prompt; `settings`, such as `max_new_tokens`, as in `generate_steps`."""
     written: list[list[int]] = [[] for _ in prompts]
-    settings = {"max_new_tokens": max_new_tokens, "sampling": sampling, "stop_ids": stop_ids, **more}
     for step in generate_steps(model, prompts, **settings):
         for ids, token in zip(written, step, strict=True):
             if token is not None:
@@ -156,58 +145,46 @@ def whole_characters(tokenizer, prompt: list[int], tokens: Iterable[int]) -> Ite
         yield rest
 
 
-def stream_text(
-    model: DecoderLanguageModel,
-    start_string: str,
-    tokenizer,
-    max_length: int = 200,
-    *,
-    int8: bool = False,
-    compiled: bool = False,
-    timing: Timing | None = None,
-    **sampling,
+def _stream(
+    model, prompt: list[int], ends, tokenizer, max_length: int, *, int8=False, compiled=False, timing=None, **sampling
 ) -> Iterator[str]:
+    """What the model writes on the ids `prompt`, up to one of the ids `ends`, piece by piece; else as `stream_text`."""
+    more = {"stop_ids": ends, "int8": int8, "compiled": compiled, "timing": timing}
+    steps = generate_steps(model, [prompt], max_new_tokens=max_length, sampling=Sampling(**sampling), **more)
+    return whole_characters(tokenizer, prompt, (token for (token,) in steps))
+
+
+def stream_text(model: DecoderLanguageModel, start_string: str, tokenizer, max_length=200, **settings) -> Iterator[str]:
     """Write on `start_string` and yield the new text piece by piece, as soon as its bytes make whole characters.
 
-    `max_length` counts new tokens; `sampling` are the fields of `Sampling`; `int8`, `compiled` and `timing` as in
+    `max_length` counts new tokens; `settings` are the fields of `Sampling`, and `int8`, `compiled` and `timing` as in
     `generate_steps`. Ends at the tokenizer's end token.
     """
     prompt, ends = encode_prompt(tokenizer, start_string), stop_ids(tokenizer, chat=False)
-    settings = {"max_new_tokens": max_length, "sampling": Sampling(**sampling), "stop_ids": ends}
-    steps = generate_steps(model, [prompt], **settings, int8=int8, compiled=compiled, timing=timing)
-    yield from whole_characters(tokenizer, prompt, (token for (token,) in steps))
+    yield from _stream(model, prompt, ends, tokenizer, max_length, **settings)
 
 
-def stream_reply(
-    model: DecoderLanguageModel, messages: list[dict], tokenizer, max_length: int = 200, **sampling
-) -> Iterator[str]:
+def stream_reply(model: DecoderLanguageModel, messages: list, tokenizer, max_length=200, **settings) -> Iterator[str]:
     """Answer a conversation as the assistant, and yield the answer piece by piece; else as `stream_text`.
 
     `messages` are `{"role": …, "content": …}`, the last one the user's. Ends at the end of a turn or of a document.
     """
-    prompt = encode_request(tokenizer, messages)
-    settings = {"max_new_tokens": max_length, "sampling": Sampling(**sampling), "stop_ids": stop_ids(tokenizer)}
-    steps = generate_steps(model, [prompt], **settings)
+    prompt, ends = encode_request(tokenizer, messages), stop_ids(tokenizer)
     begun = False  # an answer begins with a space, which belongs to the template
-    for piece in whole_characters(tokenizer, prompt, (token for (token,) in steps)):
+    for piece in _stream(model, prompt, ends, tokenizer, max_length, **settings):
         if shown := piece if begun else piece.lstrip():
             begun = True
             yield shown
 
 
 def generate_text(
-    model: DecoderLanguageModel,
-    start_string: str,
-    tokenizer,
-    device: str | torch.device | None = None,
-    max_length: int = 200,
-    **sampling,
+    model: DecoderLanguageModel, start_string: str, tokenizer, device=None, max_length: int = 200, **sampling
 ) -> str:
     """`start_string` and what the model writes after it, at most `max_length` new tokens, up to the end token.
 
     >>> generate_text(model, "एक दिन", tokenizer, "cpu", 60, temperature=0.8, top_p=0.95, seed=1)
 
-    `sampling` are the fields of `Sampling`. The model is moved to `device` if one is given.
+    `sampling` as the `settings` of `stream_text`. The model is moved to `device`, a name or torch's own, if given.
     """
     if device is not None:
         model = model.to(pick_device(device))

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from ..basics.device import may_lack_threads
 from ..model.cache import KVCache
 from ..model.config import DecoderConfig
-from ..model.decoder import DecoderBlock, DecoderLanguageModel, seen_after
+from ..model.decoder import DecoderBlock, DecoderLanguageModel, check_room
 from .packed_steps import FEW, Rotary, make_step
 
 SOME, LARGE = 2, 150_000  # rows and numbers in a matrix from which another order of the weights is faster
@@ -106,8 +106,7 @@ class PackedBlock:
     def __init__(self, block: DecoderBlock, config: DecoderConfig, kind: type[Matrix] | type[Int8Matrix]):
         attention, mlp = block.attention, block.mlp
         self.num_heads, self.num_kv_heads, self.head_dim = config.num_heads, config.num_kv_heads, config.head_dim
-        floor = math.sqrt(config.head_dim * config.norm_eps)
-        self.head_floor = block.mlp.up.weight.new_tensor(floor, dtype=torch.float32)
+        self.head_floor = torch.tensor(math.sqrt(config.head_dim * config.norm_eps), device=mlp.up.weight.device)
         scale = config.head_dim**-0.5  # of the scores; put into the queries
         matrices = (attention.query, attention.key, attention.value)
         query, key, value = (_with_gain(matrix, block.attention_norm.gain) for matrix in matrices)
@@ -119,9 +118,8 @@ class PackedBlock:
             query = query * scale
         self.qkv = kind(torch.cat((query, key, value), dim=1))
         self.output = kind(attention.output.weight.t())
-        self.gate_up = kind(
-            torch.cat([_with_gain(matrix, block.mlp_norm.gain) for matrix in (mlp.gate, mlp.up)], dim=1)
-        )
+        gate_up = [_with_gain(matrix, block.mlp_norm.gain) for matrix in (mlp.gate, mlp.up)]
+        self.gate_up = kind(torch.cat(gate_up, dim=1))
         self.down = kind(mlp.down.weight.t())
 
     def queries_keys_values(self, x: Tensor, turn: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -150,11 +148,6 @@ class FastDecoder:
     longer plain ones, such as one with LoRA beside its matrices.
 
     `int8=True` keeps the matrices in a quarter of the bytes. The logits are then near the model's, not equal.
-
-    >>> decoder = FastDecoder(model)
-    >>> cache = decoder.new_cache(batch_size=1, max_length=64)
-    >>> decoder(torch.tensor([[1, 40, 50]]), cache).shape
-    torch.Size([1, 3, 4096])
     """
 
     @torch.no_grad()
@@ -162,7 +155,7 @@ class FastDecoder:
         if not is_plain(model):
             raise ValueError("this model has more than plain matrices (LoRA?): merge them first, or use the model")
         self.config, self.int8 = model.config, int8
-        kind, config = Int8Matrix if int8 else Matrix, model.config
+        kind, config = (Int8Matrix if int8 else Matrix), model.config
         self.embedding, self.rotary = model.embedding.weight.detach(), Rotary(model)
         self.device, self.dtype = self.embedding.device, self.embedding.dtype
         self.blocks = [PackedBlock(block, config, kind) for block in model.blocks]
@@ -189,7 +182,7 @@ class FastDecoder:
     @torch.inference_mode()
     def hidden(self, ids: Tensor, cache: KVCache, *, lengths: Tensor | None = None) -> Tensor:
         """What comes before the vocabulary: (batch, time, emb_dim), normalised, the last gain left to `head`."""
-        seen_after(ids, cache, self.config)
+        check_room(ids, cache, self.config)
         step, floor = make_step(self.rotary, cache, *ids.shape), self.stream_floor
         x = F.embedding(ids.flatten(), self.embedding)  # (rows, emb_dim)
         for number, block in enumerate(self.blocks):

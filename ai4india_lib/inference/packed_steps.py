@@ -33,16 +33,13 @@ class Rotary:
         flat = entries.new_zeros(len(entries), self._size**2).index_copy_(1, self._index, entries)
         return flat.view(-1, self._size, self._size)
 
-    def angles(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosine and sine at each position: (..., head_dim / 2)."""
-        return self.cos[positions].to(self.dtype), self.sin[positions].to(self.dtype)
-
 
 class _Step:
     """What all blocks share in one step: the keys and values that its tokens may look at, old and new.
 
-    A step has one of four shapes, and each has a class below. Its `turn` gives x (rows, heads, head_dim) their rotary
-    positions; its `attend` stores a block's new keys and values and lets each query gather: (rows, heads · head_dim).
+    A step has one of four shapes, and each has a class below. `prepare` makes ready what else it needs. `turn` gives
+    x (rows, heads, head_dim) their rotary positions, mostly by a matrix for each row. `attend` stores a block's new
+    keys and values and lets each query gather: (rows, heads · head_dim).
     """
 
     hidden: Tensor | None = None  # the mask where some tokens may not look at some others
@@ -52,6 +49,10 @@ class _Step:
         self.keys, self.values = (  # of each block: (batch · kv_heads, seen, head_dim)
             stored[:, :, :, : self.seen].flatten(1, 2).unbind(0) for stored in (cache.keys, cache.values)
         )
+        self.prepare(rotary, cache)
+
+    def turn(self, x: Tensor) -> Tensor:
+        return torch.bmm(x, self.matrices)
 
     def mask(self, positions: Tensor) -> Tensor:
         """0 where a query (row) may look at a key (column), else −inf: (batch or 1, 1, time, seen)."""
@@ -60,7 +61,9 @@ class _Step:
         return hidden.masked_fill_(~allowed, -torch.inf).view(-1, 1, self.time, self.seen)
 
     def gather(self, block: int, q: Tensor) -> Tensor:
-        """Attention written out: (batch · kv_heads, group · time, head_dim), and the same shape again."""
+        """Attention written out, for q in the order batch, kv_heads, group, time, head_dim; so is the result, in shape
+        (batch · kv_heads, group · time, head_dim)."""
+        q = q.reshape(len(self.keys[block]), -1, q.shape[-1])
         scores = torch.bmm(q, self.keys[block].mT)  # (batch · kv_heads, group · time, seen)
         if self.hidden is not None:
             scores.view(self.batch, -1, self.time, self.seen).add_(self.hidden)
@@ -70,8 +73,7 @@ class _Step:
 class _NextTokens(_Step):
     """One new token a row, all at the same position: one matrix turns them all, and each may look at everything."""
 
-    def __init__(self, rotary: Rotary, cache: KVCache, batch: int, time: int):
-        super().__init__(rotary, cache, batch, time)
+    def prepare(self, rotary: Rotary, cache: KVCache) -> None:
         self.matrix = rotary.matrices(slice(cache.longest, self.seen))[0]
         self.new_keys, self.new_values = (  # where those of each block go: (batch, kv_heads, head_dim)
             stored.select(3, cache.longest).unbind(0) for stored in (cache.keys, cache.values)
@@ -83,39 +85,32 @@ class _NextTokens(_Step):
     def attend(self, block: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         self.new_keys[block].copy_(k)
         self.new_values[block].copy_(v)
-        q = q.reshape(self.batch * k.shape[1], -1, q.shape[-1])  # (batch · kv_heads, group, head_dim)
         return self.gather(block, q).view(self.batch, -1)
 
 
 class _NextTokensOfRagged(_Step):
     """One new token a row, each at its own position: a matrix turns each, and each looks at its own row's tokens."""
 
-    def __init__(self, rotary: Rotary, cache: KVCache, batch: int, time: int):
-        super().__init__(rotary, cache, batch, time)
+    def prepare(self, rotary: Rotary, cache: KVCache) -> None:
         self.positions = cache.positions(1)  # (batch, 1)
         self.matrices, self.hidden = rotary.matrices(self.positions.flatten()), self.mask(self.positions)
 
-    def turn(self, x: Tensor) -> Tensor:
-        return torch.bmm(x, self.matrices)
-
     def attend(self, block: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         self.cache.update(block, k[:, :, None], v[:, :, None], self.positions)  # (batch, kv_heads, time = 1, head_dim)
-        q = q.reshape(self.batch * k.shape[1], -1, q.shape[-1])  # (batch · kv_heads, group, head_dim)
         return self.gather(block, q).view(self.batch, -1)
 
 
 class _SeveralTokens(_Step):
     """Several new tokens a row: later ones are hidden from those before."""
 
-    def __init__(self, rotary: Rotary, cache: KVCache, batch: int, time: int):
-        super().__init__(rotary, cache, batch, time)
-        self.positions = cache.positions(time)  # (time,), or (batch, time) where rows differ
+    def prepare(self, rotary: Rotary, cache: KVCache) -> None:
+        self.positions = cache.positions(self.time)  # (time,), or (batch, time) where rows differ
         self.hidden = self.mask(self.positions)
 
     def gather_few(self, block: int, q: Tensor) -> Tensor:
         """`gather` for q (rows, heads, head_dim): all heads that share keys go into one product."""
-        batch, time, groups, size = self.batch, self.time, len(self.keys[block]), q.shape[-1]
-        q = q.view(batch, time, groups // batch, -1, size).permute(0, 2, 3, 1, 4).reshape(groups, -1, size)
+        batch, time, kv_heads, size = self.batch, self.time, self.cache.keys.shape[2], q.shape[-1]
+        q = q.view(batch, time, kv_heads, -1, size).permute(0, 2, 3, 1, 4)  # (batch, kv_heads, group, time, head_dim)
         mixed = self.gather(block, q).view(batch, -1, time, size)  # (batch, heads, time, head_dim)
         return mixed.transpose(1, 2).reshape(batch * time, -1)
 
@@ -123,16 +118,13 @@ class _SeveralTokens(_Step):
 class _FewTokensOfOneText(_SeveralTokens):
     """Such as a draft's proposals: a matrix turns each, and their keys and values lie side by side in the cache."""
 
-    def __init__(self, rotary: Rotary, cache: KVCache, batch: int, time: int):
-        super().__init__(rotary, cache, batch, time)
+    def prepare(self, rotary: Rotary, cache: KVCache) -> None:
+        super().prepare(rotary, cache)
         new = slice(cache.longest, self.seen)
         self.matrices = rotary.matrices(new)
         self.new_keys, self.new_values = (  # where those of each block go: (time, kv_heads, head_dim)
             stored[:, 0, :, new].transpose(1, 2).unbind(0) for stored in (cache.keys, cache.values)
         )
-
-    def turn(self, x: Tensor) -> Tensor:
-        return torch.bmm(x, self.matrices)
 
     def attend(self, block: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         self.new_keys[block].copy_(k)
@@ -143,11 +135,11 @@ class _FewTokensOfOneText(_SeveralTokens):
 class _ManyTokens(_SeveralTokens):
     """A part of a prompt, or tokens of several texts: turned by their angles, and with the fused kernel if many."""
 
-    def __init__(self, rotary: Rotary, cache: KVCache, batch: int, time: int):
-        super().__init__(rotary, cache, batch, time)
-        self.cos, self.sin = rotary.angles(self.positions)  # (time, head_dim/2)
+    def prepare(self, rotary: Rotary, cache: KVCache) -> None:
+        super().prepare(rotary, cache)
+        self.cos, self.sin = (table[self.positions].to(rotary.dtype) for table in (rotary.cos, rotary.sin))
         if cache.ragged:
-            self.cos, self.sin = self.cos[:, None], self.sin[:, None]  # (batch, 1, time, head_dim/2)
+            self.cos, self.sin = self.cos[:, None], self.sin[:, None]  # (batch, 1, time, head_dim/2), else no batch
 
     def turn(self, x: Tensor) -> Tensor:
         turned = rope(x.unflatten(0, (self.batch, self.time)).transpose(1, 2), self.cos, self.sin)

@@ -81,8 +81,7 @@ def filter_logits(logits: Tensor, sampling: Sampling, used: Iterable = ()) -> Te
         logits = logits.masked_fill(~_nucleus(logits.softmax(-1), sampling.top_p), -torch.inf)
     if sampling.min_p is not None:
         probabilities = logits.softmax(-1)
-        rare = probabilities < sampling.min_p * probabilities.amax(-1, keepdim=True)
-        logits = logits.masked_fill(rare, -torch.inf)
+        logits = logits.masked_fill(probabilities < sampling.min_p * probabilities.amax(-1, keepdim=True), -torch.inf)
     return logits
 
 
@@ -96,44 +95,29 @@ def random_numbers(seed: int | None, row: int = 0) -> torch.Generator:
     return generator
 
 
-def _draw(weights: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-    """One id per row, (rows,), as likely as its fraction of the row's weights: where a random height meets their sum.
+def _draw(weights: Tensor, generators: Sequence[torch.Generator]) -> list[int]:
+    """One id per row, as likely as its fraction of the row's weights: where a random height meets their running sum.
 
     Needs one random number per text, where `torch.multinomial` takes one for each token of the vocabulary.
-    Where the weights are not numbers the id is vocab_size.
     """
     wide = torch.float32 if weights.device.type == "mps" else torch.float64  # long sums of small numbers
     heights = torch.cat([torch.rand(1, generator=generator) for generator in generators])[:, None]  # (rows, 1) below 1
     total = weights.to(wide).cumsum(-1)  # (rows, vocab_size)
-    return torch.searchsorted(total, heights.to(total) * total[:, -1:], right=True).flatten()
-
-
-def _as_ids(chosen: Tensor, vocab_size: int) -> list[int]:
-    ids = chosen.tolist()
-    if max(ids) == vocab_size:
+    ids = torch.searchsorted(total, heights.to(total) * total[:, -1:], right=True).flatten().tolist()
+    if max(ids) == weights.shape[-1]:  # behind the last
         raise FloatingPointError("the model's logits are not numbers: its weights may be damaged, or overflow in fp16")
     return ids
 
 
 def draw(weights: Tensor, generator: torch.Generator) -> int:
     """An id drawn with probabilities that are proportional to weights (vocab_size,), which need not sum to 1."""
-    return _as_ids(_draw(weights[None], [generator]), len(weights))[0]
+    return _draw(weights[None], [generator])[0]
 
 
-def _choose(logits: Tensor, sampling: Sampling, used: Sequence, generators: Sequence[torch.Generator]) -> Tensor:
-    """For rows of the same settings: logits (rows, vocab_size) -> ids (rows,)."""
+def _choose(logits: Tensor, sampling: Sampling, used: Sequence, generators: Sequence[torch.Generator]) -> list[int]:
+    """The next ids of rows of the same settings, from logits (rows, vocab_size)."""
     logits = filter_logits(logits, sampling, used)
-    return logits.argmax(-1) if sampling.temperature == 0 else _draw(logits.softmax(-1), generators)
-
-
-def _rows_by_settings(samplings: Sequence[Sampling]) -> dict[Sampling, list[int]]:
-    """Which rows have the same settings; the seed does not count, each row has its generator."""
-    if all(sampling is samplings[0] for sampling in samplings):  # the usual case, without comparing all fields
-        return {samplings[0]: list(range(len(samplings)))}
-    groups = defaultdict(list)
-    for row, sampling in enumerate(samplings):
-        groups[sampling if sampling.seed is None else replace(sampling, seed=None)].append(row)
-    return groups
+    return logits.argmax(-1).tolist() if sampling.temperature == 0 else _draw(logits.softmax(-1), generators)
 
 
 def choose_rows(
@@ -141,17 +125,20 @@ def choose_rows(
 ) -> list[int]:
     """Draw the next id of each text from logits (rows, vocab_size); settings, ids so far and generators are per row.
 
-    Rows with the same settings are worked on together. A row's choice depends on nothing but that row.
+    Rows with the same settings are worked on together; a row's choice depends on nothing but that row.
     Raises FloatingPointError if a row's logits are not numbers.
     """
-    groups = _rows_by_settings(samplings)
-    if len(groups) == 1:
-        return _as_ids(_choose(logits, samplings[0], used, generators), logits.shape[-1])
-    chosen = torch.empty(len(samplings), dtype=torch.long, device=logits.device)
+    groups = defaultdict(list)
+    if not all(sampling is samplings[0] for sampling in samplings):  # else, as usual, no need to compare all fields
+        for row, sampling in enumerate(samplings):  # the seed does not count, each row has its generator
+            groups[sampling if sampling.seed is None else replace(sampling, seed=None)].append(row)
+    if len(groups) < 2:
+        return _choose(logits, samplings[0], used, generators)
+    chosen: dict[int, int] = {}
     for sampling, rows in groups.items():
         own = ([texts[row] for row in rows] for texts in (used, generators))
-        chosen[rows] = _choose(logits[rows], sampling, *own)
-    return _as_ids(chosen, logits.shape[-1])
+        chosen.update(zip(rows, _choose(logits[rows], sampling, *own), strict=True))
+    return [chosen[row] for row in range(len(samplings))]
 
 
 def choose(logits: Tensor, sampling: Sampling, used: Iterable[int], generator: torch.Generator) -> int:

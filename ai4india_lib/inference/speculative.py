@@ -6,7 +6,7 @@ or refused so that the text is drawn exactly as if the model had written alone (
 2023).
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -70,12 +70,6 @@ class Speculation:
         accepted = f"{self.accepted} of {self.proposed} proposals accepted ({self.acceptance:.0%})"
         return f"{accepted}, {self.tokens_per_pass:.2f} tokens per pass of the model"
 
-    def acceptance_by_position(self) -> list[float]:
-        """For the 1st, 2nd, 3rd … proposed token: the fraction accepted, where all before it were accepted."""
-        longest = max((r.proposed for r in self.rounds), default=0)
-        reached = [sum(r.proposed > i and r.accepted >= i for r in self.rounds) for i in range(longest)]
-        return [sum(r.accepted > i for r in self.rounds) / n for i, n in enumerate(reached) if n]
-
 
 class TextReader:
     """One model reading one text, which grows, and shrinks again when proposals are refused.
@@ -94,7 +88,7 @@ class TextReader:
         start = remembered_from(self.start, length, self.context)
         if start != self.start:
             self.start = start
-            self._roll_back(0)
+            self.cache.set_lengths([0])
         return self.context - (length - start)
 
     def read(self, ids: list[int], count: int) -> Tensor:
@@ -102,7 +96,9 @@ class TextReader:
 
         Only those and what is new before them goes through the model: all but the last `count` must be as before.
         """
-        self._roll_back(min(self.cache.longest, len(ids) - self.start - count))
+        known = len(ids) - self.start - count
+        if known < self.cache.longest:
+            self.cache.set_lengths([known])
         unread = ids[self.start + self.cache.longest :]
         if len(unread) > max(count, FEW):
             prefill(self.decoder, self.cache, [unread[:-count]])
@@ -110,16 +106,9 @@ class TextReader:
         newest = torch.tensor([unread], device=self.model.device)  # (1, count or a few more)
         return self.decoder(newest, self.cache)[0, -count:]
 
-    def _roll_back(self, length: int) -> None:
-        if length != self.cache.longest:
-            self.cache.set_lengths([length])
-
 
 class ModelDraft:
-    """A smaller model with the same vocabulary proposes what it would write itself, under the same `Sampling`.
-
-    `compiled` as in `generate_steps`.
-    """
+    """A smaller model with the same vocabulary proposes what it would write itself, under the same `Sampling`."""
 
     def __init__(self, model: DecoderLanguageModel, *, compiled: bool = False):
         self.model, self.compiled = model, compiled
@@ -128,10 +117,8 @@ class ModelDraft:
         """Make ready for one text that may reach `longest` tokens, to be checked by `model`."""
         ours, theirs = self.model.config.vocab_size, model.config.vocab_size
         if ours != theirs:
-            raise ValueError(
-                f"the draft knows {ours} tokens, the model {theirs}: they must share one tokenizer, so train the draft "
-                "with `python -m ai4india_lib train --teacher NAME_OF_THE_MODEL`"
-            )
+            fix = "so train the draft with `python -m ai4india_lib train --teacher NAME_OF_THE_MODEL`"
+            raise ValueError(f"the draft knows {ours} tokens, the model {theirs}: they must share one tokenizer, {fix}")
         if self.model.device != model.device:
             raise ValueError(f"the draft is on {self.model.device}, the model on {model.device}: put both on one")
         self.cost = self.model.num_parameters() / model.num_parameters()  # every weight is read once a token
@@ -164,11 +151,11 @@ class NgramDraft:
         if not 1 <= shortest <= longest:
             raise ValueError(f"shortest={shortest} and longest={longest}: a match has from 1 to `longest` tokens")
         self.sizes = range(longest, shortest - 1, -1)
-        followers: dict[tuple[int, ...], Counter] = {}
+        followers: defaultdict[tuple[int, ...], Counter] = defaultdict(Counter)
         for ids in texts:
             for end in range(shortest, len(ids)):
                 for size in range(shortest, min(longest, end) + 1):
-                    followers.setdefault(tuple(ids[end - size : end]), Counter())[ids[end]] += 1
+                    followers[tuple(ids[end - size : end])][ids[end]] += 1
         self.usual = {context: counts.most_common(1)[0][0] for context, counts in followers.items()}
 
     def begin(self, model, prompt: list[int], *, longest: int, sampling: Sampling, generator) -> None:
@@ -190,11 +177,8 @@ class NgramDraft:
         return ids[known:], None
 
     def _next(self, ids: list[int]) -> int | None:
-        for table in (self.latest, self.usual):
-            for size in self.sizes:
-                if (token := table.get(tuple(ids[-size:]))) is not None:
-                    return token
-        return None
+        found = (table.get(tuple(ids[-size:])) for table in (self.latest, self.usual) for size in self.sizes)
+        return next((token for token in found if token is not None), None)
 
 
 class DraftLength:
@@ -207,13 +191,11 @@ class DraftLength:
 
     memory = 0.9  # weight that is left of a round in the next
 
-    def __init__(self, cost: float, fixed: int | None = None):
-        self.fixed, self.cost = fixed, cost
+    def __init__(self, cost: float):
+        self.cost = cost
         self.accepted, self.seen = 3.0, 4.0  # a first guess, as if four proposals had been checked
 
     def next(self) -> int:
-        if self.fixed is not None:
-            return self.fixed
         a = self.accepted / self.seen
 
         def written_per_cost(k: int) -> float:
@@ -264,11 +246,6 @@ def _verify(logits: Tensor, text: list[int], drafted: list[int], q, sampling: Sa
     return accept(logits.softmax(-1), q, drafted, generator)
 
 
-def _up_to_end(ids: list[int], stop_ids: set[int]) -> list[int]:
-    """`ids`, or their beginning with the first of `stop_ids` as its last."""
-    return next((ids[: i + 1] for i, token in enumerate(ids) if token in stop_ids), ids)
-
-
 @torch.inference_mode()
 def speculative_steps(
     model: DecoderLanguageModel,
@@ -284,7 +261,8 @@ def speculative_steps(
     """Write on one prompt and yield each round as it is done: its `tokens` are the next 1 to k + 1 ids of the text.
 
     `draft` proposes `k` tokens a round (None: as many as its acceptance so far makes worth while). The text ends with
-    the first of `stop_ids` or after `max_new_tokens`, also in the midst of accepted tokens.
+    the first of `stop_ids` or after `max_new_tokens`, also in the midst of accepted tokens. `compiled` as in
+    `generate_steps`, for the model, and for a draft that is given as a plain model.
 
     Drawn is from the same distribution as in `generate_steps`, whatever the draft; the same seed gives the same text
     again, but not the one that `generate_steps` draws with it. Greedy (temperature 0) writes the same text, but for
@@ -293,8 +271,6 @@ def speculative_steps(
 
     Beyond `context_size` the text is forgotten in part at the same tokens as in `generate_steps`; proposals never reach
     across such a point. A draft with a smaller `context_size` forgets on its own.
-
-    `compiled` as in `generate_steps`, for the model, and for a draft that is given as a plain model.
 
     Raises ValueError for a draft with another vocabulary or device, and for k < 1.
     """
@@ -308,15 +284,16 @@ def speculative_steps(
     draft = ModelDraft(draft, compiled=compiled) if isinstance(draft, DecoderLanguageModel) else draft
     text, end = list(prompt), len(prompt) + max_new_tokens
     draft.begin(model, text, longest=end, sampling=sampling, generator=generator)
-    reader, length = TextReader(model, len(text), end, compiled), DraftLength(draft.cost, k)
+    reader, length = TextReader(model, len(text), end, compiled), DraftLength(draft.cost)
     while len(text) < end:
-        asked, begun = length.next(), perf_counter()
+        asked, begun = k or length.next(), perf_counter()
         drafted, q = draft.propose(text, min(asked, end - len(text) - 1, reader.room(len(text))))
         drafted_at = perf_counter()
         logits = reader.read(text + drafted, len(drafted) + 1)  # (proposed + 1, vocab_size)
         accepted, token = _verify(logits, text, drafted, q, sampling, generator)
         length.learn(len(drafted), accepted)
-        new = _up_to_end([*drafted[:accepted], token], stop_ids)
+        new = [*drafted[:accepted], token]
+        new = next((new[: i + 1] for i, token in enumerate(new) if token in stop_ids), new)
         text += new
         yield Round(new, len(drafted), accepted, asked, drafted_at - begun, perf_counter() - drafted_at)
         if new[-1] in stop_ids:

@@ -3,9 +3,8 @@
 `model.new_cache(batch_size, max_length)` makes one that fits a model.
 """
 
-from __future__ import annotations
-
 import copy
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -33,14 +32,6 @@ class KVCache:
         steps = torch.arange(time, device=self.lengths.device)
         return self.lengths[:, None] + steps if self.ragged else self.longest + steps
 
-    def check_room(self, time: int) -> None:
-        """Raises ValueError if `time` more tokens a row do not fit."""
-        if self.longest + time > self.max_length:
-            raise ValueError(
-                f"the cache holds {self.max_length} tokens a row, {self.longest} are used, {time} more do not fit: "
-                f"make it with max_length={self.longest + time} or more, or roll it back"
-            )
-
     def update(self, block: int, keys: Tensor, values: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Store the new tokens' keys and values (batch, kv_heads, time, head_dim) and return all there are so far."""
         seen = self.longest + keys.shape[2]
@@ -62,10 +53,7 @@ class KVCache:
             self.set_lengths(self.lengths + count)
 
     def set_lengths(self, lengths: Tensor | list[int]) -> None:
-        """Forget all but the first `lengths` (batch,) tokens of each row. What lies behind is overwritten later.
-
-        A list of numbers is known without waiting for the device.
-        """
+        """Forget all but the first `lengths` (batch,) tokens of each row; a list spares waiting for the device."""
         if isinstance(lengths, list):
             shortest, longest, lengths = min(lengths), max(lengths), torch.tensor(lengths)
         else:
@@ -76,11 +64,9 @@ class KVCache:
             raise ValueError(f"lengths {lengths.tolist()} do not lie between 0 and {self.max_length}")
         self.lengths, self.longest, self.ragged = lengths.to(self.lengths), longest, shortest != longest
 
-    def rows(self, first: int, lengths: list[int]) -> KVCache:
-        """Some rows from `first` on, of which so much is filled: what this part takes up stands in the whole cache too.
-
-        It counts its lengths itself; those of the whole cache stay as they are.
-        """
+    def rows(self, first: int, lengths: list[int]) -> Self:
+        """Some rows from `first` on, of which so much is filled: what they take up stands in the whole cache too, but
+        is counted here alone."""
         part = copy.copy(self)
         here = slice(first, first + len(lengths))
         part.keys, part.values, part.lengths = self.keys[:, here], self.values[:, here], self.lengths[here]

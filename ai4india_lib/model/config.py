@@ -30,20 +30,17 @@ class DecoderConfig:
         at_least(1, **{name: getattr(self, name) for name in sizes.split()})
         if self.head_dim is None:
             if self.emb_dim % self.num_heads:
-                raise ValueError(
-                    f"emb_dim={self.emb_dim} is not divisible by num_heads={self.num_heads}: "
-                    f"try emb_dim={math.ceil(self.emb_dim / self.num_heads) * self.num_heads}"
-                )
+                near = math.ceil(self.emb_dim / self.num_heads) * self.num_heads
+                failed = f"emb_dim={self.emb_dim} is not divisible by num_heads={self.num_heads}"
+                raise ValueError(f"{failed}: try emb_dim={near}")
             object.__setattr__(self, "head_dim", self.emb_dim // self.num_heads)
         if self.head_dim % 2:
             raise ValueError(f"head_dim={self.head_dim} is odd: rotary positions turn pairs, so make it even")
         if self.num_kv_heads is None:
             object.__setattr__(self, "num_kv_heads", self.num_heads)
         if self.num_heads % self.num_kv_heads:
-            raise ValueError(
-                f"num_heads={self.num_heads} is not divisible by num_kv_heads={self.num_kv_heads}: "
-                "each key/value head serves an equal group of query heads"
-            )
+            failed = f"num_heads={self.num_heads} is not divisible by num_kv_heads={self.num_kv_heads}"
+            raise ValueError(f"{failed}: each key/value head serves an equal group of query heads")
         if self.mlp_dim is None:
             object.__setattr__(self, "mlp_dim", math.ceil(8 / 3 * self.emb_dim / 32) * 32)
         if self.pad_idx is not None and not 0 <= self.pad_idx < self.vocab_size:

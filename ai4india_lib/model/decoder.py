@@ -10,10 +10,9 @@ positions (Su et al., 2021), grouped-query attention (Ainslie et al., 2023), Swi
 Letters in shape comments: batch, time (new tokens), seen (tokens a query may look at), heads, kv_heads, head_dim.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -76,10 +75,7 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 @dataclass
 class Place:
-    """Where the tokens of one forward pass stand: their angles, and what each may look at.
-
-    With a cache: where in it their keys and values belong.
-    """
+    """Where the tokens of one forward pass stand: their angles, what each may look at, and where a cache takes them."""
 
     cos: Tensor  # (time, head_dim/2), or (batch, 1, time, head_dim/2) where rows differ
     sin: Tensor
@@ -152,11 +148,9 @@ class DecoderBlock(nn.Module):
         return x + self.mlp(self.mlp_norm(x))
 
 
-def seen_after(ids: Tensor, cache: KVCache | None, config: DecoderConfig) -> int:
-    """How many tokens the longest row has seen when `ids` (batch, time) are read, which follow those in the cache.
-
-    Raises ValueError for more than `context_size` or than the cache has room for.
-    """
+def check_room(ids: Tensor, cache: KVCache | None, config: DecoderConfig) -> None:
+    """Raises ValueError if `ids` (batch, time), which follow those in the cache, are more than it, or `context_size`,
+    has room for."""
     if ids.dim() != 2:
         raise ValueError(f"ids has shape {tuple(ids.shape)}: expected (batch, time); for one text use ids[None]")
     time = ids.shape[1]
@@ -164,9 +158,9 @@ def seen_after(ids: Tensor, cache: KVCache | None, config: DecoderConfig) -> int
     if seen > config.context_size:
         advice = "cut the text into shorter pieces, or train a model with a larger context_size"
         raise ValueError(f"{seen} tokens are more than context_size={config.context_size}: {advice}")
-    if cache is not None:
-        cache.check_room(time)
-    return seen
+    if cache is not None and seen > cache.max_length:
+        held = f"the cache holds {cache.max_length} tokens a row, {cache.longest} are used, {time} more do not fit"
+        raise ValueError(f"{held}: make it with max_length={seen} or more, or roll it back")
 
 
 class DecoderLanguageModel(nn.Module):
@@ -181,8 +175,7 @@ class DecoderLanguageModel(nn.Module):
 
     def __init__(self, vocab_size: int, emb_dim: int, num_heads: int, num_blocks: int, pad_idx: int | None, **more):
         super().__init__()
-        config = DecoderConfig(vocab_size, emb_dim, num_heads, num_blocks, pad_idx, **more)
-        self.config = config
+        self.config = config = DecoderConfig(vocab_size, emb_dim, num_heads, num_blocks, pad_idx, **more)
         self.embedding = nn.Embedding(config.vocab_size, config.emb_dim, padding_idx=config.pad_idx)
         self.blocks = nn.ModuleList(DecoderBlock(config) for _ in range(config.num_blocks))
         self.norm = RMSNorm(config.emb_dim, config.norm_eps)
@@ -195,7 +188,7 @@ class DecoderLanguageModel(nn.Module):
         self.register_buffer("sin", sin, persistent=False)
 
     @classmethod
-    def from_config(cls, config: DecoderConfig) -> DecoderLanguageModel:
+    def from_config(cls, config: DecoderConfig) -> Self:
         return cls(**vars(config))
 
     def _initialise(self) -> None:
@@ -233,19 +226,19 @@ class DecoderLanguageModel(nn.Module):
         if cache is None:
             return Place(self.cos[:time].to(dtype), self.sin[:time].to(dtype), is_causal=True)
         seen, positions = cache.longest + time, cache.positions(time)  # (time,), or (batch, time) where rows differ
-        if not cache.ragged:
-            cos, sin = (table[cache.longest : seen].to(dtype) for table in (self.cos, self.sin))
-            if seen == time or time == 1:  # the first tokens: a plain triangle; the newest token alone: it sees all
-                return Place(cos, sin, is_causal=seen == time, cache=cache, positions=positions)
-            mask = torch.arange(seen, device=positions.device) <= positions[:, None]  # (time, seen)
-        else:
+        if cache.ragged:
             cos, sin = (table[positions][:, None].to(dtype) for table in (self.cos, self.sin))
             mask = torch.arange(seen, device=positions.device) <= positions[:, None, :, None]  # (batch, 1, time, seen)
-        return Place(cos, sin, is_causal=False, mask=mask, cache=cache, positions=positions)
+        else:
+            cos, sin = (table[cache.longest : seen].to(dtype) for table in (self.cos, self.sin))
+            mask = None  # the first tokens: a plain triangle; the newest token alone: it sees all
+            if 1 < time < seen:
+                mask = torch.arange(seen, device=positions.device) <= positions[:, None]  # (time, seen)
+        return Place(cos, sin, is_causal=seen == time, mask=mask, cache=cache, positions=positions)
 
     def hidden(self, ids: Tensor, cache: KVCache | None = None, *, lengths: Tensor | None = None) -> Tensor:
         """What `forward` computes before the vocabulary comes in: (batch, time, emb_dim), normalised."""
-        seen_after(ids, cache, self.config)
+        check_room(ids, cache, self.config)
         if lengths is not None and cache is None:
             raise ValueError("lengths says what a cache should keep: give a cache, or leave lengths out")
         place = self._place(ids.shape[1], cache)

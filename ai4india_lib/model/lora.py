@@ -35,9 +35,8 @@ class LoRALinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         seen = self.lora_A(x.to(self.lora_A.weight.dtype)) * (self.alpha / self.rank)  # (..., rank)
-        correction = self.lora_B(seen)  # (..., out_features)
         y = super().forward(x)  # (..., out_features)
-        return y + correction.to(y.dtype)
+        return y + self.lora_B(seen).to(y.dtype)
 
     def merged(self) -> nn.Linear:
         """One plain linear layer that computes the same."""
@@ -48,12 +47,7 @@ class LoRALinear(nn.Linear):
 
 
 def add_lora(
-    model: DecoderLanguageModel,
-    rank: int = 16,
-    alpha: float | None = None,
-    targets: Iterable[str] = LORA_TARGETS,
-    *,
-    seed: int = 0,
+    model: DecoderLanguageModel, rank: int = 16, alpha: float | None = None, targets=LORA_TARGETS, *, seed: int = 0
 ) -> DecoderLanguageModel:
     """Freeze `model` and put an adapter beside the `targets` of each block, in place; only adapters train from here on.
 
@@ -82,22 +76,19 @@ def put_adapters(model: DecoderLanguageModel, names: Iterable[str], rank: int, a
         raise ValueError("the model has adapters already: merge_lora(model) makes them part of it first")
     model.requires_grad_(False)
     for name in names:
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, LoRALinear(model.get_submodule(name), rank, alpha))
+        model.set_submodule(name, LoRALinear(model.get_submodule(name), rank, alpha))
 
 
 def merge_lora(model: DecoderLanguageModel) -> DecoderLanguageModel:
     """Add each correction to its matrix, in place: the same logits from a plain model, all of which can train again."""
-    for name, module in list(model.named_modules()):
-        if isinstance(module, LoRALinear):
-            parent, _, child = name.rpartition(".")
-            setattr(model.get_submodule(parent), child, module.merged())
+    for name, module in lora_modules(model).items():
+        model.set_submodule(name, module.merged())
     return model.requires_grad_(True)
 
 
 def has_lora(model: nn.Module) -> bool:
     """Whether any linear layer of `model` has an adapter beside it that is not merged yet."""
-    return any(isinstance(module, LoRALinear) for module in model.modules())
+    return bool(lora_modules(model))
 
 
 def lora_modules(model: nn.Module) -> dict[str, LoRALinear]:
