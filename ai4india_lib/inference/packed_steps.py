@@ -49,6 +49,7 @@ class _Step:
         self.keys, self.values = (  # of each block: (batch · kv_heads, seen, head_dim)
             stored[:, :, :, : self.seen].flatten(1, 2).unbind(0) for stored in (cache.keys, cache.values)
         )
+        self.groups = batch * cache.keys.shape[2]  # batch · kv_heads
         self.prepare(rotary, cache)
 
     def turn(self, x: Tensor) -> Tensor:
@@ -63,7 +64,7 @@ class _Step:
     def gather(self, block: int, q: Tensor) -> Tensor:
         """Attention written out, for q in the order batch, kv_heads, group, time, head_dim; so is the result, in shape
         (batch · kv_heads, group · time, head_dim)."""
-        q = q.reshape(len(self.keys[block]), -1, q.shape[-1])
+        q = q.reshape(self.groups, -1, q.shape[-1])
         scores = torch.bmm(q, self.keys[block].mT)  # (batch · kv_heads, group · time, seen)
         if self.hidden is not None:
             scores.view(self.batch, -1, self.time, self.seen).add_(self.hidden)
@@ -109,7 +110,7 @@ class _SeveralTokens(_Step):
 
     def gather_few(self, block: int, q: Tensor) -> Tensor:
         """`gather` for q (rows, heads, head_dim): all heads that share keys go into one product."""
-        batch, time, kv_heads, size = self.batch, self.time, self.cache.keys.shape[2], q.shape[-1]
+        batch, time, kv_heads, size = self.batch, self.time, self.groups // self.batch, q.shape[-1]
         q = q.view(batch, time, kv_heads, -1, size).permute(0, 2, 3, 1, 4)  # (batch, kv_heads, group, time, head_dim)
         mixed = self.gather(block, q).view(batch, -1, time, size)  # (batch, heads, time, head_dim)
         return mixed.transpose(1, 2).reshape(batch * time, -1)
