@@ -38,12 +38,12 @@ def test_the_loss_is_the_mean_divergence_from_the_teacher():
 
 
 def test_a_taught_model_comes_closer_to_its_teacher_than_the_text_brings_it(teacher):
-    h = settings(max_steps=100, eval_every=20, patience=99, learning_rate=0.02)
+    h = settings(max_steps=160, eval_every=20, patience=99, learning_rate=0.02)
     (model, *loaders), (untaught, *others) = ingredients(h), ingredients(h)
     tokenizer, before = loaders[0].dataset.tokenizer, weights(teacher)
     history = train(model, *loaders, h, teacher=teacher, **QUIET)
     train(untaught, *others, h, **QUIET)
-    assert distance(model, teacher, tokenizer) < 0.8 * distance(untaught, teacher, tokenizer)
+    assert distance(model, teacher, tokenizer) < 0.7 * distance(untaught, teacher, tokenizer)
     assert all(torch.equal(before[name], now) for name, now in weights(teacher).items()), "the teacher stays as it is"
     assert history.train_loss[0] == pytest.approx(first_text_loss(h), rel=1e-4), "told is the loss on the text"
 

@@ -111,7 +111,7 @@ def test_accumulated_gradients_equal_a_larger_batch(tune, make_model, tokenizer)
     before = weights(start)
     for name, expected in weights(at_once).items():
         assert not torch.equal(expected, before[name])
-        torch.testing.assert_close(weights(added_up)[name], expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(weights(added_up)[name], expected, rtol=0, atol=5e-5)
 
 
 def test_parts_of_a_step_count_by_what_they_teach():
