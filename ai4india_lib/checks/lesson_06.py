@@ -86,6 +86,11 @@ def _wrong_attentions(q, k, v, mask):
         (_attention(q, k, v, mask, scale=1 / head_dim),
          "You divide the scores by head_dim itself. Their deviation is only its square root."),
     ]  # fmt: skip
+    powers = hidden.exp()
+    if q.shape[:2] == (1, 1) and q.shape[-2] == seen:  # elsewhere this does not fit, and stops with an error
+        rows_as_columns = (powers / powers.sum(-1)) @ v
+        hint = "Each weight is divided by another row's sum: your sum lost a dimension. Is keepdim=True missing?"
+        mistakes.append((rows_as_columns, hint))
     for name, size in (("words", seen), ("queries", q.shape[-2]), ("heads", q.shape[1])):
         mistakes += [
             (_attention(q, k, v, mask, scale=size**-0.5),

@@ -25,7 +25,7 @@ def add_to(subparsers) -> None:
 
 
 def _read_line() -> str | None:
-    """What was typed, without blanks around it; None at the end of the input, or at Ctrl-C."""
+    """What was typed, without spaces around it; None at the end of the input, or at Ctrl-C."""
     try:
         return input("> ").strip()
     except (EOFError, KeyboardInterrupt):

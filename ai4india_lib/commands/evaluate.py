@@ -20,7 +20,7 @@ from ..model.decoder import DecoderLanguageModel
 from ..plots import plot_scores, save_figure, use_indic_fonts
 from ..text.corpus import read_about, train_and_test_lines
 from ..text.ngrams import NgramModel
-from . import add_model_options, check_at_least
+from . import add_model_options, check_at_least, refuse
 
 LANGUAGES = {"hi": "Hindi", "en": "English"}
 COUNTED = 8000  # documents of the training text that the n-gram baseline counts: some seconds
@@ -210,6 +210,8 @@ def _save_chart(candidates: list[Candidate], exam: Exam, path: Path) -> Path:
 def run(options: argparse.Namespace) -> None:
     """Read the tests, let each model sit them, print the table, save the chart."""
     check_at_least(options, 1, "limit")
+    if options.data and options.pairs and options.questions:
+        refuse(options, "language", "where --data, --pairs and --questions say what to measure with")
     name = options.model or newest_model()
     in_name = (part for part in Path(name).name.split("-") if part in LANGUAGES)  # "kahani-en-mine" → "en"
     language = options.language or next(in_name, "hi")

@@ -76,10 +76,10 @@ def run(options: argparse.Namespace) -> None:
         load_adapter(model, source)
     texts = list(islice(train_and_test_lines(options.replay)[1], STORIES)) if options.replay else []
     before = bits_per_byte(model, tokenizer, texts) if texts else None
-    share = REPLAY_SHARE if options.replay_share is None else options.replay_share
+    fraction = REPLAY_SHARE if options.replay_share is None else options.replay_share
     more = {"lora_rank": options.lora, "lora_alpha": options.lora_alpha, "replay": options.replay}
     more |= {"folder": folder / "training", "resume": options.resume, "device": options.device}
-    history = finetune(model, tokenizer, options.data, h, replay_share=share, **more)
+    history = finetune(model, tokenizer, options.data, h, replay_share=fraction, **more)
     if adapters:
         save_adapter(model, folder, base=base, dtype=torch.bfloat16 if options.half else None)
     else:

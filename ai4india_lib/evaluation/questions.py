@@ -37,7 +37,7 @@ def read_questions(source: str | Path, name: str = "test.jsonl", *, limit: int |
 
 
 def question_prompt(tokenizer, question: Question, *, chat: bool) -> list[int]:
-    """Ids to write the answer on: story, blank, question. With `chat` they are the user's turn, and the assistant's
+    """Ids to write the answer on: story, space, question. With `chat` they are the user's turn, and the assistant's
     begins; without, they begin a document, for a model that only knows how to go on."""
     asked = f"{question.story} {question.question}"
     return encode_request(tokenizer, [{"role": "user", "content": asked}]) if chat else encode_prompt(tokenizer, asked)
@@ -68,7 +68,7 @@ def answer_questions(
 
 
 def normalise_answer(text: str) -> str:
-    """What two answers must have in common to be the same: NFC, small letters, one blank between words, and none of
+    """What two answers must have in common to be the same: NFC, small letters, one space between words, and none of
     the signs । . , ; : ? ! and quotation marks around it."""
     words = unicodedata.normalize("NFC", text).casefold().split()
     return " ".join(words).strip(" ।.,;:?!\"'“”‘’")

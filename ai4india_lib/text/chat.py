@@ -14,8 +14,8 @@ TURN_ENDS = ("<|end_of_turn|>", "<end_of_turn>", "<|im_end|>", "<|eot_id|>")
 
 # Between {% generation %} marks stands what the model shall learn to write: the answer and the sign that it is over.
 # "<|" inside a message becomes "< |": no message can end its own turn and speak for someone else.
-# A message begins with a blank, so that its first word is the token that it is within a text: " पटना" is one token that
-# every story taught, "पटना" without its blank may be several that none did.
+# A message begins with a space, so that its first word is the token that it is within a text: " पटना" is one token that
+# every story taught, "पटना" without its space may be several that none did.
 CHAT_TEMPLATE = """
 {{- bos_token }}
 {%- for message in messages %}

@@ -29,9 +29,9 @@ if TYPE_CHECKING:  # transformers takes a second to import: who loads no tokeniz
 #      because real text has stray ones.  \p{M} holds vowel signs, virama, nukta, candrabindu, Urdu's vowel points
 #   3  up to three digits of any script, with their space: long numbers do not each become a new word
 #   4  everything else that is visible: । ॥ ₹ , emoji. Marks and joiners after the first sign stay: ❤️ 👩‍💻
-#   5  line ends, with the blanks before them
-#   6  a run of blanks, but not its last one, which belongs to the word after it (rules 2 to 4)
-#   7  what is left: a tab, or a blank that nothing took
+#   5  line ends, with the spaces before them
+#   6  a run of spaces, but not its last one, which belongs to the word after it (rules 2 to 4)
+#   7  what is left: a tab, or a space that nothing took
 _SPLIT_RULES = (
     r"['’](?:[sdmtSDMT]|ll|ve|re|LL|VE|RE)(?![\p{L}\p{M}])",
     r" ?[\p{L}\p{M}][\p{L}\p{M}\u200c\u200d]*",
@@ -240,7 +240,7 @@ def encode_for_scoring(tokenizer: PreTrainedTokenizerBase, lines: Iterable[str])
 
 
 def pieces_per_word(tokenizer: PreTrainedTokenizerBase, text: str) -> float:
-    """Ids per word between blanks ("fertility"): 1 is the best; scripts a tokenizer never saw reach 10 and more."""
+    """Ids per word between spaces ("fertility"): 1 is the best; scripts a tokenizer never saw reach 10 and more."""
     if not (words := text.split()):
         raise ValueError("the text has no words")
     return len(encode_lines(tokenizer, [text])[0]) / len(words)

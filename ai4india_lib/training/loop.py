@@ -107,6 +107,8 @@ class Run:
         optimizers = make_optimizers(model, h)
         placed = [False] * (1 + len(optimizers))  # the model is on its device already
         self.model, *self.optimizers = self.accelerator.prepare(model, *optimizers, device_placement=placed)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()  # of what was computed before the run
         self.shows = progress and self.accelerator.is_main_process
         self.best: dict[str, Tensor] = {}  # the weights that were best on the test text
         self.history = objective.prepare(self)
@@ -151,7 +153,7 @@ class Run:
         history.seconds = time.perf_counter() - started
         return history
 
-    def _over_processes(self, number: int) -> float:
+    def _over_processes(self, number: float) -> float:
         """The sum of a number over all processes."""
         if self.processes == 1:
             return number
@@ -193,7 +195,9 @@ class Run:
             raise FloatingPointError(f"{happened}: try a learning_rate below {self.h.learning_rate}")
         history.train_loss.append(means.pop("loss"))
         history.learning_rate.append(rate)
-        for name, value in (means | self.objective.measured()).items():
+        for name, value in self.objective.measured().items():  # of this process
+            means[name] = self._over_processes(value) / self.processes if isinstance(value, float) else value
+        for name, value in means.items():
             history.measured.setdefault(name, []).append(value)
 
     def _follow_gradients(self) -> None:
@@ -247,12 +251,15 @@ class Run:
         if {name: p.shape for name, p in tensors["model"].items()} != own:
             others = f"the run in {folder} has other weights than the model trains"
             raise ValueError(f"{others}: was its shape or its adapter changed?")
+        saved = History(**{**state["history"], "ended": "", "test_loss": None})
+        if (saved.passes, saved.bytes_per_token) != (self.history.passes, self.history.bytes_per_token):
+            raise ValueError(f"the run in {folder} read another text: bring that back, or start a new run")
         self.plain_model.load_state_dict(tensors["model"], strict=False)
         self.best = tensors["best"]
         load_optimizer_tensors(self.optimizers, tensors["optimizers"])
         self.scaler.load_state_dict(state["scaler"])
         self.objective.data.load_state_dict(state["positions"][self.rank])
-        self.history = History(**{**state["history"], "ended": "", "test_loss": None})
+        self.history = saved
         return True
 
 

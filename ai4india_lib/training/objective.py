@@ -24,7 +24,7 @@ class Objective:
 
     name = "training"  # what the progress bar says
     updates = 1  # how often a step learns from its batches
-    facts: ClassVar[dict[str, bool]] = {}  # what a resumed run must have in common with the one that was saved
+    facts: ClassVar[dict[str, object]] = {}  # what a resumed run must have in common with the one that was saved
     data = None  # what knows this process's position in its data: it has `state_dict` and `load_state_dict`
 
     def prepare(self, run) -> History:
@@ -60,7 +60,7 @@ class NextToken(Objective):
     def __init__(self, train_loader: TextLoader, test_loader: TextLoader, h, teacher=None, floor_bits_per_byte=None):
         self.data, self.test_loader, self.h = train_loader, test_loader, h
         self.teacher, self.floor_bits_per_byte = teacher, floor_bits_per_byte
-        self.facts = {"teacher": teacher is not None}
+        self.facts = {"kind": self.name, "teacher": teacher is not None}
         self._endless = self._endless_batches()
 
     def prepare(self, run) -> History:

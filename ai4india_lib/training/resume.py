@@ -56,14 +56,13 @@ def check_same_run(state: dict, hyperparameters: dict, facts: dict[str, object],
 
     `facts` are what else the two must have in common, such as {"teacher": False}.
     """
-    before = state["hyperparameters"]
-    if changed := sorted(name for name, value in hyperparameters.items() if before.get(name) != value):
+    before, now = {**state["hyperparameters"], **state["facts"]}, {**hyperparameters, **facts}
+    if before.get("teacher", False) != now.get("teacher", False):
+        was, this = ("without a", "with") if now.get("teacher") else ("with a", "without")
+        raise ValueError(f"the run in {folder} was started {was} teacher: it can't be resumed {this} one")
+    if changed := sorted(name for name, value in now.items() if before.get(name) != value):
         was = ", ".join(f"{name}={before.get(name)}" for name in changed)
         mend = "use the same settings to resume it, or start a new run in another folder"
         raise ValueError(f"the run in {folder} was started with {was}: {mend}")
-    for fact, now in facts.items():
-        if state["facts"].get(fact) != now:
-            was, this = ("without a", "with") if now else ("with a", "without")
-            raise ValueError(f"the run in {folder} was started {was} {fact}: it can't be resumed {this} one")
     if (had := len(state["positions"])) != processes:
         raise ValueError(f"the run in {folder} had {had} processes, this one has {processes}: resume it with as many")

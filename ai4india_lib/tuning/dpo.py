@@ -6,6 +6,7 @@ how much further apart the tuned model holds the two texts than the model did at
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +75,10 @@ def tune_on_preferences(
     hyperparameters: Hyperparameters | None = None,
     *,
     beta: float = 0.1,
-    **settings,
+    folder: str | Path | None = None,
+    resume: bool = False,
+    device: str | torch.device | None = None,
+    progress: bool = True,
 ) -> History:
     """Tune `model` in place with DPO; the reference is the model as it is at the start.
 
@@ -84,7 +88,7 @@ def tune_on_preferences(
     Args:
         hyperparameters: the preset "dpo" if None. `batch_size` counts pairs, `num_epochs` readings of all pairs.
         beta: see `dpo_loss`.
-        settings: `folder`, `resume`, `device`, `progress` as in `train`; to resume, give the model of the start.
+        folder, resume, device, progress: as in `train`; to resume, give the model of the start.
 
     Beside its loss the history has, for each step, the mean over its pairs of `accuracy` (1 where the chosen text is
     the likelier), `chosen` and `rejected` (how much likelier each became, in nats), and `margin`, their difference.
@@ -93,7 +97,8 @@ def tune_on_preferences(
     if not pairs:
         raise ValueError("no pairs were given: preference tuning needs at least one")
     above(0, beta=beta)
-    return Run(model, _Preferring(pairs, h, beta), h, **settings).go()
+    more = {"folder": folder, "resume": resume, "device": device, "progress": progress}
+    return Run(model, _Preferring(pairs, h, beta), h, **more).go()
 
 
 class _Preferring(Objective):
@@ -103,6 +108,7 @@ class _Preferring(Objective):
 
     def __init__(self, pairs: list[Preference], h: Hyperparameters, beta: float):
         self.pairs, self.h, self.beta, self.at_once = pairs, h, beta, min(h.batch_size, len(pairs))
+        self.facts = {"kind": self.name, "beta": beta, "pairs": len(pairs)}
 
     def prepare(self, run: Run) -> History:
         with run.autocast():

@@ -8,7 +8,8 @@ copy of the model, the *reference*, keeps the language whole.
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -115,7 +116,10 @@ def tune_on_rewards(
     *,
     reference: DecoderLanguageModel | None = None,
     on_batch: Callable[[History], None] | None = None,
-    **settings,
+    folder: str | Path | None = None,
+    resume: bool = False,
+    device: str | torch.device | None = None,
+    progress: bool = True,
 ) -> History:
     """Tune `model` in place so that its texts earn more of `reward`. Frozen weights stay. Same seed: the same run.
 
@@ -125,7 +129,7 @@ def tune_on_rewards(
         group: how texts are drawn and compared; `Group()` if None.
         reference: the frozen model that the penalty is measured from; None: a copy of the model as it is at the start.
         on_batch: called with the history after each batch, to draw or to print it.
-        settings: as for `tune_on_preferences`.
+        folder, resume, device, progress: as in `train`; to resume, give the model of the start.
 
     Beside its loss the history has, for each batch of texts, the mean `reward`, the `kl` to the reference (nats per
     token, before the batch's update), the mean `length` in tokens, the share of `silent` groups, whose texts all earn
@@ -142,7 +146,8 @@ def tune_on_rewards(
             f"a prompt of {longest} tokens and max_new_tokens={group.max_new_tokens} do not fit into "
             f"context_size={context}: try max_new_tokens={max(context - longest + 1, 0)} or shorter prompts"
         )
-    return Run(model, _Rewarding(tokenizer, tasks, reward, h, group, reference), h, **settings).go(on_step=on_batch)
+    more = {"folder": folder, "resume": resume, "device": device, "progress": progress}
+    return Run(model, _Rewarding(tokenizer, tasks, reward, h, group, reference), h, **more).go(on_step=on_batch)
 
 
 def frozen_copy(model: DecoderLanguageModel) -> DecoderLanguageModel:
@@ -170,6 +175,7 @@ class _Rewarding(Objective):
     def __init__(self, tokenizer, tasks, reward: Reward, h: Hyperparameters, group: Group, reference):
         self.tokenizer, self.tasks, self.reward, self.h, self.group = tokenizer, tasks, reward, h, group
         self.reference, self.updates = reference, group.updates
+        self.facts = {"kind": self.name, "tasks": len(tasks), **asdict(group)}
 
     def prepare(self, run: Run) -> History:
         self.model, self.rank, self.processes = run.plain_model, run.rank, run.processes

@@ -76,6 +76,10 @@ def test_right_attention(accepted, answer):
     accepted("06.attention", answer)
 
 
+def without_keepdim(powers):
+    return powers / powers.sum(-1)
+
+
 WRONG_ATTENTIONS = [
     (lambda q, k, v, mask: weights_of(q, k, mask, 1.0) @ v, "not scaled"),
     (lambda q, k, v, mask: weights_of(q, k, mask, 1 / q.shape[-1]) @ v, "head_dim itself"),
@@ -99,6 +103,7 @@ WRONG_ATTENTIONS = [
     (lambda q, k, v, mask: weights_of(q, k, mask, 1.0) / q.shape[-1] ** 0.5 @ v, "after the softmax"),
     (lambda q, k, v, mask: plain_scores(q, k).masked_fill(~mask, -1e9).softmax(1) @ v, "over the heads"),
     (lambda q, k, v, mask: (plain_scores(q, k) + mask).softmax(-1) @ v, "hides nothing"),
+    (lambda q, k, v, mask: without_keepdim(plain_scores(q, k).masked_fill(~mask, -torch.inf).exp()) @ v, "keepdim"),
     (lambda q, k, v, mask: attention(k, q, v, mask) if q.shape == k.shape else q, "have changed places"),
 ]  # fmt: skip
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from training_runs import ingredients, settings, weights
+from training_runs import TRAIN, ingredients, settings, weights
 
 from ai4india_lib.training.hyperparameters import Hyperparameters
-from ai4india_lib.training.loop import Run
+from ai4india_lib.training.loop import Run, train
 from ai4india_lib.training.objective import NextToken
 from ai4india_lib.tuning import dpo
 from ai4india_lib.tuning.dpo import Preference, tune_on_preferences
@@ -112,6 +112,33 @@ def test_accumulated_gradients_equal_a_larger_batch(tune, make_model, tokenizer)
     for name, expected in weights(at_once).items():
         assert not torch.equal(expected, before[name])
         torch.testing.assert_close(weights(added_up)[name], expected, rtol=0, atol=5e-5)
+
+
+def test_another_run_is_not_resumed(make_model, tokenizer, tmp_path):
+    """Not that of other pairs, of another beta or group, or of another kind of tuning."""
+    start, quiet = make_model(spread=0.1), {"device": "cpu", "progress": False, "folder": tmp_path, "resume": True}
+    tune_on_preferences(copy.deepcopy(start), PAIRS, H, **quiet)
+    with pytest.raises(ValueError, match=r"was started with beta=0\.1: use the same"):
+        tune_on_preferences(copy.deepcopy(start), PAIRS, H, beta=0.9, **quiet)
+    with pytest.raises(ValueError, match="was started with pairs=10: use the same"):
+        tune_on_preferences(copy.deepcopy(start), PAIRS[:5], H, **quiet)
+    with pytest.raises(ValueError, match="kind=preferences"):
+        tune_on_rewards(copy.deepcopy(start), tokenizer, TASKS, small_ids, H, Group(max_new_tokens=6), **quiet)
+
+
+def test_another_text_is_not_resumed(tmp_path):
+    h, quiet = settings(), {"device": "cpu", "progress": False, "folder": tmp_path, "resume": True}
+    model, *loaders = ingredients(h)
+    train(model, *loaders, h, **quiet)
+    model, *loaders = ingredients(h, train_lines=[f"{line} फिर?" for line in TRAIN])
+    with pytest.raises(ValueError, match="read another text"):
+        train(model, *loaders, h, **quiet)
+
+
+def test_gradients_of_before_the_run_do_not_count(make_model, tokenizer):
+    clean, stale = make_model(spread=0.1), make_model(spread=0.1)
+    stale(torch.tensor([[1, 2, 3]])).sum().backward()
+    assert prefer(stale, tokenizer, H) == prefer(clean, tokenizer, H) and same(weights(stale), weights(clean))
 
 
 def test_parts_of_a_step_count_by_what_they_teach():
