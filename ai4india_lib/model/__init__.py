@@ -8,7 +8,7 @@ shape. `cache` comes in lesson 11, `first_weights` in 09, `lora` and `new_tokens
 from .cache import KVCache
 from .config import DecoderConfig
 from .decoder import (
-    MLP, DecoderBlock, DecoderLanguageModel, MultiHeadAttention, RMSNorm, rope, rope_frequencies, rope_tables,
+    MLP, DecoderBlock, DecoderLanguageModel, MultiHeadAttention, Place, RMSNorm, rope, rope_frequencies, rope_tables,
 )
 from .first_weights import begin_by_copying
 from .lora import LORA_TARGETS, add_lora, has_lora, merge_lora
