@@ -112,7 +112,7 @@ def load_model(model_name: str | Path, device: str | torch.device | None = None,
     if not (source / "config.json").is_file():
         known = ", ".join(path.name for path in models_in(folder))
         hint = f"there are: {known}" if known else "none is there yet: python -m ai4india_lib train makes one"
-        raise FileNotFoundError(f"no model in {source} (no config.json). In {folder} {hint}")
+        raise FileNotFoundError(f"no model in {source} (no config.json). Models in {folder}: {hint}")
     with torch.device("meta"):  # shapes only: the weights come from the file
         model = DecoderLanguageModel.from_config(read_config(source / "config.json"))
     precision = read_precision(source / "config.json")
