@@ -1,4 +1,4 @@
-"""Small training runs, for test_training.py: some are killed, some run in two processes.
+"""Small training runs, for training/test_loop.py: some are killed, some run in two processes.
 
 As a script it imports the library once and forks a process for each run, so that a kill costs no new import:
 

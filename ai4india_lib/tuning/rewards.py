@@ -63,7 +63,7 @@ def mark(attempts: Sequence[Attempt], reward: Reward) -> Tensor:
 
 
 def answer_reward(attempt: Attempt) -> float:
-    """1 if the text is the wanted answer, as exact match counts it (see `evaluation.normalise_answer`), else 0."""
+    """1 if the text is the wanted answer, as exact match counts it (see `questions.normalise_answer`), else 0."""
     return float(normalise_answer(attempt.text) == normalise_answer(str(attempt.task.wanted)))
 
 
