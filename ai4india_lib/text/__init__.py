@@ -7,13 +7,13 @@ Built in lessons 01 (`corpus`), 02 (`download`, `archives`, `packing`, `resumabl
 # fmt: off
 from .archives import CorpusError, extract
 from .chat import check_messages, encode_conversation, encode_conversations, encode_request, question_messages, stop_ids
-from .corpus import TextLines, json_lines, read_about, train_and_test_lines
+from .corpus import TextLines, fingerprint_text, json_lines, read_about, train_and_test_lines
 from .download import DownloadError, download
 from .ngrams import NgramModel
 from .packing import PackedTextDataset, TextStatistics, WholeDocumentDataset, count_text, download_and_prepare_data
 from .resumable import TextLoader
 from .tokenizer import (
-    INDIC_SPLIT, encode_documents, encode_for_scoring, encode_lines, encode_prompt, first_id, load_tokenizer,
-    pieces_per_word, save_tokenizer, train_tokenizer,
+    INDIC_SPLIT, encode_documents, encode_for_scoring, encode_lines, encode_prompt, fingerprint_tokenizer, first_id,
+    load_tokenizer, pieces_per_word, save_tokenizer, train_tokenizer,
 )
 # fmt: on

@@ -9,6 +9,7 @@ scripts: for a computer the ि of किताब is not a letter but a *mark*,
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -186,6 +187,19 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | os.PathLike
     if isinstance(config.get("extra_special_tokens"), list):
         config["additional_special_tokens"] = config.pop("extra_special_tokens")
     write_json(path, config)
+
+
+def fingerprint_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
+    """32 hexadecimal digits that differ for tokenizers that give other ids for some text, or end it in another way.
+
+    The same before and after saving, and whatever padding, truncation or template of chats is set.
+    """
+    specials = [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id]
+    core: dict = {"vocabulary": sorted(tokenizer.get_vocab().items()), "special": specials}
+    if (backend := getattr(tokenizer, "backend_tokenizer", None)) is not None:
+        whole = json.loads(backend.to_str())
+        core |= {name: whole[name] for name in ("normalizer", "pre_tokenizer", "model")}
+    return hashlib.sha256(json.dumps(core, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def encode_lines(tokenizer: PreTrainedTokenizerBase, lines: Iterable[str]) -> list[list[int]]:

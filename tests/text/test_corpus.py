@@ -14,7 +14,7 @@ from small_archives import FILES, HI, entry, pack
 from ai4india_lib import download, json_lines
 from ai4india_lib.text import corpus
 from ai4india_lib.text.archives import CorpusError
-from ai4india_lib.text.corpus import TextLines, read_about, train_and_test_lines
+from ai4india_lib.text.corpus import TextLines, fingerprint_text, read_about, train_and_test_lines
 
 
 def names(folder):
@@ -295,3 +295,40 @@ def test_about_of_questions_needs_no_texts(tmp_path):
     pack(tmp_path / "r.tar.gz", {"q/about.json": b"[]"})
     with pytest.raises(CorpusError, match="cannot be used"):
         read_about(tmp_path / "r.tar.gz")
+
+
+# Fingerprints
+
+
+def test_a_fingerprint_is_that_of_the_text_wherever_it_lies(tmp_path):
+    archive = pack(tmp_path / "a.tar.gz", FILES)
+    (tmp_path / "elsewhere").mkdir()
+    plain, packed = write(tmp_path / "elsewhere" / "t.txt", HI), write(tmp_path / "t.txt.gz", HI)
+    found = {fingerprint_text(t) for t in (TextLines(archive, "c/train.txt"), TextLines(plain), TextLines(packed))}
+    assert len(found) == 1 and len(found.pop()) == 32
+    assert fingerprint_text(["a", "b"]) == fingerprint_text(("a", "b"))
+
+
+def test_other_texts_have_other_fingerprints(tmp_path):
+    """Of as many lines and bytes too, in a file that keeps its name; and two texts of one archive."""
+    path = write(tmp_path / "t.txt", HI)
+    found = [fingerprint_text(TextLines(path))]
+    for content in (HI.replace("राजू".encode(), "मीना".encode()), HI + HI, HI[:-1], HI.replace(b"\n", b" ", 1)):
+        path.write_bytes(content)
+        found.append(fingerprint_text(TextLines(path)))
+    archive = pack(tmp_path / "a.tar.gz", FILES)
+    found.append(fingerprint_text(TextLines(archive, "c/test.txt")))
+    found += [fingerprint_text(lines) for lines in ([], ["a", "b"], ["ab"], ["b", "a"], ["a", "b", ""])]
+    assert len(set(found)) == len(found)
+
+
+def test_a_text_that_can_be_read_only_once_is_not_used_up():
+    lines = (line for line in ["a", "b"])
+    assert fingerprint_text(lines) == "" and list(lines) == ["a", "b"]
+
+
+def test_a_fingerprint_is_computed_once_for_a_file(tmp_path, monkeypatch):
+    path = write(tmp_path / "t.txt", HI)
+    first = fingerprint_text(TextLines(path))
+    monkeypatch.delattr(TextLines, "_open")
+    assert fingerprint_text(TextLines(path)) == first

@@ -11,7 +11,7 @@ import unicodedata
 
 import pytest
 import regex
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, ByT5Tokenizer, LlamaConfig, PreTrainedTokenizerFast
 
 from ai4india_lib.basics.files import write_json
@@ -22,6 +22,7 @@ from ai4india_lib.text.tokenizer import (
     encode_documents,
     encode_lines,
     encode_prompt,
+    fingerprint_tokenizer,
     load_tokenizer,
     pieces_per_word,
     save_tokenizer,
@@ -452,3 +453,27 @@ def test_pieces_per_word_counts_words_between_blanks(tokenizer):
     assert pieces_per_word(tokenizer, text) == len(tokenizer(text, add_special_tokens=False).input_ids) / 3
     with pytest.raises(ValueError, match="no words"):
         pieces_per_word(tokenizer, " \n")
+
+
+@pytest.mark.parametrize("make", [word_level, word_piece, unigram, gpt2_like, ByT5Tokenizer])
+def test_fingerprint_outlives_saving_and_padding(make, tmp_path):
+    make().save_pretrained(tmp_path / "a")
+    first = load_tokenizer(tmp_path / "a")
+    save_tokenizer(first, tmp_path / "b")
+    again = load_tokenizer(tmp_path / "b")
+    again(["एक दिन", "एक"], padding=True, truncation=True, max_length=2)
+    again.chat_template = "{{ messages }}"
+    assert fingerprint_tokenizer(again) == fingerprint_tokenizer(first)
+
+
+def test_other_tokenizers_have_other_fingerprints(tokenizer):
+    """Of the same size; with one id exchanged; with another split, another end, another normalizer."""
+    changed = [copy.deepcopy(tokenizer) for _ in range(4)]
+    changed[0].backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    changed[1].backend_tokenizer.normalizer = normalizers.NFD()
+    changed[2].eos_token = "<|end_of_turn|>"
+    core = json.loads(tokenizer.backend_tokenizer.to_str())
+    core["model"]["merges"][-2:] = core["model"]["merges"][:-3:-1]
+    changed[3]._tokenizer = Tokenizer.from_str(json.dumps(core))
+    everyone = [tokenizer, train_tokenizer(SENTENCES[1:] * 5, 700), *changed]
+    assert len({fingerprint_tokenizer(one) for one in everyone}) == len(everyone)
