@@ -4,6 +4,6 @@ No lesson builds it. `device` picks the device and the precision; `files` writes
 `arguments` names the value that makes no sense.
 """
 
-from .arguments import above, at_least, between
+from .arguments import above, at_least, between, check_types
 from .device import keep_freed_memory, may_lack_threads, pick_device, pick_precision, rank_and_world_size
 from .files import read_safetensors, replace_folder, replaced_file, write_json

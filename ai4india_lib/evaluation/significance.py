@@ -13,6 +13,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from ..basics.arguments import at_least
+
 Numbers = Sequence[float] | Tensor
 NUMBERS_AT_ONCE = 4_000_000  # drawn together: bounds the memory
 
@@ -50,6 +52,7 @@ def _resample(values: Tensor, weights: Tensor, level: float, resamples: int, see
     `resamples` samples of as many items, drawn with repeats: (resamples,)."""
     if not 0 < level < 1:
         raise ValueError(f"level={level} must lie between 0 and 1; usual is 0.95")
+    at_least(1, resamples=resamples)
     items, generator, found = len(values), torch.Generator().manual_seed(seed), []
     at_once = max(1, NUMBERS_AT_ONCE // items)
     for start in range(0, resamples, at_once):

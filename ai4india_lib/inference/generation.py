@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
+from ..basics.arguments import is_whole
 from ..basics.device import pick_device
 from ..model.cache import KVCache
 from ..model.decoder import DecoderLanguageModel
@@ -29,8 +30,8 @@ def check_request(model: DecoderLanguageModel, prompts: list[list[int]], new_tok
         if not 0 <= token < model.config.vocab_size:
             known = f"the model knows 0 to {model.config.vocab_size - 1}"
             raise ValueError(f"a prompt has id {token}, {known}: was it encoded with another tokenizer?")
-    if new_tokens < 0:
-        raise ValueError(f"cannot write {new_tokens} tokens: the number of new tokens must be 0 or more")
+    if not is_whole(new_tokens) or new_tokens < 0:
+        raise ValueError(f"cannot write {new_tokens!r:.80} tokens: their number must be whole, and 0 or more")
 
 
 def prefill(

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..basics.arguments import above, at_least, between, check_types
+
 NUCLEUS = 256  # likeliest tokens among which top-p looks first: mostly they suffice, and sorting all takes 5 × as long
 
 
@@ -26,18 +28,16 @@ class Sampling:
     seed: int | None = None  # same seed, same text; None: another text each time
 
     def __post_init__(self):
-        if not self.temperature >= 0:
+        check_types(self)
+        if self.temperature < 0:
             raise ValueError(f"temperature={self.temperature} must be 0 (greedy) or more; usual values are 0.5 to 1.2")
-        if self.top_k is not None and (not isinstance(self.top_k, int) or self.top_k < 1):
-            raise ValueError(f"top_k={self.top_k} must be a whole number of at least 1, or None to keep all tokens")
+        at_least(1, top_k=self.top_k)
         for name in ("top_p", "min_p"):
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:
                 raise ValueError(f"{name}={value} is a probability: it must be above 0 and at most 1")
-        if not self.repetition_penalty > 0:
-            raise ValueError(f"repetition_penalty={self.repetition_penalty} must be above 0; 1 does nothing")
-        if self.seed is not None and not isinstance(self.seed, int):
-            raise ValueError(f"seed={self.seed!r} must be a whole number, or None for another text each time")
+        above(0, repetition_penalty=self.repetition_penalty)
+        between(0, 2**63 - 1, seed=self.seed)  # what torch takes
 
 
 def _discourage(logits: Tensor, used: Iterable[int], penalty: float) -> Tensor:

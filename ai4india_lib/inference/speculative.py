@@ -14,6 +14,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
+from ..basics.arguments import at_least, is_whole
 from ..model.decoder import DecoderLanguageModel
 from .fast import pick_decoder
 from .generation import check_request, prefill, remembered_from
@@ -274,11 +275,10 @@ def speculative_steps(
 
     Raises ValueError for a draft with another vocabulary or device, and for k < 1.
     """
-    if not prompt or not isinstance(prompt[0], int):
+    if not prompt or not is_whole(prompt[0]):
         raise ValueError(f"prompt must be a list of at least one id, such as the begin token; got {prompt!r:.60}")
     check_request(model, [prompt], max_new_tokens)
-    if k is not None and (not isinstance(k, int) or k < 1):
-        raise ValueError(f"k={k} must be a whole number of at least 1, or None to let it adapt")
+    at_least(1, k=k)  # None: let it adapt
     sampling, stop_ids = sampling or Sampling(), set(stop_ids)
     generator = random_numbers(sampling.seed)
     draft = ModelDraft(draft, compiled=compiled) if isinstance(draft, DecoderLanguageModel) else draft

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from ..basics.arguments import at_least
+from ..basics.arguments import above, at_least, check_types
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,10 @@ class DecoderConfig:
     tie_embeddings: bool = True  # one table for reading and for writing tokens
 
     def __post_init__(self):
+        check_types(self)
         sizes = "vocab_size emb_dim num_heads num_blocks num_kv_heads head_dim mlp_dim context_size"
         at_least(1, **{name: getattr(self, name) for name in sizes.split()})
+        above(0, rope_theta=self.rope_theta, norm_eps=self.norm_eps)
         if self.head_dim is None:
             if self.emb_dim % self.num_heads:
                 near = math.ceil(self.emb_dim / self.num_heads) * self.num_heads

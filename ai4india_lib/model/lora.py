@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from ..basics.arguments import above, at_least
 from .decoder import DecoderLanguageModel
 
 LORA_TARGETS = ("query", "key", "value", "output", "gate", "up", "down")
@@ -68,10 +69,8 @@ def add_lora(
 
 def put_adapters(model: DecoderLanguageModel, names: Iterable[str], rank: int, alpha: float) -> None:
     """Freeze `model` and put an adapter beside each matrix of these names, such as "blocks.0.mlp.up"."""
-    if not isinstance(rank, int) or rank < 1:
-        raise ValueError(f"rank={rank!r} must be a whole number of at least 1; usual values are 4 to 64")
-    if not alpha > 0:
-        raise ValueError(f"alpha={alpha} must be above 0; a usual value is twice the rank")
+    at_least(1, rank=rank)  # usual values are 4 to 64
+    above(0, alpha=alpha)  # a usual value is twice the rank
     if has_lora(model):
         raise ValueError("the model has adapters already: merge_lora(model) makes them part of it first")
     model.requires_grad_(False)

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..basics.arguments import at_least
 from ..basics.device import rank_and_world_size
 from .corpus import train_and_test_lines
 from .resumable import BatchDataset, TextLoader
@@ -107,6 +108,7 @@ class PackedTextDataset(BatchDataset):
         world_size: int = 1,
     ):
         super().__init__(context_size, batch_size, rank, world_size)
+        at_least(0, shuffle_buffer=shuffle_buffer)
         self.lines, self.tokenizer = lines, tokenizer
         self.shuffle_buffer, self.seed, self.keep_last = shuffle_buffer, seed, keep_last
 

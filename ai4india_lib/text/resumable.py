@@ -64,6 +64,7 @@ class TextLoader:
     def __init__(self, dataset: BatchDataset, *, num_workers: int = 0, **more):
         if more.get("persistent_workers"):
             raise ValueError("persistent_workers=True cannot be used: workers learn where to start when a pass begins")
+        at_least(0, num_workers=num_workers)
         self.dataset, self.num_workers = dataset, num_workers
         self._more = {"worker_init_fn": _leave_interrupts_to_main if num_workers else None, **more}
         self._to_beginning()

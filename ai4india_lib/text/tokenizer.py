@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from ..basics.arguments import at_least, is_whole
 from ..basics.files import write_json
 from .chat import CHAT_TEMPLATE, special_tokens
 
@@ -104,7 +105,8 @@ def train_tokenizer(
     Padding goes to the left, where generation needs it.
     """
     smallest = len(SPECIAL_TOKENS) + 256
-    if not isinstance(vocab_size, int) or vocab_size < smallest:
+    at_least(1, max_bytes=max_bytes, min_frequency=min_frequency)
+    if not is_whole(vocab_size) or vocab_size < smallest:
         must = f"must be a whole number of at least {smallest} ({len(SPECIAL_TOKENS)} special tokens and 256 bytes)"
         raise ValueError(f"vocab_size={vocab_size!r} is too small: it {must}; try 4096")
     core = Tokenizer(models.BPE())

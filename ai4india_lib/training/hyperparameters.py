@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, fields, replace
 
-from ..basics.arguments import above, at_least, between
+from ..basics.arguments import above, at_least, between, check_types
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,15 @@ class Hyperparameters:
     checkpoint_every: int = 100  # steps
 
     def __post_init__(self):
-        sizes = ("batch_size", "context_size", "accumulation_steps", "max_steps")
+        check_types(self)
+        shape = ("vocab_size", "emb_dim", "num_heads", "num_blocks", "num_kv_heads", "context_size")
+        run = ("batch_size", "accumulation_steps", "max_steps")
         rhythm = ("eval_every", "eval_batches", "patience", "checkpoint_every")
-        at_least(1, **{name: getattr(self, name) for name in (*sizes, *rhythm)})
+        at_least(1, **{name: getattr(self, name) for name in (*shape, *run, *rhythm)})
         above(0, num_epochs=self.num_epochs, clip_norm=self.clip_norm, learning_rate=self.learning_rate)
         between(0, 1, warmup_fraction=self.warmup_fraction, decay_fraction=self.decay_fraction)
+        between(0, math.inf, weight_decay=self.weight_decay)
+        between(0, 2**63 - 1, seed=self.seed)  # what torch takes
         for name, known in (("optimizer", ("muon", "adamw")), ("precision", ("auto", "no", "bf16", "fp16"))):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not known: use one of {', '.join(known)}")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from ..basics.arguments import above, at_least, between
 from ..basics.device import rank_and_world_size
 from ..model.config import DecoderConfig
 from ..model.decoder import DecoderLanguageModel
@@ -61,11 +62,16 @@ def finetune(
     `save_adapter` saves them, `merge_lora` makes them part of the model.
     Raises CorpusError, with the line, for conversations that cannot be learned from.
     """
+    at_least(1, lora_rank=lora_rank)
+    above(0, lora_alpha=lora_alpha)
+    if lora_alpha is not None and lora_rank is None:
+        raise ValueError(f"lora_alpha={lora_alpha} has no effect without lora_rank: give a rank too, or leave it out")
     adapters = lora_rank is not None or has_lora(model)
     h = hyperparameters or get_hyperparameters("finetune-lora" if adapters else "finetune")
     h = replace(h, context_size=min(h.context_size, model.config.context_size))
-    if not 0 <= replay_share < 1:
-        raise ValueError(f"replay_share={replay_share} is a share of all tokens: it must be at least 0 and below 1")
+    between(0, 1, replay_share=replay_share)
+    if replay_share == 1:
+        raise ValueError(f"replay_share={replay_share} is a share of all tokens: it must be below 1")
     say = print if progress else lambda line: None
     parts = conversation_loaders(tokenizer, data, h, replay=replay, replay_share=replay_share, say=say)
     _prepare_chat_tokens(model, tokenizer, parts[0].dataset.examples, adapters)

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..basics.arguments import at_least, between
+from ..basics.arguments import at_least, between, check_types
 from ..model.decoder import DecoderLanguageModel
 from ..training.history import History
 from ..training.hyperparameters import Hyperparameters, get_hyperparameters
@@ -37,6 +37,7 @@ class Group:
     updates: int = 1  # steps of the optimizer for each batch of texts; μ
 
     def __post_init__(self):
+        check_types(self)
         if self.size < 2:
             raise ValueError(f"size={self.size}: a group needs two texts or more, else there is nothing to compare")
         at_least(1, max_new_tokens=self.max_new_tokens, updates=self.updates)
