@@ -13,41 +13,48 @@ doors       plots (the course's pictures), checks (feedback of exercises), comma
 A room uses only those above it. Every public name of the lessons can be imported from here.
 """
 
+from typing import TYPE_CHECKING
+
+from .basics.imports import import_when_used
+
 # fmt: off
-from . import plots
-from .basics import pick_device, pick_precision
-from .checks import check
-from .evaluation import (
-    Pair, TrainingText, accuracy_by_kind, answer_questions, bits_per_byte, bootstrap_interval, calibration,
-    cohen_kappa, compare, document_bits, judge_pairs, normalise_answer, question_accuracy, read_pairs,
-    read_questions, score_answers, sentence_log_probabilities, sign_test,
-)
-from .formats import load_adapter, load_model, save_adapter, save_model
-from .inference import (
-    DynamicBatcher, FastDecoder, ModelDraft, NgramDraft, QueueFull, Request, Sampling, Speculation, Timing, accept,
-    filter_logits, generate, generate_steps, generate_text, prefill, speculative_generate, speculative_steps,
-    stream_reply, stream_text,
-)
-from .model import (
-    MLP, DecoderBlock, DecoderConfig, DecoderLanguageModel, KVCache, MultiHeadAttention, RMSNorm, add_lora,
-    begin_by_copying, give_places, merge_lora, rope, rope_tables, untrained_tokens,
-)
-from .text import (
-    INDIC_SPLIT, CorpusError, DownloadError, NgramModel, PackedTextDataset, TextLines, TextLoader,
-    WholeDocumentDataset, count_text, download, download_and_prepare_data, encode_conversation, encode_documents,
-    encode_lines, encode_prompt, extract, json_lines, load_tokenizer, pieces_per_word, read_about, save_tokenizer,
-    stop_ids, train_and_test_lines, train_tokenizer,
-)
-from .training import (
-    History, Hyperparameters, compute_loss_and_perplexity, distillation_loss, get_hyperparameters, learning_rate_at,
-    make_model, make_optimizers, next_token_loss, train,
-)
-from .tuning import (
-    PREFERENCE_TUNING, REINFORCEMENT, Attempt, ConversationDataset, Group, Reward, Task, completion_batch, dpo_loss,
-    encode_examples, encode_preferences, finetune, group_advantages, grpo_loss, kl_estimate, kl_to_reference, mark,
-    score_preferences, sequence_log_probabilities, training_memory, tune_on_preferences, tune_on_rewards,
-    write_attempts,
-)
+if TYPE_CHECKING:  # each is imported when it is first used
+    from . import plots
+    from .basics import pick_device, pick_precision
+    from .checks import check
+    from .evaluation import (
+        Pair, TrainingText, accuracy_by_kind, answer_questions, bits_per_byte, bootstrap_interval, calibration,
+        cohen_kappa, compare, document_bits, judge_pairs, normalise_answer, question_accuracy, read_pairs,
+        read_questions, score_answers, sentence_log_probabilities, sign_test,
+    )
+    from .formats import load_adapter, load_model, save_adapter, save_model
+    from .inference import (
+        DynamicBatcher, FastDecoder, ModelDraft, NgramDraft, QueueFull, Request, Sampling, Speculation, Timing, accept,
+        filter_logits, generate, generate_steps, generate_text, prefill, speculative_generate, speculative_steps,
+        stream_reply, stream_text,
+    )
+    from .model import (
+        MLP, DecoderBlock, DecoderConfig, DecoderLanguageModel, KVCache, MultiHeadAttention, RMSNorm, add_lora,
+        begin_by_copying, give_places, merge_lora, rope, rope_tables, untrained_tokens,
+    )
+    from .text import (
+        INDIC_SPLIT, CorpusError, DownloadError, NgramModel, PackedTextDataset, TextLines, TextLoader,
+        WholeDocumentDataset, count_text, download, download_and_prepare_data, encode_conversation, encode_documents,
+        encode_lines, encode_prompt, extract, json_lines, load_tokenizer, pieces_per_word, read_about, save_tokenizer,
+        stop_ids, train_and_test_lines, train_tokenizer,
+    )
+    from .training import (
+        History, Hyperparameters, compute_loss_and_perplexity, distillation_loss, get_hyperparameters, learning_rate_at,
+        make_model, make_optimizers, next_token_loss, train,
+    )
+    from .tuning import (
+        PREFERENCE_TUNING, REINFORCEMENT, Attempt, ConversationDataset, Group, Reward, Task, completion_batch, dpo_loss,
+        encode_examples, encode_preferences, finetune, group_advantages, grpo_loss, kl_estimate, kl_to_reference, mark,
+        score_preferences, sequence_log_probabilities, training_memory, tune_on_preferences, tune_on_rewards,
+        write_attempts,
+    )
 # fmt: on
+
+__getattr__, __dir__, __all__ = import_when_used(__name__)
 
 __version__ = "0.1.0"

@@ -6,6 +6,7 @@ The rooms and their order are those of the package's docstring. All imports are 
 import ast
 import re
 from graphlib import CycleError, TopologicalSorter
+from importlib import import_module
 from pathlib import Path
 
 import ai4india_lib
@@ -60,6 +61,19 @@ def test_imports_are_seen():
     """The reading itself: one import of each kind that the library has."""
     assert "text.download" in IMPORTS["text.corpus"] and "text.corpus" in IMPORTS["commands.train"]
     assert "plots" in IMPORTS["__init__"] and {"basics.files", "basics.device"} <= set(IMPORTS)
+
+
+def test_what_a_room_gathers_is_there():
+    """The imports of an `__init__` are made when a name is first used: here all names are."""
+    for room in ("", *ROOMS):
+        package = import_module(f"ai4india_lib.{room}".rstrip("."))
+        source = ast.parse(Path(package.__file__).read_text(encoding="utf-8"))
+        written = [node for node in ast.walk(source) if isinstance(node, ast.ImportFrom)]
+        gathered = {alias.name for node in written for alias in node.names} - {"TYPE_CHECKING", "import_when_used"}
+        assert gathered == set(package.__all__) <= set(dir(package))
+        assert all(hasattr(package, name) for name in gathered), package
+        exec(f"from {package.__name__} import *", there := {})
+        assert gathered <= set(there)
 
 
 def test_every_module_stands_in_a_room():

@@ -5,9 +5,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+
+if TYPE_CHECKING:  # files are written where there is no tensor, too
+    from torch import Tensor
 
 
 @contextmanager
@@ -57,7 +60,7 @@ def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def read_safetensors(path: Path) -> dict[str, Tensor]:
+def read_safetensors(path: Path) -> "dict[str, Tensor]":
     """All tensors of a file by name. Raises ValueError for a file that is missing or damaged."""
     try:
         with safe_open(path, framework="pt") as file:

@@ -6,22 +6,8 @@ from ..formats.folders import newest_model
 from ..formats.pretrained import load_model
 from ..inference.generation import stream_reply
 from ..text.chat import encode_request
-from . import add_model_options, add_sampling_options, check_at_least, chosen_sampling
-
-SLASH_COMMANDS = "/reset begins a new conversation, /quit (or Ctrl-D) ends"
-TEMPERATURE = 0.3  # answers want to be right more than to be new
-
-
-def add_to(subparsers) -> None:
-    """Add this command to the sub-commands of an argument parser."""
-    about = f"Talk with a fine-tuned model. {SLASH_COMMANDS}. "
-    about += "When a conversation outgrows the model's context, its oldest questions and answers are forgotten."
-    parser = subparsers.add_parser("chat", help="talk with a model", description=about)
-    parser.set_defaults(run=run)
-    add_model_options(parser)
-    parser.add_argument("--system", metavar="TEXT", help="what the model reads before the conversation")
-    parser.add_argument("--max-length", type=int, default=160, help="longest answer, in tokens (%(default)s)")
-    add_sampling_options(parser, TEMPERATURE)
+from . import check_at_least, chosen_sampling
+from .options import CHAT_TEMPERATURE, SLASH_COMMANDS
 
 
 def _read_line() -> str | None:
@@ -50,7 +36,7 @@ def fit_messages(tokenizer, messages: list[dict], context_size: int) -> list[dic
 def run(options: argparse.Namespace) -> None:
     """Read a line, answer it, and again, until the input ends."""
     check_at_least(options, 1, "max_length")
-    sampling = {"temperature": TEMPERATURE} | chosen_sampling(options)
+    sampling = {"temperature": CHAT_TEMPERATURE} | chosen_sampling(options)
     model, tokenizer = load_model(options.model or newest_model(), options.device)
     start = [{"role": "system", "content": options.system}] if options.system else []
     messages = start

@@ -20,30 +20,11 @@ from ..model.decoder import DecoderLanguageModel
 from ..plots import plot_scores, save_figure, use_indic_fonts
 from ..text.corpus import read_about, train_and_test_lines
 from ..text.ngrams import NgramModel
-from . import add_model_options, check_at_least, refuse
+from . import check_at_least, refuse
+from .options import LANGUAGES
 
-LANGUAGES = {"hi": "Hindi", "en": "English"}
 COUNTED = 8000  # documents of the training text that the n-gram baseline counts: some seconds
 BITS, PAIRS, QUESTIONS = "bits per byte", "minimal pairs, % right", "questions, % right"
-
-
-def add_to(subparsers) -> None:
-    """Add this command to the sub-commands of an argument parser."""
-    about = "Measure a model on stories it has not seen: bits per byte, minimal pairs, and questions where it is a "
-    about += "chat model. Prints one table with 95% intervals and saves a chart."
-    parser = subparsers.add_parser("evaluate", help="measure a model, alone or against another", description=about)
-    parser.set_defaults(run=run)
-    add_model_options(parser)
-    add, yes_or_no = parser.add_argument, argparse.BooleanOptionalAction
-    add("--against", metavar="NAME_OR_FOLDER", help="compare with this model on the same items")
-    add("--language", choices=LANGUAGES, help="whose tests (default: from the name, else hi)")
-    add("--data", metavar="SOURCE", help="test text: an archive or folder as for `train`")
-    add("--pairs", metavar="FILE", help="minimal pairs, as in data/kahani/pairs-hi.jsonl")
-    add("--questions", metavar="SOURCE", help="questions: test.jsonl, or an archive that holds it")
-    add("--chat", action=yes_or_no, help="ask as a chat does (default: as the model was trained)")
-    add("--baselines", action=yes_or_no, default=True, help="also 5-grams and an untrained model")
-    add("--limit", type=int, metavar="N", help="at most N documents, questions, pairs of each kind")
-    add("--output", metavar="PNG", help="the chart (default: evaluation.png in the model's folder)")
 
 
 @dataclass

@@ -11,33 +11,12 @@ from ..formats.adapters import base_of, load_adapter, save_adapter
 from ..formats.folders import MODELS, holds_adapter, model_folder, newest_model
 from ..formats.pretrained import load_model, save_model
 from ..text.corpus import train_and_test_lines
-from ..training.hyperparameters import MODEL_SHAPE, TEXT_PRESETS
+from ..training.hyperparameters import MODEL_SHAPE
 from ..tuning.finetuning import finetune
-from . import add_model_options, add_training_options, check_run_options, hyperparameters_of, refuse
+from . import check_run_options, hyperparameters_of, refuse
+from .options import REPLAY_SHARE
 
 STORIES = 300  # test texts on which forgetting is measured
-REPLAY_SHARE = 0.5
-
-
-def add_to(subparsers) -> None:
-    """Add this command to the sub-commands of an argument parser."""
-    about = "Train a model further, on conversations, and save it to models/NAME: whole, or with --lora as a small "
-    about += "adapter that `generate`, `chat` and `evaluate` open like a model."
-    parser = subparsers.add_parser("finetune", help="teach a model to answer", description=about)
-    parser.set_defaults(run=run)
-    add_model_options(parser)
-    add = parser.add_argument
-    talks = "conversations: .jsonl, or an archive, folder or URL with train.jsonl and test.jsonl (and first.jsonl, if "
-    talks += "there are easy ones to learn first); several are joined"
-    add("--data", nargs="+", required=True, metavar="SOURCE", help=talks)
-    add("--lora", type=int, metavar="RANK", help="train an adapter of this rank, not the model")
-    add("--lora-alpha", type=float, metavar="ALPHA", help="how strongly it counts (twice the rank)")
-    add("--half", action="store_true", help="save the adapter in bfloat16: half the size, three digits")
-    add("--name", help="save to models/NAME (default: the model's name with -chat-mine behind it)")
-    add("--replay", metavar="SOURCE", help="text of the first training to mix in, as for `train`")
-    add("--replay-share", type=float, metavar="FRACTION", help=f"its fraction of the tokens ({REPLAY_SHARE})")
-    add("--preset", choices=TEXT_PRESETS, help="hyperparameters (default: finetune, or finetune-lora)")
-    add_training_options(parser, "finetune", shape=False)
 
 
 def _check(options: argparse.Namespace, source: Path, folder: Path, adapters: bool) -> None:

@@ -17,31 +17,8 @@ from ..inference.speculative import NgramDraft, Speculation, speculative_steps
 from ..inference.timing import Timing
 from ..text.chat import stop_ids
 from ..text.tokenizer import encode_prompt
-from . import add_model_options, add_sampling_options, check_at_least, chosen_sampling, refuse
-
-SLOTS = 16
-
-
-def add_to(subparsers) -> None:
-    """Add this command to the sub-commands of an argument parser."""
-    about = "Write on a prompt, or on each line of a file, up to the model's end token."
-    parser = subparsers.add_parser("generate", help="let a model write on a prompt", description=about)
-    parser.set_defaults(run=run)
-    add = parser.add_argument
-    add("prompt", nargs="?", help="the beginning of the text (एक दिन)")
-    add("--prompts", metavar="FILE", help="a file with one prompt a line: all are written together")
-    add("--output", metavar="FILE", help="with --prompts: write the texts there, as JSON lines")
-    add("--slots", type=int, help=f"with --prompts: how many at a time ({SLOTS})")
-    add_model_options(parser)
-    add("--int8", action="store_true", help="weights in a quarter of the bytes, a little less exact")
-    add("--compile", action="store_true", help="let torch compile the steps first: for much text; needs a C++ compiler")
-    add("--timing", action="store_true", help="show the time to the first token, and tokens/s after it")
-    draft = "a small model of the same vocabulary that proposes tokens for the model to check, or: ngram, for "
-    draft += "proposals from the text so far; faster, and the text is as good"
-    add("--draft", metavar="NAME_OR_FOLDER", help=draft)
-    add("--max-length", type=int, default=200, help="at most so many new tokens (%(default)s)")
-    add("--count", type=int, default=1, help="how many texts (%(default)s)")
-    add_sampling_options(parser, temperature=0.8)
+from . import check_at_least, chosen_sampling, refuse
+from .options import SLOTS
 
 
 def _check(options: argparse.Namespace) -> None:

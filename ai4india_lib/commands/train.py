@@ -14,30 +14,8 @@ from ..plots import plot_history, save_figure, use_indic_fonts
 from ..text.corpus import read_about, train_and_test_lines
 from ..text.packing import download_and_prepare_data
 from ..text.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
-from ..training.hyperparameters import TEXT_PRESETS
 from ..training.loop import make_model, train
-from . import add_training_options, check_run_options, hyperparameters_of, refuse
-
-HINDI_STORIES = Path("data/kahani-hi.tar.gz")
-
-
-def add_to(subparsers) -> None:
-    """Add this command to the sub-commands of an argument parser."""
-    about = "Train a model and save it to models/NAME, with a perplexity plot and the history of the run. "
-    about += "Without options: four minutes on two cores, on the course's Hindi stories."
-    parser = subparsers.add_parser("train", help="train a model on a text archive", description=about)
-    parser.set_defaults(run=run)
-    add = parser.add_argument
-    text = "a .tar.gz with train.txt and test.txt, a folder with them, or the URL of such an archive (%(default)s)"
-    add("--data", default=str(HINDI_STORIES), metavar="SOURCE", help=text)
-    add("--name", help="save to models/NAME (default: the archive's name with -mine behind it)")
-    add("--preset", default="laptop", choices=TEXT_PRESETS, help="a set of hyperparameters (%(default)s)")
-    add("--tokenizer", metavar="FOLDER", help="use this tokenizer (a folder or a Hugging Face name)")
-    taught = "learn to predict what this model predicts, and take its tokenizer: makes a small model its draft"
-    add("--teacher", metavar="NAME_OR_FOLDER", help=taught)
-    add("--half", action="store_true", help="save the weights in bfloat16: half the size, three digits")
-    add("--device", help="cpu, cuda, mps … (default: the best there is)")
-    add_training_options(parser, "laptop")
+from . import check_run_options, hyperparameters_of, refuse
 
 
 def _name_of(source: str) -> str:

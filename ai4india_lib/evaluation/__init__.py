@@ -4,14 +4,21 @@ Built in lesson 16: `likelihood` (bits per byte, also lesson 04), `minimal_pairs
 `significance` and `memorisation`; `items` is what pairs and questions share.
 """
 
+from typing import TYPE_CHECKING
+
+from ..basics.imports import import_when_used
+
 # fmt: off
-from .items import accuracy_by_kind
-from .likelihood import bits_per_byte, document_bits, token_log_probabilities
-from .memorisation import TrainingText
-from .minimal_pairs import Pair, judge_pairs, minimal_pair_accuracy, read_pairs, sentence_log_probabilities
-from .questions import (
-    Question, answer_questions, normalise_answer, question_accuracy, question_prompt, read_questions, score_answers,
-)
-from .reliability import Calibration, calibrate, calibration
-from .significance import Comparison, Interval, bootstrap_interval, cohen_kappa, compare, sign_test
+if TYPE_CHECKING:  # each is imported when it is first used
+    from .items import accuracy_by_kind
+    from .likelihood import bits_per_byte, document_bits, token_log_probabilities
+    from .memorisation import TrainingText
+    from .minimal_pairs import Pair, judge_pairs, minimal_pair_accuracy, read_pairs, sentence_log_probabilities
+    from .questions import (
+        Question, answer_questions, normalise_answer, question_accuracy, question_prompt, read_questions, score_answers,
+    )
+    from .reliability import Calibration, calibrate, calibration
+    from .significance import Comparison, Interval, bootstrap_interval, cohen_kappa, compare, sign_test
 # fmt: on
+
+__getattr__, __dir__, __all__ = import_when_used(__name__)

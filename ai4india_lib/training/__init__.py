@@ -4,9 +4,18 @@ Built in lesson 09: `hyperparameters`, `optimizers`, `loss`, the `loop`, how a r
 in it (`history`). `distillation`, learning from a larger model, comes in lesson 13.
 """
 
-from .distillation import distillation_loss
-from .history import History
-from .hyperparameters import Hyperparameters, get_hyperparameters
-from .loop import make_model, train
-from .loss import compute_loss_and_perplexity, next_token_loss
-from .optimizers import learning_rate_at, make_optimizers
+from typing import TYPE_CHECKING
+
+from ..basics.imports import import_when_used
+
+# fmt: off
+if TYPE_CHECKING:  # each is imported when it is first used
+    from .distillation import distillation_loss
+    from .history import History
+    from .hyperparameters import Hyperparameters, get_hyperparameters
+    from .loop import make_model, train
+    from .loss import compute_loss_and_perplexity, next_token_loss
+    from .optimizers import learning_rate_at, make_optimizers
+# fmt: on
+
+__getattr__, __dir__, __all__ = import_when_used(__name__)

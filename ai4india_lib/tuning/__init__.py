@@ -3,13 +3,20 @@
 Built in lessons 14 (`conversation_batches`, `finetuning`) and 15 (`completions`, `dpo`, `rewards`, `grpo`).
 """
 
+from typing import TYPE_CHECKING
+
+from ..basics.imports import import_when_used
+
 # fmt: off
-from .completions import completion_batch, completion_log_probabilities, sequence_log_probabilities
-from .conversation_batches import ConversationDataset, encode_examples
-from .dpo import PREFERENCE_TUNING, Preference, dpo_loss, encode_preferences, score_preferences, tune_on_preferences
-from .finetuning import finetune, training_memory
-from .grpo import (
-    REINFORCEMENT, Group, frozen_copy, group_advantages, grpo_loss, kl_estimate, kl_to_reference, tune_on_rewards,
-)
-from .rewards import Attempt, Reward, Task, answer_reward, mark, mention_reward, write_attempts
+if TYPE_CHECKING:  # each is imported when it is first used
+    from .completions import completion_batch, completion_log_probabilities, sequence_log_probabilities
+    from .conversation_batches import ConversationDataset, encode_examples
+    from .dpo import PREFERENCE_TUNING, Preference, dpo_loss, encode_preferences, score_preferences, tune_on_preferences
+    from .finetuning import finetune, training_memory
+    from .grpo import (
+        REINFORCEMENT, Group, frozen_copy, group_advantages, grpo_loss, kl_estimate, kl_to_reference, tune_on_rewards,
+    )
+    from .rewards import Attempt, Reward, Task, answer_reward, mark, mention_reward, write_attempts
 # fmt: on
+
+__getattr__, __dir__, __all__ = import_when_used(__name__)

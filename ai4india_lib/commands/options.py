@@ -1,0 +1,178 @@
+"""What can be asked of `python -m ai4india_lib`: each command with its options, as --help shows them.
+
+Nothing here needs torch, so that help, and the word about a misspelt option, come at once. What a command does stands
+in the module of its name, and is imported when the command runs.
+"""
+
+import argparse
+from dataclasses import fields
+
+from ..training.hyperparameters import MODEL_SHAPE, TEXT_PRESETS, Hyperparameters, get_hyperparameters
+
+HINDI_STORIES = "data/kahani-hi.tar.gz"
+REPLAY_SHARE = 0.5
+SLOTS = 16
+SLASH_COMMANDS = "/reset begins a new conversation, /quit (or Ctrl-D) ends"
+CHAT_TEMPERATURE = 0.3  # answers want to be right more than to be new
+LANGUAGES = {"hi": "Hindi", "en": "English"}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """What reads the command line: `make_parser().parse_args(["train"])` gives the options of a command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ai4india_lib",
+        description="Train a small language model, let it write and answer, measure it and its speed.",
+    )
+    commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+    for add in (_add_train, _add_finetune, _add_generate, _add_chat, _add_evaluate, _add_benchmark):
+        add(commands)
+    return parser
+
+
+def _add_train(subparsers) -> None:
+    about = "Train a model and save it to models/NAME, with a perplexity plot and the history of the run. "
+    about += "Without options: four minutes on two cores, on the course's Hindi stories."
+    parser = subparsers.add_parser("train", help="train a model on a text archive", description=about)
+    add = parser.add_argument
+    text = "a .tar.gz with train.txt and test.txt, a folder with them, or the URL of such an archive (%(default)s)"
+    add("--data", default=HINDI_STORIES, metavar="SOURCE", help=text)
+    add("--name", help="save to models/NAME (default: the archive's name with -mine behind it)")
+    add("--preset", default="laptop", choices=TEXT_PRESETS, help="a set of hyperparameters (%(default)s)")
+    add("--tokenizer", metavar="FOLDER", help="use this tokenizer (a folder or a Hugging Face name)")
+    taught = "learn to predict what this model predicts, and take its tokenizer: makes a small model its draft"
+    add("--teacher", metavar="NAME_OR_FOLDER", help=taught)
+    add("--half", action="store_true", help="save the weights in bfloat16: half the size, three digits")
+    add("--device", help="cpu, cuda, mps … (default: the best there is)")
+    _add_training_options(parser, "laptop")
+
+
+def _add_finetune(subparsers) -> None:
+    about = "Train a model further, on conversations, and save it to models/NAME: whole, or with --lora as a small "
+    about += "adapter that `generate`, `chat` and `evaluate` open like a model."
+    parser = subparsers.add_parser("finetune", help="teach a model to answer", description=about)
+    _add_model_options(parser)
+    add = parser.add_argument
+    talks = "conversations: .jsonl, or an archive, folder or URL with train.jsonl and test.jsonl (and first.jsonl, if "
+    talks += "there are easy ones to learn first); several are joined"
+    add("--data", nargs="+", required=True, metavar="SOURCE", help=talks)
+    add("--lora", type=int, metavar="RANK", help="train an adapter of this rank, not the model")
+    add("--lora-alpha", type=float, metavar="ALPHA", help="how strongly it counts (twice the rank)")
+    add("--half", action="store_true", help="save the adapter in bfloat16: half the size, three digits")
+    add("--name", help="save to models/NAME (default: the model's name with -chat-mine behind it)")
+    add("--replay", metavar="SOURCE", help="text of the first training to mix in, as for `train`")
+    add("--replay-share", type=float, metavar="FRACTION", help=f"its fraction of the tokens ({REPLAY_SHARE})")
+    add("--preset", choices=TEXT_PRESETS, help="hyperparameters (default: finetune, or finetune-lora)")
+    _add_training_options(parser, "finetune", shape=False)
+
+
+def _add_generate(subparsers) -> None:
+    about = "Write on a prompt, or on each line of a file, up to the model's end token."
+    parser = subparsers.add_parser("generate", help="let a model write on a prompt", description=about)
+    add = parser.add_argument
+    add("prompt", nargs="?", help="the beginning of the text (एक दिन)")
+    add("--prompts", metavar="FILE", help="a file with one prompt a line: all are written together")
+    add("--output", metavar="FILE", help="with --prompts: write the texts there, as JSON lines")
+    add("--slots", type=int, help=f"with --prompts: how many at a time ({SLOTS})")
+    _add_model_options(parser)
+    add("--int8", action="store_true", help="weights in a quarter of the bytes, a little less exact")
+    add("--compile", action="store_true", help="let torch compile the steps first: for much text; needs a C++ compiler")
+    add("--timing", action="store_true", help="show the time to the first token, and tokens/s after it")
+    draft = "a small model of the same vocabulary that proposes tokens for the model to check, or: ngram, for "
+    draft += "proposals from the text so far; faster, and the text is as good"
+    add("--draft", metavar="NAME_OR_FOLDER", help=draft)
+    add("--max-length", type=int, default=200, help="at most so many new tokens (%(default)s)")
+    add("--count", type=int, default=1, help="how many texts (%(default)s)")
+    _add_sampling_options(parser, temperature=0.8)
+
+
+def _add_chat(subparsers) -> None:
+    about = f"Talk with a fine-tuned model. {SLASH_COMMANDS}. "
+    about += "When a conversation outgrows the model's context, its oldest questions and answers are forgotten."
+    parser = subparsers.add_parser("chat", help="talk with a model", description=about)
+    _add_model_options(parser)
+    parser.add_argument("--system", metavar="TEXT", help="what the model reads before the conversation")
+    parser.add_argument("--max-length", type=int, default=160, help="longest answer, in tokens (%(default)s)")
+    _add_sampling_options(parser, CHAT_TEMPERATURE)
+
+
+def _add_evaluate(subparsers) -> None:
+    about = "Measure a model on stories it has not seen: bits per byte, minimal pairs, and questions where it is a "
+    about += "chat model. Prints one table with 95% intervals and saves a chart."
+    parser = subparsers.add_parser("evaluate", help="measure a model, alone or against another", description=about)
+    _add_model_options(parser)
+    add, yes_or_no = parser.add_argument, argparse.BooleanOptionalAction
+    add("--against", metavar="NAME_OR_FOLDER", help="compare with this model on the same items")
+    add("--language", choices=LANGUAGES, help="whose tests (default: from the name, else hi)")
+    add("--data", metavar="SOURCE", help="test text: an archive or folder as for `train`")
+    add("--pairs", metavar="FILE", help="minimal pairs, as in data/kahani/pairs-hi.jsonl")
+    add("--questions", metavar="SOURCE", help="questions: test.jsonl, or an archive that holds it")
+    add("--chat", action=yes_or_no, help="ask as a chat does (default: as the model was trained)")
+    add("--baselines", action=yes_or_no, default=True, help="also 5-grams and an untrained model")
+    add("--limit", type=int, metavar="N", help="at most N documents, questions, pairs of each kind")
+    add("--output", metavar="PNG", help="the chart (default: evaluation.png in the model's folder)")
+
+
+def _add_benchmark(subparsers) -> None:
+    about = "Each row is measured in turns with its peer, in one run; the speedup is the ratio of medians."
+    parser = subparsers.add_parser("benchmark", help="measure how fast text is written", description=about)
+    parser.add_argument("what", choices=["generation"], help="what to measure")
+    parser.add_argument("--rows", help="only these rows, such as s1,m8 (default: all that can be measured here)")
+    parser.add_argument("--repeats", type=int, default=3, help="how often each is measured (%(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="cores to use (%(default)s)")
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="NAME_OR_FOLDER", help="models/NAME, or a folder (default: the newest)")
+    parser.add_argument("--device", help="cpu, cuda, mps … (default: the best there is)")
+
+
+def _whole_or_none(text: str) -> int | None:
+    if text.lower() == "none":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number nor none") from None
+
+
+def _yes_or_no(text: str) -> bool:
+    if text.lower() not in ("true", "false", "yes", "no", "1", "0"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither yes nor no")
+    return text.lower() in ("true", "yes", "1")
+
+
+# type of a field → what reads its option, and how the help calls it
+_OPTIONS = {
+    int: (int, "INT"), float: (float, "FLOAT"), str: (str, "STR"), bool: (_yes_or_no, "BOOL"),
+    int | None: (_whole_or_none, "INT"),
+}  # fmt: skip
+
+
+def _add_training_options(parser: argparse.ArgumentParser, preset: str, *, shape: bool = True) -> None:
+    """What to do about an older run, and an option for each field of `Hyperparameters`; values of `preset` are shown.
+
+    Without `shape`, those of the model's shape are not shown, but understood, so that they are refused with a reason.
+    """
+    parser.add_argument("--overwrite", action="store_true", help="replace models/NAME if it exists")
+    parser.add_argument("--resume", action="store_true", help="go on with the interrupted run in models/NAME")
+    about = "change single fields of the preset"
+    group = parser.add_argument_group("hyperparameters", about, argument_default=argparse.SUPPRESS)
+    for f in fields(Hyperparameters):
+        option = f"--{f.name.replace('_', '-')}"
+        if f.name in MODEL_SHAPE and not shape:
+            group.add_argument(option, nargs="?", const=True, help=argparse.SUPPRESS)
+        else:
+            (read, metavar), usual = _OPTIONS[f.type], getattr(get_hyperparameters(preset), f.name)
+            group.add_argument(option, type=read, metavar=metavar, help=f"preset {preset}: {usual}")
+
+
+def _add_sampling_options(parser: argparse.ArgumentParser, temperature: float) -> None:
+    """An option for each field of `Sampling`; the given temperature is shown as the default, not set."""
+    group = parser.add_argument_group("sampling", "how the next token is drawn", argument_default=argparse.SUPPRESS)
+    about = f"0: always the likeliest token; 1: as the model thinks ({temperature})"
+    group.add_argument("--temperature", type=float, help=about)
+    group.add_argument("--top-k", type=int, help="draw only from the K likeliest tokens")
+    group.add_argument("--top-p", type=float, help="draw only from the fewest tokens that have probability P together")
+    group.add_argument("--min-p", type=float, help="only from tokens at least P times as likely as the likeliest")
+    group.add_argument("--repetition-penalty", type=float, help="above 1: repeat less")
+    group.add_argument("--seed", type=int, help="same seed, same text")
