@@ -49,7 +49,7 @@ def token_log_probabilities(model: nn.Module, rows: list[list[int]]) -> list[Ten
     found: list[list[Tensor]] = [[] for _ in rows]
     for numbers, logits, targets in logits_and_targets(model, rows):
         losses = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
-        losses = losses.double().cpu().view(targets.shape)  # (batch, time)
+        losses = losses.cpu().double().view(targets.shape)  # (batch, time)
         for number, row, wanted in zip(numbers, losses, targets.cpu(), strict=True):
             found[number].append(-row[wanted != -100])
     return [torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64) for parts in found]

@@ -33,6 +33,7 @@ def calibrate(confidence: Tensor, correct: Tensor, *, bins: int = 10) -> Calibra
     if confidence.shape != correct.shape or not confidence.numel():
         shapes = f"confidence {tuple(confidence.shape)} and correct {tuple(correct.shape)}"
         raise ValueError(f"{shapes} must have one shape, and not be empty")
+    confidence, correct = confidence.cpu(), correct.cpu()  # first: Apple's GPU has no float64
     number = ((confidence.double() * bins).ceil().long() - 1).clamp(0, bins - 1)  # (n,): of each one's bin
     count = torch.bincount(number, minlength=bins)
     sums = [torch.bincount(number, weights=x.double(), minlength=bins) for x in (confidence, correct)]

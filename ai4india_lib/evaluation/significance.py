@@ -41,6 +41,7 @@ class Comparison:
 
 
 def _numbers(values: Numbers) -> Tensor:
+    values = values.cpu() if isinstance(values, Tensor) else values  # first: Apple's GPU has no float64
     numbers = torch.as_tensor(values, dtype=torch.float64, device="cpu")
     if numbers.dim() != 1 or not len(numbers):
         raise ValueError(f"expected one number per item, at least one, got shape {tuple(numbers.shape)}")

@@ -34,7 +34,8 @@ def compute_loss_and_perplexity(
     for inputs, targets in islice(loader, max_batches):
         targets = targets.to(device)
         loss = next_token_loss(model(inputs.to(device)), targets, reduction="sum")
-        total += torch.stack([loss.to(total), (targets != -100).sum().to(total)])
+        found = torch.stack([loss.float(), (targets != -100).sum().float()])
+        total += found.to(total.device).to(total.dtype)  # in this order: Apple's GPU has no float64
     model.train(was_training)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(total)
