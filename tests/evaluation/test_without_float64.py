@@ -7,8 +7,18 @@ import pytest
 import torch
 
 from ai4india_lib import (
-    Pair, Sampling, bits_per_byte, bootstrap_interval, calibration, compare, compute_loss_and_perplexity, encode_lines,
-    encode_preferences, generate, judge_pairs, score_preferences,
+    Pair,
+    Sampling,
+    bits_per_byte,
+    bootstrap_interval,
+    calibration,
+    compare,
+    compute_loss_and_perplexity,
+    encode_lines,
+    encode_preferences,
+    generate,
+    judge_pairs,
+    score_preferences,
 )  # fmt: skip
 from ai4india_lib.evaluation.reliability import calibrate
 
