@@ -21,7 +21,9 @@ class Site:
         self.body, self.etag, self.last_modified = OLD, '"v1"', None
         self.ranges = self.if_range = self.length = True
         self.extra = {}  # further headers
-        self.replies = deque()  # for the next requests: a status, or ("cut", bytes sent), or a function
+        # for the next requests: a status, or ("cut" or "stall", bytes sent), or a function
+        self.replies = deque()
+        self.done = threading.Event()  # set: a line that stalls is cut at last
         self.requests = []
         self.url = ""
 
@@ -66,6 +68,8 @@ class Handler(BaseHTTPRequestHandler):
         data = site.body[start:]
         with contextlib.suppress(OSError):  # the client only wanted the headers
             self.wfile.write(data[: reply[1]] if reply else data)
+            if reply and reply[0] == "stall":
+                site.done.wait(5)
 
 
 @pytest.fixture(name="site")
@@ -78,5 +82,6 @@ def serve_site(monkeypatch):
     server.site.url = f"http://127.0.0.1:{server.server_port}/"
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield server.site
+    server.site.done.set()
     server.shutdown()
     server.server_close()

@@ -16,6 +16,7 @@ from ..inference.sampling import Sampling
 from ..inference.speculative import NgramDraft, Speculation, speculative_steps
 from ..inference.timing import Timing
 from ..text.chat import stop_ids
+from ..text.corpus import TextLines
 from ..text.tokenizer import encode_prompt
 from . import check_at_least, chosen_sampling, refuse
 from .options import SLOTS
@@ -41,11 +42,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def read_prompts(path: Path) -> list[tuple[int, str]]:
     """The prompts of a file with the numbers of their lines; empty lines are passed over."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not text in UTF-8: save it as UTF-8") from None
-    prompts = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    prompts = [(number, line.strip()) for number, line in TextLines(path).numbered(in_pieces=False)]
     if not prompts:
         raise ValueError(f"{path} has no prompts: write one a line")
     return prompts

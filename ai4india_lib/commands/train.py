@@ -14,13 +14,14 @@ from ..plots import plot_history, save_figure, use_indic_fonts
 from ..text.corpus import read_about, train_and_test_lines
 from ..text.packing import download_and_prepare_data
 from ..text.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
+from ..text.urls import file_name, without_secrets
 from ..training.loop import make_model, train
 from . import check_run_options, hyperparameters_of, refuse
 
 
 def _name_of(source: str) -> str:
-    """A model name from a source: "…/my-stories.tar.gz?x=1" → "my-stories-mine"."""
-    stem = source.split("?")[0].rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
+    """A model name from a source: "https://…/my%20stories.tar.gz?x=1" → "my stories-mine"."""
+    stem = file_name(source) if "://" in source else source.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
     return stem.split(".")[0] + "-mine"
 
 
@@ -40,7 +41,7 @@ def _tokenizer_for(options: argparse.Namespace, tokenizer, vocab_size: int, run_
             raise ValueError(f"the run in {run_folder} has another tokenizer than {other}: resume it with its own")
         return begun
     if tokenizer is None:
-        print(f"learning a vocabulary of {vocab_size} from {options.data} …", flush=True)
+        print(f"learning a vocabulary of {vocab_size} from {without_secrets(options.data)} …", flush=True)
         tokenizer = train_tokenizer(train_and_test_lines(options.data)[0], vocab_size)
     return tokenizer
 
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
     save_tokenizer(tokenizer, run_folder)
     loaders = download_and_prepare_data(options.data, h.batch_size, tokenizer, h.context_size, seed=h.seed)
     model = make_model(h, tokenizer)
-    print(f"training a model of {model.num_parameters():,} parameters on {options.data}", flush=True)
+    print(f"training a model of {model.num_parameters():,} parameters on {without_secrets(options.data)}", flush=True)
     floor = read_about(options.data).get("test_floor_bits_per_byte")
     more = {"folder": run_folder, "resume": options.resume, "device": device, "floor_bits_per_byte": floor}
     history = train(model, *loaders, h, teacher=teacher, **more)

@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from ..text.archives import CorpusError
+from ..text.reading import place_of
 
 
 def items_from(records: Iterable[dict], item: type, source: str) -> Iterator:
     """Each record as an `item`, a dataclass whose fields are texts; what is one already passes.
 
-    Raises CorpusError, with the number in `source` and what is missing, for a record that lacks a text.
+    Raises CorpusError, with its line (or its number in `source`) and what is missing, for one that lacks a text.
     """
     names = list(item.__dataclass_fields__)
     for number, record in enumerate(records, 1):
@@ -16,7 +17,8 @@ def items_from(records: Iterable[dict], item: type, source: str) -> Iterator:
             yield record
             continue
         if absent := [name for name in names if not isinstance(record.get(name), str)]:
-            raise CorpusError(f"{source}, number {number}, has no text as {', '.join(absent)}: each needs {names}")
+            where = place_of(record, f"{source}, number {number}")
+            raise CorpusError(f"{where}, has no text as {', '.join(absent)}: each needs {names}")
         yield item(**{name: record[name] for name in names})
 
 

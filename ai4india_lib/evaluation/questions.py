@@ -12,6 +12,7 @@ from ..inference.sampling import Sampling
 from ..model.decoder import DecoderLanguageModel
 from ..text.chat import encode_request, stop_ids
 from ..text.corpus import json_lines
+from ..text.reading import Record
 from ..text.tokenizer import encode_prompt
 from .items import accuracy_by_kind, items_from
 
@@ -32,7 +33,9 @@ def read_questions(source: str | Path, name: str = "test.jsonl", *, limit: int |
     `source` is the file, or a folder or archive that holds `name`. With `limit` the first so many questions.
     """
     lines = ((line, line.get("questions", [line])) for line in json_lines(source, name))
-    records = ({**about, "story": line.get("story")} for line, questions in lines for about in questions)
+    records = (
+        Record({**about, "story": line.get("story")}, line.where) for line, questions in lines for about in questions
+    )
     return list(islice(items_from(records, Question, str(source)), limit))
 
 

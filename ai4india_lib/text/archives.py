@@ -18,6 +18,11 @@ except ImportError:  # a Python that was built without xz
     LZMAError = EOFError
 
 
+MAX_FILES = 10_000  # in an archive, folders count too
+MAX_BYTES = 20 * 2**30
+MAX_HEADER = 1 << 20  # bytes of a name or a comment in an archive
+
+
 class CorpusError(ValueError):
     """The text or the archive is not what it should be; the message says what to do."""
 
@@ -37,11 +42,40 @@ def explain_damage(path: Path) -> Iterator[None]:
         raise CorpusError(f"{path} cannot be read as an archive. {hint} (The reader says: {error})") from error
 
 
+_HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+
+
+class _Member(tarfile.TarInfo):
+    """A file in an archive. tarfile reads a name of a gigabyte as willingly as one of ten letters: this one doesn't."""
+
+    def _proc_member(self, archive):
+        if self.type in _HEADERS and self.size > MAX_HEADER:
+            raise tarfile.ReadError(f"a name or comment of {self.size:,} bytes")
+        return super()._proc_member(archive)
+
+
 @contextmanager
 def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
     """A tar archive, open for reading; bad bytes in it become a CorpusError that helps."""
-    with explain_damage(path), tarfile.open(path, "r:*") as tar:
+    with explain_damage(path), tarfile.open(path, "r:*", tarinfo=_Member) as tar:
         yield tar
+
+
+def members(tar: tarfile.TarFile, max_bytes: int, max_files: int, advice: str) -> Iterator[tarfile.TarInfo]:
+    """The members of an archive, one after the other; an archive of too many, or of too many bytes, is refused."""
+    num_bytes = 0
+    for num_files, member in enumerate(tar, 1):
+        num_bytes += member.size
+        if num_files > max_files or num_bytes > max_bytes:
+            limits = f"max_files={max_files} or max_bytes={max_bytes}"
+            raise CorpusError(f"{tar.name} holds more than {limits}: {advice}")
+        yield member
 
 
 def check_end(tar: tarfile.TarFile) -> None:
@@ -52,7 +86,7 @@ def check_end(tar: tarfile.TarFile) -> None:
         raise tarfile.ReadError("the end mark is missing")
 
 
-def extract(archive: str | Path, folder: str | Path, *, max_bytes: int = 20 * 2**30, max_files: int = 10_000) -> Path:
+def extract(archive: str | Path, folder: str | Path, *, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES) -> Path:
     """Unpack a tar archive (plain, gz, bz2 or xz) as the new folder `folder`, and return its path.
 
     Archives can be hostile: tarfile's `data` filter keeps every file inside the folder, links and devices are refused
@@ -66,13 +100,8 @@ def extract(archive: str | Path, folder: str | Path, *, max_bytes: int = 20 * 2*
         raise FileExistsError(f"{folder} exists: delete it, or unpack {archive} to another folder")
 
     def unpack(beside: Path) -> None:
-        num_bytes = 0
         with open_tar(archive) as tar:
-            for num_files, member in enumerate(tar, 1):
-                num_bytes += member.size
-                if num_files > max_files or num_bytes > max_bytes:
-                    limits = f"max_files={max_files} or max_bytes={max_bytes}"
-                    raise CorpusError(f"{archive} holds more than {limits}: if you trust it, raise the limit")
+            for member in members(tar, max_bytes, max_files, "if you trust it, raise the limit"):
                 if not (member.isfile() or member.isdir()):
                     raise CorpusError(f"{archive} holds {member.name!r}, a link or a device: it was not unpacked")
                 try:

@@ -5,46 +5,38 @@
 
 import hashlib
 import json
+import os
 import re
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
-from urllib.parse import unquote, urlsplit
 
 import requests
 from tqdm.auto import tqdm
 from urllib3.exceptions import HTTPError as StreamError  # what requests' raw stream raises
 
 from ..basics.files import write_json
+from .urls import DownloadError, file_name, without_secrets
 
 CHUNK = 1 << 18  # bytes per read
 
 
-class DownloadError(OSError):
-    """The file could not be fetched, or what came is not what was asked for."""
-
-
-def file_name(url: str) -> str:
-    """The last part of the URL's path as a name that every system accepts; never a way to another folder."""
-    name = unquote(urlsplit(url).path.rsplit("/", 1)[-1])
-    name = re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*]', "_", name).strip(". ")
-    if re.fullmatch(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?", name):  # devices on Windows
-        name = f"_{name}"
-    return name.encode()[-200:].decode(errors="ignore") or "download"
-
-
 @contextmanager
 def _taking_turns(lock: Path) -> Iterator[None]:
-    """Several ranks of one training run ask for the same file at once. The lock ends with its process."""
-    with lock.open("ab") as file:
+    """Several ranks of one training run ask for the same file at once. The lock ends with its process.
+
+    Where there can be none (a shared folder that is read-only, another user's lock, some drives) it does without.
+    """
+    with ExitStack() as opened:
         with suppress(ImportError, OSError):  # Windows and some network drives have no such locks
             import fcntl
 
-            fcntl.flock(file, fcntl.LOCK_EX)
+            readable = lock.exists() and not os.access(lock, os.W_OK)  # another user's
+            fcntl.flock(opened.enter_context(lock.open("rb" if readable else "ab")), fcntl.LOCK_EX)
         yield
 
 
@@ -56,16 +48,30 @@ def _read_origin(path: Path) -> dict:
         return {}
 
 
+def _number(header: str) -> int | None:
+    """The whole number in a header; None if it is none. (`isdigit` takes "²" for one.)"""
+    return int(header) if re.fullmatch(r"[0-9]{1,18}", header) else None
+
+
 def _origin(url: str, response: requests.Response) -> dict:
     """The origin of a file: its URL, and what the server says of the whole of it; None is what it does not say."""
     sent = response.headers
     size = sent.get("Content-Range", "").rpartition("/")[2] or sent.get("Content-Length", "")
-    size = int(size) if size.isdigit() else None
-    return {"url": url, "size": size, "etag": sent.get("ETag"), "last_modified": sent.get("Last-Modified")}
+    return {
+        "url": without_secrets(url),
+        "size": _number(size),
+        "etag": sent.get("ETag"),
+        "last_modified": sent.get("Last-Modified"),
+    }
 
 
 def _same_version(old: dict, new: dict) -> bool:
-    """Are two origins those of the same bytes? By ETag, else by date, else by size."""
+    """Are two origins those of the same bytes? By ETag, else by date; and by size, which must agree where it is known.
+
+    Some servers keep the ETag of a file that grew.
+    """
+    if None not in (old.get("size"), new["size"]) and old["size"] != new["size"]:
+        return False
     for key in ("etag", "last_modified"):
         if old.get(key) and new[key]:
             return old[key] == new[key]
@@ -77,8 +83,16 @@ def _get(url: str, headers: dict, timeout) -> requests.Response:
     headers = {"Accept-Encoding": "identity", "User-Agent": "ai4india_lib", **headers}
     try:
         response = requests.get(url, headers=headers, stream=True, timeout=timeout)
-    except (requests.TooManyRedirects, ValueError) as error:  # ValueError: a URL that requests cannot read
-        raise DownloadError(f"{url} cannot be downloaded: {error}") from error
+    except (requests.TooManyRedirects, ValueError, StreamError) as error:  # URLs or headers that nobody can read
+        raise DownloadError(without_secrets(f"{url} cannot be downloaded: {error}")) from None
+    except requests.exceptions.SSLError as error:
+        if "CERTIFICATE" not in str(error):
+            raise
+        raise DownloadError(without_secrets(f"{url} cannot be downloaded: {_about_certificate(error)}")) from None
+    except requests.RequestException:
+        raise
+    except OSError as error:  # such as a REQUESTS_CA_BUNDLE that is not there
+        raise DownloadError(without_secrets(f"{url} cannot be downloaded: {error}")) from None
     status = response.status_code
     if status in (200, 206, 416):
         return response
@@ -86,13 +100,37 @@ def _get(url: str, headers: dict, timeout) -> requests.Response:
     answer = f"the server answers {status} {response.reason}"
     if status in (408, 429) or status >= 500:
         raise requests.HTTPError(answer, response=response)
-    raise DownloadError(f"{url} cannot be downloaded: {answer}. Is the address right, and open to everyone?")
+    shown = without_secrets(url)
+    raise DownloadError(f"{shown} cannot be downloaded: {answer}. Is the address right, and open to everyone?")
+
+
+def _about_certificate(error: Exception) -> str:
+    """What a certificate that is not trusted means, and the ways out."""
+    reason = re.search(r"certificate verify failed: ([^(\"']+)", str(error))
+    return (
+        f"the server's certificate is not trusted ({reason[1].strip() if reason else 'it cannot be checked'}). Is the "
+        "computer's date right? A school's or an office's proxy shows a certificate of its own: set REQUESTS_CA_BUNDLE "
+        "to its file (ask who runs the network), or fetch the file with a browser and give its path instead of the URL"
+    )
 
 
 def _reason(error: Exception) -> str:
     """The error in words; for silence, what to check instead of the names of sockets."""
+    if isinstance(error, requests.exceptions.ProxyError):
+        return (
+            f"the proxy does not let it through ({without_secrets(str(error))[-120:]}): check HTTP_PROXY, HTTPS_PROXY"
+        )
     silent = isinstance(error, (requests.ConnectionError, requests.Timeout))
-    return "no answer: check the network and the computer's date" if silent else str(error)
+    return "no answer: check the network and the computer's date" if silent else without_secrets(str(error))
+
+
+def _as_they_come(response: requests.Response, decode: bool) -> Iterator[bytes]:
+    """The bytes of a response, none waiting for others: those before a line stalls are kept."""
+    if not hasattr(response.raw, "read1"):  # urllib3 1
+        yield from response.raw.stream(1 << 10, decode_content=decode)
+        return
+    while piece := response.raw.read1(CHUNK, decode_content=decode):
+        yield piece
 
 
 def _size(path: Path) -> int:
@@ -116,6 +154,11 @@ class _Transfer:
         """Where the bytes are until all have come."""
         return Path(f"{self.path}.part")
 
+    @property
+    def shown(self) -> str:
+        """The URL as it may be shown."""
+        return without_secrets(self.url)
+
     def mismatch(self, path: Path) -> str:
         """What is wrong with the file, in words; "" if nothing is."""
         if self.size is not None and _size(path) != self.size:
@@ -128,7 +171,7 @@ class _Transfer:
 
     def _refuse(self, problem: str) -> NoReturn:
         self.part.unlink(missing_ok=True)
-        raise DownloadError(f"{self.url} is not the expected file: it has {problem}. What came was removed.")
+        raise DownloadError(f"{self.shown} is not the expected file: it has {problem}. What came was removed.")
 
     def is_here(self) -> bool:
         """May a finished file be used again? The rule stands in `download`."""
@@ -136,11 +179,13 @@ class _Transfer:
             return False
         if self.sha256 or self.size is not None:
             return not self.mismatch(self.path)
+        if not os.access(self.path.parent, os.W_OK):  # a shared folder
+            return True
         try:
             with _get(self.url, {}, self.timeout) as response:  # only its headers are read; some servers refuse HEAD
                 new = _origin(self.url, response)
         except (requests.RequestException, DownloadError) as error:
-            warnings.warn(f"cannot ask for {self.url} ({_reason(error)}): using {self.path} as it is", stacklevel=3)
+            warnings.warn(f"cannot ask for {self.shown} ({_reason(error)}): using {self.path} as it is", stacklevel=3)
             return True
         actual = _size(self.path)
         return new["size"] in (None, actual) and _same_version(_read_origin(self.path) or {"size": actual}, new)
@@ -168,16 +213,17 @@ class _Transfer:
                 failures, longest = (1, length) if length > longest else (failures + 1, longest)
                 if failures > retries:
                     kept = f" {length} bytes are kept in {self.part}: run it again to go on." if length else ""
-                    raise DownloadError(f"{self.url} could not be downloaded: {_reason(error)}.{kept}") from error
+                    raise DownloadError(f"{self.shown} could not be downloaded: {_reason(error)}.{kept}") from None
                 after = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", "")
-            time.sleep(min(int(after), 120) if after.isdigit() else min(2 ** (failures - 1), 30))
+            wait = _number(after)
+            time.sleep(min(2 ** (failures - 1), 30) if wait is None else min(wait, 120))
 
     def _fetch_rest(self) -> None:
         """One request for the bytes that `part` lacks. Bytes of two versions of the file never come together."""
         old = _read_origin(self.part)
         etag = old.get("etag") or ""
         validator = etag if etag.startswith('"') else old.get("last_modified")  # a weak ETag (W/) does not mean bytes
-        start = _size(self.part) if old.get("url") == self.url and (validator or self.sha256) else 0
+        start = _size(self.part) if old.get("url") == self.shown and (validator or self.sha256) else 0
         headers = {"Range": f"bytes={start}-", "If-Range": validator} if start else {}  # requests leaves None out
         with _get(self.url, headers, self.timeout) as response:
             new, status, sent = _origin(self.url, response), response.status_code, response.headers
@@ -187,16 +233,20 @@ class _Transfer:
             if status == 200:
                 start = 0  # all of it comes
             elif not start:
-                raise DownloadError(f"{self.url} cannot be downloaded: the server answers {status} to a plain request")
+                raise DownloadError(
+                    f"{self.shown} cannot be downloaded: the server answers {status} to a plain request"
+                )
             elif not (same and sent.get("Content-Range", "").startswith(f"bytes {start}-")):
                 self.part.unlink()
                 return self._fetch_rest()
             packed = self.path.name.endswith(("gz", "bz2", "xz"))  # then an encoding names the file's own format
             if decode := sent.get("Content-Encoding", "identity").lower() != "identity" and not packed:
-                new = {"url": self.url, "size": None}
+                new = {"url": self.shown, "size": None}
             if self.size is not None and new["size"] not in (None, self.size):
                 self._refuse(f"{new['size']} bytes instead of {self.size}")
-            self._write(response.raw.stream(CHUNK, decode_content=decode), start, new)
+            self._write(_as_they_come(response, decode), start, new)
+            if new["size"] not in (None, length := _size(self.part)):
+                raise StreamError(f"{length} of {new['size']} bytes came")
 
     def _write(self, chunks: Iterator[bytes], start: int, origin: dict) -> None:
         """Put `chunks` behind the first `start` bytes of `part`. With start=0 it begins anew, and `origin` is noted."""
@@ -236,6 +286,7 @@ def download(
     A finished file that is there already is used again
     - without any network if `sha256` or `size` (bytes) is given and fits;
     - otherwise if the server still has the same, by the ETag, date and size noted in `NAME.json`;
+    - without any network if the folder is read-only: a share of the classroom;
     - with a warning if the server cannot be asked: a class without a network works with files copied by hand.
 
     `timeout` is in seconds: to connect, and between two pieces. Time-outs, broken connections and the statuses 408,
@@ -243,15 +294,19 @@ def download(
     A server that does not send the length can hide a cut-off transfer: give `sha256` there. Two URLs that end in the
     same name do not share a file. Processes of one Linux or macOS machine that want the same file take turns.
     """
-    if urlsplit(url).scheme.lower() not in ("http", "https") or not urlsplit(url).hostname:
-        raise DownloadError(f"{url!r} cannot be downloaded: give http:// or https://, then the server's name")
-    name, folder = file_name(url), Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with _taking_turns(folder / f".{name}.lock"):
-        path = folder / name
-        if _read_origin(path).get("url", url) != url:
-            path = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{name}"
-        transfer = _Transfer(url, path, sha256 and sha256.strip().lower(), size, timeout, progress)
-        if not transfer.is_here():
-            transfer.fetch(retries)
+    name, folder, shown = file_name(url), Path(folder), without_secrets(url)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _taking_turns(folder / f".{name}.lock"):
+            path = folder / name
+            if _read_origin(path).get("url", shown) != shown:
+                path = folder / f"{hashlib.sha256(shown.encode()).hexdigest()[:8]}-{name}"
+            transfer = _Transfer(url, path, sha256 and sha256.strip().lower(), size, timeout, progress)
+            if not transfer.is_here():
+                transfer.fetch(retries)
+    except DownloadError:
+        raise
+    except OSError as error:  # of the disk: another user's .part, a folder that cannot be made
+        problem = f"{shown} cannot be kept in {folder}: {error.strerror or error} ({error.filename})"
+        raise DownloadError(f"{problem}. Give a folder that you may write to.") from error
     return path

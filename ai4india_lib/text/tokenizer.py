@@ -49,6 +49,8 @@ INDIC_SPLIT = "|".join(_SPLIT_RULES)
 SPECIAL_TOKENS = ("<|pad|>", "<|begin|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end_of_turn|>")
 """Their order gives their ids: 0 padding, 1 and 2 begin and end of a document, 3 to 5 who speaks, 6 end of a speech."""
 
+LONGEST_WORD = 200  # characters from which a vocabulary is learned
+
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt")
 _TOKENIZER_FILES += ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 
@@ -83,6 +85,14 @@ def _texts_up_to(max_bytes: int | None, lines: Iterable[str]) -> Iterator[str]:
         raise ValueError("no text to learn from: lines is empty or blank")
 
 
+def _cut_long_words() -> pre_tokenizers.PreTokenizer:
+    """Cuts what the split pattern takes for one piece after each `LONGEST_WORD` characters: no word of a language.
+
+    Learning takes time by the square of a piece's length: ten thousands of one letter, or a line of dashes, would hang.
+    """
+    return pre_tokenizers.Split(Regex(rf"[\s\S]{{{LONGEST_WORD}}}"), behavior="isolated")
+
+
 def train_tokenizer(
     lines: Iterable[str], vocab_size: int, *, max_bytes: int | None = 20_000_000, min_frequency: int = 2
 ) -> PreTrainedTokenizerFast:
@@ -113,13 +123,14 @@ def train_tokenizer(
     core.normalizer = normalizers.NFC()
     split = pre_tokenizers.Split(Regex(INDIC_SPLIT), behavior="isolated")
     to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    core.pre_tokenizer = pre_tokenizers.Sequence([split, to_bytes])
     core.decoder = decoders.ByteLevel()
     limits = {"vocab_size": vocab_size, "min_frequency": min_frequency, "show_progress": False}
     special = [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS]
     all_bytes = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(special_tokens=special, initial_alphabet=all_bytes, **limits)
+    core.pre_tokenizer = pre_tokenizers.Sequence([split, _cut_long_words(), to_bytes])
     core.train_from_iterator(_texts_up_to(max_bytes, lines), trainer)
+    core.pre_tokenizer = pre_tokenizers.Sequence([split, to_bytes])
     pad, begin, end, *others = SPECIAL_TOKENS
     core.post_processor = processors.TemplateProcessing(
         single=f"{begin} $A", pair=f"{begin} $A $B", special_tokens=[(begin, core.token_to_id(begin))]

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..text.archives import CorpusError
 from ..text.chat import check_messages, encode_conversation, encode_conversations, question_messages
 from ..text.packing import in_groups, next_token_batch
+from ..text.reading import place_of
 from ..text.resumable import BatchDataset
 from ..text.tokenizer import encode_documents
 
@@ -56,11 +57,11 @@ def encode_examples(lines: Iterable[dict], tokenizer, context_size: int, *, sour
 
     What is longer than `context_size` tokens loses its last turns, and is left out if its first answer does not fit;
     of a text the beginning is kept. All that is counted.
-    Raises CorpusError, with the number of the line, for one that cannot be learned from.
+    Raises CorpusError, with its file and line where it has some, for one that cannot be learned from.
     """
     found = Examples()
     for group in in_groups(enumerate(lines, 1), AT_ONCE):
-        read = [_read(line, f"{source}, line {number}") for number, line in group]
+        read = [_read(line, place_of(line, f"{source}, line {number}")) for number, line in group]
         talks = [entry for entry in read if isinstance(entry, list)]
         encoded = iter(encode_conversations(tokenizer, talks) if talks else [])
         documents = iter(encode_documents(tokenizer, [entry for entry in read if isinstance(entry, str)]))

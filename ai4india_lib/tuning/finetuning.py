@@ -18,6 +18,7 @@ from ..model.decoder import DecoderLanguageModel
 from ..model.lora import LORA_TARGETS, add_lora, has_lora
 from ..model.new_tokens import give_places, untrained_tokens
 from ..text.corpus import json_lines, train_and_test_lines
+from ..text.reading import Record, place_of
 from ..text.resumable import TextLoader
 from ..training.history import History
 from ..training.hyperparameters import Hyperparameters, get_hyperparameters
@@ -144,7 +145,9 @@ def _easy_conversations(data: str | Path | list) -> list[dict]:
 def read_conversations(data: str | Path | list) -> tuple[list[dict], list[dict]]:
     """(training lines, test lines) of a data set, or of several together; see `finetune`."""
     if isinstance(data, list) and all(isinstance(line, dict) for line in data):
-        return _hold_out(data)
+        return _hold_out(
+            [Record(line, place_of(line, f"conversation {number}")) for number, line in enumerate(data, 1)]
+        )
     train_lines, test_lines = [], []
     for source in data if isinstance(data, list) else [data]:
         lines = list(json_lines(source))

@@ -350,7 +350,7 @@ def test_a_long_prompt_of_a_file_gets_what_room_there_is(with_prompts, capsys):
     [
         (["--prompts", "nowhere.txt"], "nowhere.txt"),
         (["--prompts", "empty.txt"], "empty.txt has no prompts: write one a line"),
-        (["--prompts", "latin.txt"], "latin.txt is not text in UTF-8"),
+        (["--prompts", "latin.txt"], "latin.txt, line 1, is not UTF-8"),
         (["--prompts", "long.txt"], "line 2 has"),
         (["--prompts", "prompts.txt", "एक"], "choose one"),
         (["--prompts", "prompts.txt", "--slots", "0"], "slots=0"),

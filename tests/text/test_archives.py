@@ -74,6 +74,17 @@ def test_extract_stops_bombs(tmp_path, limits, monkeypatch):
     assert len(tree(extract(archive, tmp_path / "out"))) == 60
 
 
+@pytest.mark.parametrize("kind", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_name_of_megabytes_is_not_read(tmp_path, kind):
+    """A gigabyte of one letter packs into a megabyte, and tarfile would read all of it as a name."""
+    path = tmp_path / "a.tar.gz"
+    with tarfile.open(path, "w:gz", format=kind) as tar:
+        tar.addfile(tarfile.TarInfo("n" * 3_000_000))
+    for use in (train_and_test_lines, lambda archive: extract(archive, tmp_path / "out")):
+        with pytest.raises(CorpusError, match="a name or comment of 3,000,0"):
+            use(path)
+
+
 def test_extract_never_overwrites(tmp_path):
     archive = pack(tmp_path / "a.tar.gz", FILES)
     (tmp_path / "out").mkdir()

@@ -48,7 +48,7 @@ ODD = "क\u2028ख\x0bग\x85घ\x0cङ\u2029च\x1cछ\rज"
         ("एक\r\r\nदो\r", ["एक\r", "दो\r"]),
         ("", []),
         ("\ufeff", []),
-        ("क\u094d\u200dष 😀\x00", ["क\u094d\u200dष 😀\x00"]),
+        ("क\u094d\u200dष 😀\x01", ["क\u094d\u200dष 😀\x01"]),
     ],
 )
 @pytest.mark.parametrize("where", ["a.txt", "a.txt.gz", "a.tar.gz", "a.tar"])
@@ -137,11 +137,6 @@ def test_memory_stays_flat(tmp_path):
         assert peak < 3_000_000
 
 
-def test_one_very_long_line(tmp_path):
-    path = write(tmp_path / "a.txt", b"x" * 30_000_000 + b"\nlast")
-    assert [len(line) for line in TextLines(path)] == [30_000_000, 4]
-
-
 # A corpus
 
 
@@ -222,9 +217,63 @@ def test_corpus_errors(tmp_path, kind, files, message):
         train_and_test_lines(make_source(tmp_path, kind, files))
 
 
+@BOTH
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("TRAIN.TXT", "TEST.TXT"),
+        ("train.txt.txt", "test.txt.txt"),
+        ("train.TXT", "Test.txt"),
+        ("stories.zip",),
+        ("train",),
+    ],
+)
+def test_a_missing_text_tells_what_was_seen(tmp_path, kind, names):
+    with pytest.raises(CorpusError, match=r"train\.txt: none\. There is: ") as caught:
+        train_and_test_lines(make_source(tmp_path, kind, {f"c/{name}": HI for name in names}))
+    assert all(f"c/{name}" in str(caught.value) for name in names)
+
+
+def test_a_missing_text_tells_of_names_of_windows_and_of_nothing(tmp_path):
+    with pytest.raises(CorpusError, match=r"There is: c\\train\.txt, c\\test\.txt;"):
+        train_and_test_lines(pack(tmp_path / "a.tar.gz", {"c\\train.txt": HI, "c\\test.txt": HI}))
+    with pytest.raises(CorpusError, match="There is no other file"):
+        train_and_test_lines(pack(tmp_path / "b.tar.gz", {}))
+    with pytest.raises(CorpusError, match=r"07\.txt and 12 more;") as caught:
+        train_and_test_lines(pack(tmp_path / "c.tar.gz", {f"{n:02}.txt": HI for n in range(20)}))
+    assert len(str(caught.value)) < 400 + len(str(tmp_path))
+    with pytest.raises(CorpusError, match=r"one train\.jsonl.*There is: q/train\.json;"):
+        list(json_lines(pack(tmp_path / "d.tar.gz", {"q/train.json": b"{}"})))
+
+
 def test_same_name_twice_in_an_archive(tmp_path):
     with pytest.raises(CorpusError, match=r"c/train\.txt.*c/train\.txt"):
         train_and_test_lines(pack(tmp_path / "a.tar.gz", [*FILES.items(), ("c/train.txt", HI)]))
+
+
+def test_a_test_text_behind_a_training_text_is_unpacked_once(tmp_path, monkeypatch):
+    """Each look at it would unpack the training text again."""
+    train, test = train_and_test_lines(pack(tmp_path / "a.tar.gz", FILES))
+    with monkeypatch.context() as patch:
+        patch.delattr(corpus, "open_tar")
+        assert list(test) == list(test) == ["एक दिन की बात है।"]
+        assert fingerprint_text(test)
+        with pytest.raises(NameError):
+            list(train)
+    assert len(pickle.dumps(test)) < 1000 and list(pickle.loads(pickle.dumps(test))) == list(test)
+    packed = {"train.txt": HI, "test.txt.gz": gzip.compress(HI)}
+    assert list(train_and_test_lines(pack(tmp_path / "b.tar.gz", packed))[1]) == HI.decode().splitlines()
+
+
+def test_an_archive_of_too_much_is_refused_at_a_look(tmp_path, monkeypatch):
+    archive = pack(tmp_path / "a.tar", {f"{n}.txt": b"" for n in range(60)}, "w")
+    monkeypatch.setattr(corpus, "MAX_FILES", 50)
+    for look in (train_and_test_lines, lambda path: list(TextLines(path, "59.txt"))):
+        with pytest.raises(CorpusError, match=r"holds more than max_files=50 .* pack train\.txt and test\.txt alone"):
+            look(archive)
+    monkeypatch.setattr(corpus, "MAX_BYTES", 100)
+    with pytest.raises(CorpusError, match="max_bytes=100"):
+        train_and_test_lines(pack(tmp_path / "b.tar", {"zeros": bytes(101), **FILES}, "w"))
 
 
 def test_source_that_is_not_there(tmp_path):
@@ -241,10 +290,46 @@ def test_single_text_says_what_to_do(site, tmp_path, name):
 
 
 @BOTH
-@pytest.mark.parametrize("about, message", [(b"{'a': 1}", "cannot be used"), (b"[1]", "object"), (b"\xff\xff", "used")])
+@pytest.mark.parametrize(
+    "about, message",
+    [
+        (b"{'a': 1}", "cannot be used"),
+        (b"[1]", "object"),
+        (b"\xff\xff", "used"),
+        (b"", "used"),
+        (b"[" * 100_000, "used"),
+        *[
+            (b'{"test_floor_bits_per_byte": %s}' % floor, "number from 0 to 8, or left out")
+            for floor in (
+                b'"0.3"',
+                b"NaN",
+                b"-1",
+                b"true",
+                b"Infinity",
+                b"1e999",
+                b"[0.3]",
+                b"{}",
+                b"9",
+                b'""',
+                b"false",
+            )
+        ],
+        (b'{"story_blind_accuracy": [0.5]}', "object"),
+        (b'{"story_blind_accuracy": {"all": "0.5"}}', "number from 0 to 1"),
+    ],
+)
 def test_bad_about(tmp_path, kind, about, message):
-    with pytest.raises(CorpusError, match=message):
-        read_about(make_source(tmp_path, kind, {**FILES, "c/about.json": about}))
+    source = make_source(tmp_path, kind, {**FILES, "c/about.json": about})
+    for read in (read_about, train_and_test_lines):  # whoever looks at the text learns of it before a training
+        with pytest.raises(CorpusError, match=message):
+            read(source)
+
+
+@BOTH
+@pytest.mark.parametrize("floor", [b"0.15", b"0", b"1", b"8", b"null"])
+def test_good_floors(tmp_path, kind, floor):
+    source = make_source(tmp_path, kind, {**FILES, "c/about.json": b'{"test_floor_bits_per_byte": %s}' % floor})
+    assert read_about(source) == {"test_floor_bits_per_byte": json.loads(floor)}
 
 
 @BOTH

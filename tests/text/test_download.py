@@ -2,7 +2,10 @@
 
 import gzip
 import hashlib
+import http.server
 import os
+import shutil
+import ssl
 import subprocess
 import sys
 import threading
@@ -12,7 +15,10 @@ from pathlib import Path
 import pytest
 from servers import NEW, OLD, serve_site  # noqa: F401 (the fixture `site`)
 
+from ai4india_lib.text.archives import CorpusError
+from ai4india_lib.text.corpus import train_and_test_lines
 from ai4india_lib.text.download import DownloadError, download
+from ai4india_lib.text.urls import file_name, without_secrets
 
 module = sys.modules["ai4india_lib.text.download"]  # in the room, this name is the function's
 SHA_OLD = hashlib.sha256(OLD).hexdigest()
@@ -66,10 +72,13 @@ def test_download_is_whole_and_has_its_name(site, tmp_path):
         ("", "download"),
         ("x/C%3Aevil%00", "C_evil_"),
         ("x/nul.txt", "_nul.txt"),
+        ("x/my%20100%25.tar.gz", "my 100%.tar.gz"),
+        ("x/100%.tar.gz", "100%.tar.gz"),
+        ("x/a%2Fb.tar.gz", "a_b.tar.gz"),
     ],
 )
 def test_name_comes_safely_from_the_url(path, name):
-    assert module.file_name(f"http://example.org/{path}") == name
+    assert file_name(f"http://example.org/{path}") == name
 
 
 def test_long_name_fits_the_file_system(site, tmp_path):
@@ -86,6 +95,86 @@ def test_content_disposition_is_not_trusted(site, tmp_path):
 def test_only_http_urls(url, tmp_path):
     with pytest.raises(DownloadError, match="http://"):
         download(url, tmp_path)
+
+
+NO_URLS = [
+    "http://[::1/a",
+    "http://example.org:port/a",
+    "http://a:99999/x",
+    "http://host²/a",
+    "http://a b/x",
+    "http://a..b/x",
+]
+
+
+@pytest.mark.parametrize("url", NO_URLS)
+def test_what_is_no_url_is_told(url, tmp_path, waits):
+    with pytest.raises(DownloadError, match="cannot be downloaded"):
+        download(url, tmp_path)
+    with pytest.raises(DownloadError, match="cannot be downloaded"):
+        train_and_test_lines(url, folder=tmp_path)
+    assert waits == []
+
+
+def test_a_redirect_to_what_is_no_url_is_told(site, tmp_path, waits):
+    site.replies.append(302)
+    site.extra = {"Location": "http://[::1/a"}
+    with pytest.raises(DownloadError, match="cannot be downloaded"):
+        fetch(site, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [{"Content-Length": "²"}, {"Content-Length": "7, 8"}, {"Content-Length": "many"}, {"Content-Length": "-1"}],
+)
+def test_senseless_headers_end_in_a_file_or_an_error(site, tmp_path, waits, header):
+    site.length, site.extra = False, header
+    try:
+        assert fetch(site, tmp_path, retries=0).read_bytes() == OLD
+    except DownloadError:
+        assert names(tmp_path) in ([], ["a.bin.part"])
+    site.extra, site.length = {"Retry-After": "²"}, True
+    site.replies.append(503)
+    assert fetch(site, tmp_path / "2").read_bytes() == OLD
+
+
+SECRETS = [
+    ("https://asha:pa55@example.org/a.tar.gz", "https://…@example.org/a.tar.gz"),
+    ("https://pa55@example.org/a", "https://…@example.org/a"),
+    ("https://asha:x/pa55@example.org/a", "https://…@example.org/a"),
+    ("https://asha:p%40pa55@example.org:8443/a", "https://…@example.org:8443/a"),
+    ("https://example.org/a?token=pa55&x=1#b", "https://example.org/a?token=…&x=1#b"),
+    ("https://example.org/a?x=1&X-Amz-Signature=pa55", "https://example.org/a?x=1&X-Amz-Signature=…"),
+    ("cannot reach http://u:pa55@h/a (and ftp://u:pa55@h)", "cannot reach http://…@h/a (and ftp://…@h)"),
+    ("https://example.org/a@b?lang=hi", "https://example.org/a@b?lang=hi"),
+    ("data/kahani-hi.tar.gz", "data/kahani-hi.tar.gz"),
+]
+
+
+@pytest.mark.parametrize(("text", "shown"), SECRETS)
+def test_secrets_of_a_url_are_left_out(text, shown):
+    assert without_secrets(text) == shown
+
+
+@pytest.mark.parametrize("reply", [404, 500, "no server", "wrong sum", "not a URL", "single text"])
+def test_passwords_are_never_shown_or_kept(site, tmp_path, waits, reply):
+    url = site.url.replace("http://", "http://asha:pa55@") + "a.bin?token=pa55"
+    if isinstance(reply, int):
+        site.replies.extend([reply] * 5)
+    url = {"no server": "http://asha:pa55@127.0.0.1:9/a", "not a URL": "http://asha:pa55@[::1/a"}.get(reply, url)
+    with pytest.raises((DownloadError, CorpusError)) as caught:
+        if reply == "single text":
+            train_and_test_lines(url.replace("a.bin", "train.txt"))
+        download(url, tmp_path, progress=False, retries=1, sha256="0" * 64)
+    assert "pa55" not in str(caught.value)
+
+
+def test_passwords_are_not_kept_beside_the_file(site, tmp_path):
+    url = site.url.replace("http://", "http://asha:pa55@") + "a.bin"
+    for _ in range(2):
+        path = download(url, tmp_path, progress=False)
+    assert names(tmp_path) == ["a.bin"] and "pa55" not in (tmp_path / "a.bin.json").read_text(encoding="utf-8")
+    assert path.read_bytes() == OLD and site.requests[0]["Authorization"].startswith("Basic ")
 
 
 def stderr_of_download(site, folder, **environment):
@@ -158,6 +247,35 @@ def test_never_mixes_two_versions(site, tmp_path, tag, if_range):
     assert fetch(site, tmp_path).read_bytes() == NEW
 
 
+@pytest.mark.parametrize("more", [1, -1])
+@pytest.mark.parametrize("tag", ["etag", "last_modified"])
+def test_one_etag_and_two_sizes_are_two_versions(site, tmp_path, tag, more):
+    """As of a careless server, for a file that grew or shrank."""
+    site.etag = site.last_modified = None
+    setattr(site, tag, '"v1"' if tag == "etag" else "Mon, 01 Jan 2024 00:00:00 GMT")
+    leave_part(site, tmp_path)
+    site.body = NEW + b"!" if more > 0 else NEW[:-1]
+    assert fetch(site, tmp_path).read_bytes() == site.body
+    site.body = OLD  # and for a whole file
+    assert fetch(site, tmp_path).read_bytes() == OLD
+
+
+def test_a_range_that_ends_early_is_gone_on_with(site, tmp_path, waits, monkeypatch):
+    """A server may send less than was asked for, and end the answer properly."""
+    leave_part(site, tmp_path)
+    whole = len(OLD)
+    site.extra = {"Content-Range": f"bytes 100000-199999/{whole}", "Content-Length": "100000"}
+    site.length = False
+    site.replies.append(("cut", 100_000))
+
+    def then(seconds):
+        site.extra, site.length = {}, True
+
+    monkeypatch.setattr(module.time, "sleep", then)
+    assert fetch(site, tmp_path).read_bytes() == OLD
+    assert [r["Range"] for r in site.requests] == ["bytes=100000-", "bytes=200000-"]
+
+
 def test_change_between_two_tries_of_one_call(site, tmp_path, waits):
     def change():
         site.body, site.etag = NEW, '"v2"'
@@ -226,7 +344,7 @@ def test_ctrl_c_leaves_only_the_part_and_the_next_call_goes_on(site, tmp_path, m
             fetch(site, tmp_path)
     assert names(tmp_path) == ["a.bin.part"]
     assert fetch(site, tmp_path).read_bytes() == OLD
-    assert int(site.requests[-1]["Range"][6:-1]) == module.CHUNK
+    assert 0 < int(site.requests[-1]["Range"][6:-1]) <= module.CHUNK
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's always full disk")
@@ -289,6 +407,57 @@ def test_silent_server_times_out(site, tmp_path, waits):
     with pytest.raises(DownloadError, match="no answer"):
         fetch(site, tmp_path, timeout=0.1, retries=0)
     done.set()
+
+
+def test_what_came_before_a_line_stalled_is_kept(site, tmp_path, waits):
+    """Less than is read at once, in each of many tries."""
+    site.body = OLD[:40_000]
+    site.replies.extend([("stall", 5_000)] * 7)
+    assert fetch(site, tmp_path, timeout=0.2, retries=1).read_bytes() == OLD[:40_000]
+    assert [int(r["Range"][6:-1]) for r in site.requests[1:]] == [5_000 * n for n in range(1, 8)]
+
+
+def certificate(folder):
+    """A key and a certificate that nobody has signed, made by openssl."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl")
+    make = "openssl req -x509 -newkey rsa:2048 -nodes -keyout k.pem -out c.pem -days 2 -subj /CN=localhost"
+    subprocess.run(make.split(), cwd=folder, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "c.pem", folder / "k.pem")
+    return context
+
+
+def test_a_certificate_that_is_not_trusted_is_named_at_once(tmp_path, waits, monkeypatch):
+    """As behind a proxy that looks into everything."""
+    server = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+    server.handle_error = lambda *about: None
+    server.socket = certificate(tmp_path).wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    monkeypatch.setenv("NO_PROXY", "*")
+    url = f"https://localhost:{server.server_port}/a.tar.gz"
+    try:
+        with pytest.raises(DownloadError, match=r"certificate is not trusted \(.+\).*REQUESTS_CA_BUNDLE.* path"):
+            download(url, tmp_path / "new", progress=False)
+        (tmp_path / "new" / "a.tar.gz").write_bytes(OLD)
+        with pytest.warns(UserWarning, match="certificate is not trusted"):
+            assert download(url, tmp_path / "new", progress=False).read_bytes() == OLD
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "nowhere.pem"))
+        with pytest.raises(DownloadError, match=r"nowhere\.pem"):
+            download(url, tmp_path / "other", progress=False)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert waits == []
+
+
+def test_a_proxy_that_refuses_is_named(tmp_path, waits, site, monkeypatch):
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", site.url.replace("http://", "http://asha:pa55@"))
+    with pytest.raises(DownloadError, match=r"the proxy does not let it through.*HTTPS_PROXY") as caught:
+        download("https://example.invalid/a.tar.gz", tmp_path, progress=False, retries=0)
+    assert "pa55" not in str(caught.value)
 
 
 @pytest.mark.parametrize("length", [True, False])
@@ -371,6 +540,44 @@ def test_works_offline_with_a_warning(site, tmp_path, waits, copied_by_hand):
     with pytest.warns(UserWarning, match="as it is") as caught:
         assert fetch(site, tmp_path).read_bytes() == OLD
     assert waits == [] and caught[0].filename == __file__
+
+
+def test_a_file_in_a_read_only_folder_is_used(site, tmp_path, monkeypatch):
+    """A share of the classroom: no lock, no question to the server, nothing written."""
+    (tmp_path / "a.bin").write_bytes(NEW)
+    (tmp_path / ".a.bin.lock").mkdir()  # cannot be opened, even by root
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.setattr(module.os, "access", lambda path, mode: False)
+    assert fetch(site, tmp_path).read_bytes() == NEW
+    assert fetch(site, tmp_path, size=len(NEW)).read_bytes() == NEW
+    assert site.requests == [] and sorted(tmp_path.iterdir()) == before
+
+
+def test_another_users_lock_is_no_hindrance(site, tmp_path, monkeypatch):
+    (tmp_path / ".a.bin.lock").mkdir()
+    assert fetch(site, tmp_path).read_bytes() == OLD
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_folder_that_forbids_writing(site, tmp_path):
+    (tmp_path / "a.bin").write_bytes(NEW)
+    tmp_path.chmod(0o555)
+    try:
+        assert fetch(site, tmp_path).read_bytes() == NEW
+        with pytest.raises(DownloadError, match=r"Give a folder that you may write to|cannot write"):
+            fetch(site, tmp_path, "b.bin")
+    finally:
+        tmp_path.chmod(0o755)
+
+
+def test_a_place_that_cannot_be_written_is_told(site, tmp_path):
+    (tmp_path / "a.bin.part.json").mkdir()
+    (tmp_path / "a.bin.part.json" / "x").write_bytes(b"")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(DownloadError, match="cannot write"):
+        fetch(site, tmp_path)
+    with pytest.raises(DownloadError, match="Give a folder that you may write to"):
+        fetch(site, tmp_path / "file" / "folder")
 
 
 def test_two_urls_with_one_name_do_not_share_a_file(site, tmp_path):

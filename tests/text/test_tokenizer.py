@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 import unicodedata
 
 import pytest
@@ -15,6 +16,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import AutoTokenizer, ByT5Tokenizer, LlamaConfig, PreTrainedTokenizerFast
 
 from ai4india_lib.basics.files import write_json
+from ai4india_lib.text import tokenizer as tokenizer_module
 from ai4india_lib.text.chat import CHAT_TEMPLATE
 from ai4india_lib.text.tokenizer import (
     INDIC_SPLIT,
@@ -184,6 +186,24 @@ def test_lines_are_streamed_and_reading_stops_at_max_bytes():
 
 def test_one_long_line_is_cut_at_max_bytes():
     assert len(train_tokenizer(["अब " * 100_000], 300, max_bytes=1001)) < 300
+
+
+@pytest.mark.parametrize("unit", ["क", "a", "कमल", "-", " ", "\u094d", "\n", "😀", "१", "ab"])
+def test_learning_from_endless_words_takes_a_moment(unit):
+    """Ten thousands of one letter took 21 s, and a million did not end; nothing else of the vocabulary changes."""
+    endless = unit * (300_000 // len(unit))
+    started = time.perf_counter()
+    learned = train_tokenizer([*SENTENCES * 3, endless], 600)
+    assert time.perf_counter() - started < 20, "a second, on a machine that is not busy"
+    assert learned.decode(encode_lines(learned, [endless])[0]) == endless
+
+
+def test_the_bound_on_words_changes_no_vocabulary(monkeypatch):
+    lines = [*SENTENCES, "क" * tokenizer_module.LONGEST_WORD, "x" * (tokenizer_module.LONGEST_WORD - 1)] * 3
+    bounded = train_tokenizer(lines, 600)
+    monkeypatch.setattr(tokenizer_module, "LONGEST_WORD", 1000)
+    unbounded = train_tokenizer(lines, 600)
+    assert bounded.backend_tokenizer.to_str() == unbounded.backend_tokenizer.to_str()
 
 
 def word_salad():

@@ -208,6 +208,21 @@ def test_where_conversations_may_stand(tmp_path):
         read_conversations(write(tmp_path / "no" / "x", []).parent)
 
 
+def test_the_file_and_its_line_are_named(tokenizer, tmp_path):
+    """As an editor counts: with blank lines, and with those that were held out for testing."""
+    good, files = json.dumps(TALKS[0], ensure_ascii=False), [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for path, bad in zip(files, (None, 50), strict=True):
+        lines = [good] * 60
+        lines[1] = lines[30] = ""
+        if bad:
+            lines[bad - 1] = '{"messages": []}'
+        path.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(CorpusError, match=r"b\.jsonl, line 50: no message is the assistant's"):
+        conversation_loaders(tokenizer, files, settings())
+    with pytest.raises(CorpusError, match=r"^conversation 50: no message"):
+        conversation_loaders(tokenizer, [*TALKS, TALKS[0], {"messages": []}, TALKS[1]], settings())
+
+
 # Published models
 
 
