@@ -1,7 +1,7 @@
 """ai4india_lib, the library behind the lessons: eight rooms, and four doors that open them.
 
 basics      where to compute, how files are written
-text        text → batches of token ids (lessons 01 to 04)
+text        text → batches of token ids (lessons 01 to 05)
 model       ids → logits: the decoder, its cache and its adapters (06 to 08)
 formats     a model ↔ a folder that other programs open (08)
 training    batches + a model → a trained model and its history (09)
