@@ -5,7 +5,7 @@ import argparse
 from ..formats.folders import newest_model
 from ..formats.pretrained import load_model
 from ..inference.generation import stream_reply
-from ..text.chat import encode_request
+from ..text.chat import fit_messages
 from . import check_at_least, chosen_sampling
 from .options import CHAT_TEMPERATURE, SLASH_COMMANDS
 
@@ -17,20 +17,6 @@ def _read_line() -> str | None:
     except (EOFError, KeyboardInterrupt):
         print()
         return None
-
-
-def fit_messages(tokenizer, messages: list[dict], context_size: int) -> list[dict] | None:
-    """`messages` without the oldest questions and answers, so that an eighth of the context is left for the answer.
-
-    A system message stays. None if not even the last question fits.
-    """
-    start = messages[:1] if messages[0]["role"] == "system" else []
-    longest = context_size - max(context_size // 8, 1)
-    for first in range(len(start), len(messages), 2):  # a question and its answer go together
-        kept = start + messages[first:]
-        if len(encode_request(tokenizer, kept)) <= longest:
-            return kept
-    return None
 
 
 def run(options: argparse.Namespace) -> None:

@@ -11,10 +11,11 @@ from ..basics.files import replaced_file
 from ..formats.folders import newest_model
 from ..formats.pretrained import load_model
 from ..inference.continuous_batching import DynamicBatcher
-from ..inference.generation import decode_after, generate_steps, whole_characters
+from ..inference.generation import decode_after, generate_steps, opening, whole_characters
 from ..inference.sampling import Sampling
 from ..inference.speculative import NgramDraft, Speculation, speculative_steps
 from ..inference.timing import Timing
+from ..model.decoder import DecoderLanguageModel
 from ..text.chat import stop_ids
 from ..text.corpus import TextLines
 from ..text.tokenizer import encode_prompt
@@ -53,12 +54,21 @@ def _seeded(sampling: dict, number: int) -> dict:
     return {**sampling, "seed": sampling["seed"] + number} if "seed" in sampling else sampling
 
 
+def _draft(name: str | None, model, tokenizer) -> NgramDraft | DecoderLanguageModel | None:
+    """What proposes tokens to `model`. Raises ValueError for a model to which the ids mean other tokens."""
+    if name in (None, "ngram"):
+        return NgramDraft() if name else None
+    draft, its_tokenizer = load_model(name, model.device)
+    if its_tokenizer.get_vocab() != tokenizer.get_vocab():
+        advice = "take one of the same vocabulary (`train --teacher` makes one), or --draft ngram"
+        raise ValueError(f"the draft {name} was trained with another tokenizer than the model: {advice}")
+    return draft
+
+
 def write_one_by_one(model, tokenizer, options: argparse.Namespace, sampling: dict) -> None:
     """Print --count texts as they grow. With a seed, text number n draws with seed + n."""
-    prompt, stops = "एक दिन" if options.prompt is None else options.prompt, stop_ids(tokenizer, chat=False)
-    ids, draft = encode_prompt(tokenizer, prompt), None
-    if options.draft:
-        draft = NgramDraft() if options.draft == "ngram" else load_model(options.draft, model.device)[0]
+    prompt, stops = opening("एक दिन" if options.prompt is None else options.prompt), stop_ids(tokenizer, chat=False)
+    ids, draft = encode_prompt(tokenizer, prompt), _draft(options.draft, model, tokenizer)
     settings = {"max_new_tokens": options.max_length, "stop_ids": stops, "compiled": options.compile}
     for number in range(options.count):
         own, timing, proposals = Sampling(**_seeded(sampling, number)), Timing(), Speculation()
@@ -72,8 +82,7 @@ def write_one_by_one(model, tokenizer, options: argparse.Namespace, sampling: di
             print(piece, end="", flush=True)
         print(f"\n({proposals})" if draft is not None else "", end="\n\n" if options.count > 1 else "\n")
         if options.timing:
-            first, speed = timing.first_token_seconds, timing.tokens_per_second
-            print(f"first token after {1000 * first:.0f} ms, then {speed:.0f} tokens/s", file=sys.stderr)
+            print(timing, file=sys.stderr)
 
 
 def write_together(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..inference.sampling import DAMAGED
 from ..text.packing import next_token_batch
 from ..text.tokenizer import encode_for_scoring
 
@@ -31,25 +32,29 @@ def logits_and_targets(model: nn.Module, rows: list[list[int]]) -> Iterator[tupl
     pieces.sort(key=lambda piece: len(piece[1]), reverse=True)  # stable: a long row's pieces stay in order
     was_training = model.training
     model.eval()
-    while pieces:
-        width = len(pieces[0][1]) - 1
-        batch = pieces[: max(1, TOKENS_AT_ONCE // width)]
-        pieces = pieces[len(batch) :]
-        inputs, targets = next_token_batch([ids for _, ids in batch])  # (batch, time) each
-        yield [number for number, _ in batch], model(inputs.to(model.device)), targets.to(model.device)
-    model.train(was_training)
+    try:
+        while pieces:
+            width = len(pieces[0][1]) - 1
+            batch = pieces[: max(1, TOKENS_AT_ONCE // width)]
+            pieces = pieces[len(batch) :]
+            inputs, targets = next_token_batch([ids for _, ids in batch])  # (batch, time) each
+            yield [number for number, _ in batch], model(inputs.to(model.device)), targets.to(model.device)
+    finally:
+        model.train(was_training)
 
 
 @torch.inference_mode()
 def token_log_probabilities(model: nn.Module, rows: list[list[int]]) -> list[Tensor]:
     """For each row of ids the log-probabilities (nats, float64, on the CPU) of its tokens, the first one left out; long
-    rows are cut as in `logits_and_targets`."""
+    rows are cut as in `logits_and_targets`. Raises FloatingPointError for a model whose logits are not numbers."""
     if hasattr(model, "token_log_probabilities"):
         return model.token_log_probabilities(rows)
     found: list[list[Tensor]] = [[] for _ in rows]
     for numbers, logits, targets in logits_and_targets(model, rows):
         losses = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
         losses = losses.cpu().double().view(targets.shape)  # (batch, time)
+        if not losses.isfinite().all():
+            raise FloatingPointError(DAMAGED)
         for number, row, wanted in zip(numbers, losses, targets.cpu(), strict=True):
             found[number].append(-row[wanted != -100])
     return [torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64) for parts in found]

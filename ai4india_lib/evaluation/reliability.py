@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..inference.sampling import DAMAGED
 from ..model.decoder import DecoderLanguageModel
 from ..text.tokenizer import encode_for_scoring
 from .likelihood import logits_and_targets
@@ -51,4 +52,7 @@ def calibration(model: DecoderLanguageModel, tokenizer, lines: Iterable[str], *,
         correct.append((token == targets)[real].cpu())
     if not confidence:
         raise ValueError("no documents to measure: lines is empty")
-    return calibrate(torch.cat(confidence), torch.cat(correct), bins=bins)
+    confidence = torch.cat(confidence)
+    if not confidence.isfinite().all():
+        raise FloatingPointError(DAMAGED)
+    return calibrate(confidence, torch.cat(correct), bins=bins)

@@ -23,8 +23,9 @@ from torch import Tensor
 from ..basics.arguments import at_least
 from ..model.decoder import DecoderLanguageModel
 from .fast import pick_decoder
-from .generation import check_request, prefill
-from .sampling import Sampling, choose_rows, random_numbers
+from .generation import prefill
+from .requests import checked_count, checked_prompt, checked_stops
+from .sampling import Sampling, choose_rows, continued, random_numbers
 
 PASS, PADDING = 1024, 1.25  # tokens of prompts read in one pass, and how many more they may be with padding
 
@@ -37,7 +38,7 @@ class Request:
     """One text to be written: what was asked for, and what has come of it. Made by `DynamicBatcher.submit`.
 
     `tokens` are the new ids so far. `ended` is None as long as it waits or is written, then "stop" (its last token is
-    one of `stop_ids`), "length" or "cancelled". Iterating yields each token as it comes, to the end.
+    one of `stop_ids`), "length" or "cancelled". Iterating yields each token as it comes, from the first to the end.
     """
 
     def __init__(self, batcher: DynamicBatcher, prompt, max_new_tokens: int, sampling: Sampling, stop_ids: set[int]):
@@ -64,28 +65,45 @@ class Request:
                 self._batcher._changed.notify_all()
 
     def __iter__(self) -> Iterator[int]:
-        given = 0
-        while True:
-            done = self.done  # looked at first: what is done has all its tokens
-            if given < len(self.tokens):
-                yield self.tokens[given]
-                given += 1
-            elif done:
-                return
-            else:
-                self._batcher._step_or_wait()
+        return _Tokens(self)
 
-    def _take(self, token: int) -> bool:
-        """Add a new token; False if the request was cancelled while the token was computed."""
-        if self.done:
-            return False
-        self._text.append(token)
-        self.tokens.append(token)
+    def _take(self, read: int, count: int, token: int | None) -> None:
+        """What a step computed: how much the cache holds now, and token number `count`, if one was written.
+
+        The same again changes nothing, so an interrupted delivery can be made anew. What was cancelled takes no more.
+        """
+        self._read = read
+        if token is None or self.ended == "cancelled":
+            return
+        self._text[len(self.prompt) + count :] = [token]
+        self.tokens[count:] = [token]
         if token in self.stop_ids:
             self.ended = "stop"
-        elif len(self.tokens) == self.max_new_tokens:
+        elif count + 1 == self.max_new_tokens:
             self.ended = "length"
-        return True
+
+    def _rewind(self) -> None:
+        """Draw the next random number again if it was drawn for a token that never came."""
+        self._random = continued(self._random, len(self.tokens) if self.sampling.temperature > 0 else 0)
+
+
+class _Tokens(Iterator):
+    """The tokens of a request, each as it comes; an interruption between two of them loses none."""
+
+    def __init__(self, request: Request):
+        self._request, self._given = request, 0
+
+    def __next__(self) -> int:
+        request = self._request
+        while True:
+            done = request.done  # looked at first: what is done has all its tokens
+            if self._given < len(request.tokens):
+                break
+            if done:
+                raise StopIteration
+            request._batcher._step_or_wait()
+        self._given += 1
+        return request.tokens[self._given - 1]
 
 
 def _passes(chunks: dict[int, list[int]], read: dict[int, int]) -> list[list[int]]:
@@ -120,6 +138,9 @@ class DynamicBatcher:
     Threads: `submit`, `cancel` and iterating over a request are safe from any thread; one step is done at a time. No
     thread needs to run the batcher: whoever waits for a token does the next step for all. A server may instead let one
     thread call `step` again and again, and read `tokens` from others.
+
+    A step happens whole or not at all: after an error or an interruption (the stop button, Ctrl-C), `run`, `step` and
+    iterating go on where the last whole step ended, with the same texts.
     """
 
     def __init__(
@@ -148,8 +169,10 @@ class DynamicBatcher:
         self._active: list[Request] = []  # those that have a slot: number n has row n of the cache
         self._numbers = itertools.count()
         self._queue: deque[Request] = deque()
+        self._computed: list[tuple] | None = None  # what a step has found out, as long as it is not delivered
+        self._drawing = False  # random numbers have been drawn for tokens that are not there yet
         self._turn = threading.RLock()  # held during a step
-        self._changed = threading.Condition(threading.Lock())  # held while queue, tokens and ends are changed
+        self._changed = threading.Condition()  # held while queue, tokens and ends are changed
 
     @property
     def waiting(self) -> int:
@@ -172,13 +195,12 @@ class DynamicBatcher:
 
         Raises ValueError for a request that can never fit or is wrong in itself, and `QueueFull` if too many wait.
         """
-        prompt = list(ids)
-        check_request(self.model, [prompt], max_new_tokens)
+        prompt, max_new_tokens = checked_prompt(self.model, ids), checked_count(max_new_tokens)
         if len(prompt) + max_new_tokens > self.max_length:
             advice = "shorten the prompt, ask for fewer, or make the batcher with a larger max_length"
             asked = f"a prompt of {len(prompt)} tokens and {max_new_tokens} new ones"
             raise ValueError(f"{asked} never fit in {self.max_length}: {advice}")
-        request = Request(self, prompt, max_new_tokens, sampling or Sampling(), set(stop_ids))
+        request = Request(self, prompt, max_new_tokens, sampling or Sampling(), checked_stops(stop_ids))
         with self._changed:
             if max_new_tokens == 0:
                 request.ended = "length"
@@ -195,22 +217,42 @@ class DynamicBatcher:
         """Give free slots to those who wait, read on in their prompts, write one token of every other text.
 
         Returns the new tokens with their requests; an empty list if all slots and the queue are empty, or if prompts
-        are still being read.
+        are still being read. If a step before was interrupted while it gave out what it had computed, it is that
+        step's tokens that are given out and returned.
         """
         with self._turn:
-            with self._changed:
-                self._assign_slots()
-            decoded, next_logits = self._decode()
-            read, first_logits = self._prefill()
-            writing, chosen = decoded + read, []
-            if writing:
-                columns = zip(*((request.sampling, request._text, request._random) for request in writing), strict=True)
-                chosen = choose_rows(torch.cat(next_logits + first_logits), *columns)
-            with self._changed:
-                new = [(request, token) for request, token in zip(writing, chosen, strict=True) if request._take(token)]
-                self.steps += 1
-                self._changed.notify_all()
-            return new
+            if self._computed is None:
+                self._compute()
+            return self._deliver()
+
+    def _compute(self) -> None:
+        """Find out what the step changes, and change nothing but `_computed`: in one assignment, at the end."""
+        with self._changed:
+            self._assign_slots()
+        if self._drawing:  # and then came an interruption
+            for request in self._active:
+                request._rewind()
+        decoded, next_logits = self._decode()
+        read, finished, first_logits = self._prefill()
+        writing, tokens = decoded + finished, []
+        if writing:
+            self._drawing = True
+            columns = zip(*((request.sampling, request._text, request._random) for request in writing), strict=True)
+            tokens = choose_rows(torch.cat(next_logits + first_logits), *columns)
+        chosen = dict(zip(writing, tokens, strict=True))
+        read = {request: request._read + 1 for request in decoded} | read
+        self._computed = [(request, n, len(request.tokens), chosen.get(request)) for request, n in read.items()]
+        self._drawing = False
+
+    def _deliver(self) -> list[tuple[Request, int]]:
+        """Give out what was computed: the new tokens with their requests, but for those that were cancelled since."""
+        with self._changed:
+            for request, *found in self._computed:
+                request._take(*found)
+            new = [(request, token) for request, _, count, token in self._computed if request.tokens[count:] == [token]]
+            self._computed, self.steps = None, self.steps + 1
+            self._changed.notify_all()
+        return new
 
     def run(self) -> None:
         """Step until all requests have ended."""
@@ -218,19 +260,28 @@ class DynamicBatcher:
             self.step()
 
     def _assign_slots(self) -> None:
-        """Give the slots of those who have ended to those who wait, and close the gaps that are left."""
-        for row in reversed(range(len(self._active))):
-            if self._active[row].done:
-                if self._queue:
-                    self._active[row] = self._queue.popleft()
+        """Give the slots of those who have ended to those who wait, and close the gaps that are left.
+
+        All is worked out first: until `_active` is replaced nobody has another slot, and who has one leaves the queue.
+        """
+        while self._queue and (self._queue[0].done or self._queue[0] in self._active):  # after an interruption
+            self._queue.popleft()
+        active = list(self._active)
+        free = self.slots - sum(not request.done for request in active)
+        new = deque(itertools.islice(self._queue, free))
+        taken = len(new)
+        for row in reversed(range(len(active))):
+            if active[row].done:
+                if new:
+                    active[row] = new.popleft()
                     continue
-                last = self._active.pop()
-                if row < len(self._active):
-                    self._cache.copy_row(len(self._active), row, last._read)
-                    self._active[row] = last
-        free = min(self.slots - len(self._active), len(self._queue))
-        new = [self._queue.popleft() for _ in range(free)]
-        self._active += sorted(new, key=lambda request: len(request.prompt))  # like beside like, for `_passes`
+                last = active.pop()
+                if row < len(active):
+                    self._cache.copy_row(len(active), row, last._read)
+                    active[row] = last
+        self._active = active + sorted(new, key=lambda request: len(request.prompt))  # like beside like, for `_passes`
+        for _ in range(taken):
+            self._queue.popleft()
 
     def _decode(self) -> tuple[list[Request], list[Tensor]]:
         """One more token for each text that is being written: the requests, and their logits (rows, vocab_size).
@@ -245,29 +296,28 @@ class DynamicBatcher:
         part = self._cache.rows(0, [request._read for request in used])
         newest = torch.tensor([request._text[-1:] for request in used], device=part.keys.device)  # (rows, 1)
         logits = self._decoder(newest, part)[:, -1]  # (rows, vocab_size)
-        for request in decoded:
-            request._read += 1
         return decoded, [logits if len(rows) == len(used) else logits[rows]]
 
-    def _prefill(self) -> tuple[list[Request], list[Tensor]]:
-        """Read chunks of prompts: the requests whose prompt has been read to its end, and the logits after them.
+    def _prefill(self) -> tuple[dict[Request, int], list[Request], list[Tensor]]:
+        """Read chunks of prompts: how much of each has been read then, the requests whose prompt has been read to its
+        end, and the logits after those.
 
         Each prompt is read in the same chunks, whoever else is there.
         """
         texts_wait = any(request.tokens and not request.done for request in self._active)  # for this step's end
         chunks = self._next_chunks(self.prefill_chunk if texts_wait else None)
-        read = {row: self._active[row]._read for row in chunks}
-        finished, logits = [], []
-        for rows in [[row] for row in chunks] if texts_wait else _passes(chunks, read):
-            part = self._cache.rows(rows[0], [read[row] for row in rows])
+        before = {row: self._active[row]._read for row in chunks}
+        read, finished, logits = {}, [], []
+        for rows in [[row] for row in chunks] if texts_wait else _passes(chunks, before):
+            part = self._cache.rows(rows[0], [before[row] for row in rows])
             after = prefill(self._decoder, part, [chunks[row] for row in rows], self.prefill_chunk)
             for row, of_row in zip(rows, after.split(1), strict=True):  # (1, vocab_size)
                 request = self._active[row]
-                request._read += len(chunks[row])
-                if request._read == len(request.prompt):
+                read[request] = before[row] + len(chunks[row])
+                if read[request] == len(request.prompt):
                     finished.append(request)
                     logits.append(of_row)
-        return finished, logits
+        return read, finished, logits
 
     def _next_chunks(self, most: int | None) -> dict[int, list[int]]:
         """What to read in this step, by rows: first come, first read, together no more than `most` tokens."""
@@ -284,12 +334,13 @@ class DynamicBatcher:
 
     def _step_or_wait(self) -> None:
         """Do a step, or wait for the end of the one that another thread is doing."""
-        before = self.steps
-        if self._turn.acquire(blocking=False):
-            try:
+        before, mine = self.steps, False
+        try:
+            if mine := self._turn.acquire(blocking=False):
                 self.step()
-            finally:
+        finally:
+            if mine:
                 self._turn.release()
-        else:
+        if not mine:
             with self._changed:
                 self._changed.wait_for(lambda: self.steps != before, timeout=0.1)

@@ -8,30 +8,19 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from ..basics.arguments import is_whole
 from ..basics.device import pick_device
 from ..model.cache import KVCache
 from ..model.decoder import DecoderLanguageModel
 from ..text.chat import encode_request, stop_ids
 from ..text.tokenizer import encode_prompt
 from .fast import pick_decoder
+from .interruption import tells_when_broken_off
 from .packed import FastDecoder
+from .requests import checked_count, checked_prompts, checked_stops
 from .sampling import Sampling, choose_rows, random_numbers
 from .timing import Timing
 
 PREFILL_CHUNK = 512  # prompt tokens read in one pass: longer prompts come in several, so that memory stays bounded
-
-
-def check_request(model: DecoderLanguageModel, prompts: list[list[int]], new_tokens: int) -> None:
-    """Raises ValueError for a prompt that is empty or has ids that the model doesn't know, and for `new_tokens` < 0."""
-    if not prompts or not all(prompts):
-        raise ValueError("nothing to write on: each prompt needs at least one id, such as the begin token")
-    for token in (min(map(min, prompts)), max(map(max, prompts))):
-        if not 0 <= token < model.config.vocab_size:
-            known = f"the model knows 0 to {model.config.vocab_size - 1}"
-            raise ValueError(f"a prompt has id {token}, {known}: was it encoded with another tokenizer?")
-    if not is_whole(new_tokens) or new_tokens < 0:
-        raise ValueError(f"cannot write {new_tokens!r:.80} tokens: their number must be whole, and 0 or more")
 
 
 def prefill(
@@ -77,6 +66,7 @@ def _next_logits(decoder: DecoderLanguageModel | FastDecoder, texts: list[list[i
             yield decoder(newest, cache)[:, -1]
 
 
+@tells_when_broken_off
 @torch.inference_mode()
 def generate_steps(
     model: DecoderLanguageModel,
@@ -93,14 +83,15 @@ def generate_steps(
 
     A text ends after one of `stop_ids` (which is yielded too) or after `max_new_tokens`. Each text draws from its own
     random numbers (of seed + its row), so that it does not depend on the others. Of a prompt longer than the model's
-    `context_size` the end is read; when a text outgrows it, its older half is forgotten.
+    `context_size` the end is read; when a text outgrows it, its older half is forgotten. Broken off in the midst of a
+    step, by an error or the stop button, it raises RuntimeError when it is asked for more.
 
     Many tokens are written by a `FastDecoder` of the model's present weights; with `int8` by one of rounded weights,
     which is faster and slightly worse, and with `compiled` by one that torch compiles first, which takes a minute and
     then is faster still (see `compiled.py`). `timing` is filled in as the text grows.
     """
-    check_request(model, prompts, max_new_tokens)
-    sampling, stop_ids, timing = sampling or Sampling(), set(stop_ids), timing or Timing()
+    prompts, max_new_tokens = checked_prompts(model, prompts), checked_count(max_new_tokens)
+    sampling, stop_ids, timing = sampling or Sampling(), checked_stops(stop_ids), timing or Timing()
     timing.start(prompts)
     decoder = pick_decoder(model, max_new_tokens, int8=int8, compiled=compiled)
     texts, writing = [list(ids) for ids in prompts], [True] * len(prompts)
@@ -119,6 +110,7 @@ def generate_steps(
 
 def generate(model: DecoderLanguageModel, prompts: list[list[int]], **settings) -> list[list[int]]:
     """The new ids for each prompt; `settings`, such as `max_new_tokens`, as in `generate_steps`."""
+    prompts = checked_prompts(model, prompts)
     written: list[list[int]] = [[] for _ in prompts]
     for step in generate_steps(model, prompts, **settings):
         for ids, token in zip(written, step, strict=True):
@@ -155,16 +147,24 @@ def _stream(
     return whole_characters(tokenizer, prompt, (token for (token,) in steps))
 
 
+def opening(text: str) -> str:
+    """The beginning of a text without blanks at its end: a word brings the one before it along, as part of its token,
+    and behind a blank of its own a model finds a sign, or a second blank, the likeliest."""
+    return text.rstrip(" \t") if isinstance(text, str) else text  # what is no text, `encode_prompt` refuses
+
+
+@tells_when_broken_off
 def stream_text(model: DecoderLanguageModel, start_string: str, tokenizer, max_length=200, **settings) -> Iterator[str]:
     """Write on `start_string` and yield the new text piece by piece, as soon as its bytes make whole characters.
 
     `max_length` counts new tokens; `settings` are the fields of `Sampling`, and `int8`, `compiled` and `timing` as in
-    `generate_steps`. Ends at the tokenizer's end token.
+    `generate_steps`. Ends at the tokenizer's end token. Blanks at the end of `start_string` do not count (`opening`).
     """
-    prompt, ends = encode_prompt(tokenizer, start_string), stop_ids(tokenizer, chat=False)
+    prompt, ends = encode_prompt(tokenizer, opening(start_string)), stop_ids(tokenizer, chat=False)
     yield from _stream(model, prompt, ends, tokenizer, max_length, **settings)
 
 
+@tells_when_broken_off
 def stream_reply(model: DecoderLanguageModel, messages: list, tokenizer, max_length=200, **settings) -> Iterator[str]:
     """Answer a conversation as the assistant, and yield the answer piece by piece; else as `stream_text`.
 
@@ -189,4 +189,4 @@ def generate_text(
     """
     if device is not None:
         model = model.to(pick_device(device))
-    return start_string + "".join(stream_text(model, start_string, tokenizer, max_length, **sampling))
+    return opening(start_string) + "".join(stream_text(model, start_string, tokenizer, max_length, **sampling))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..basics.arguments import above, at_least, between, check_types
 
+DAMAGED = "the model's logits are not numbers: its weights may be damaged, or overflow in fp16"
 NUCLEUS = 256  # likeliest tokens among which top-p looks first: mostly they suffice, and sorting all takes 5 × as long
 
 
@@ -95,6 +96,31 @@ def random_numbers(seed: int | None, row: int = 0) -> torch.Generator:
     return generator
 
 
+def continued(generator: torch.Generator, drawn: int) -> torch.Generator:
+    """The random numbers of a text again, from where the first `drawn` of them have been used."""
+    again = torch.Generator().manual_seed(generator.initial_seed())
+    for _ in range(drawn):
+        torch.rand(1, generator=again)
+    return again
+
+
+def likeliest(logits: Tensor) -> list[int]:
+    """The likeliest id of each row of logits (rows, vocab_size); of a row that has no numbers vocab_size, which no
+    token has: `known` refuses it."""
+    best = logits.max(-1)  # NaN if any is
+    return best.indices.masked_fill_(~best.values.isfinite(), logits.shape[-1]).tolist()
+
+
+def known(ids: list[int], logits: Tensor) -> list[int]:
+    """The ids that were chosen by logits (rows, vocab_size), if they are ids: asked here, no step waits for the device.
+
+    Raises FloatingPointError for vocab_size, which is what NaN and infinity come to.
+    """
+    if max(ids) == logits.shape[-1]:
+        raise FloatingPointError(DAMAGED)
+    return ids
+
+
 def _draw(weights: Tensor, generators: Sequence[torch.Generator]) -> list[int]:
     """One id per row, as likely as its fraction of the row's weights: where a random height meets their running sum.
 
@@ -104,9 +130,7 @@ def _draw(weights: Tensor, generators: Sequence[torch.Generator]) -> list[int]:
     heights = torch.cat([torch.rand(1, generator=generator) for generator in generators])[:, None]  # (rows, 1) below 1
     total = weights.to(wide).cumsum(-1)  # (rows, vocab_size)
     ids = torch.searchsorted(total, heights.to(total) * total[:, -1:], right=True).flatten().tolist()
-    if max(ids) == weights.shape[-1]:  # behind the last
-        raise FloatingPointError("the model's logits are not numbers: its weights may be damaged, or overflow in fp16")
-    return ids
+    return known(ids, weights)  # where weights are not numbers, a height lies behind the last
 
 
 def draw(weights: Tensor, generator: torch.Generator) -> int:
@@ -117,7 +141,9 @@ def draw(weights: Tensor, generator: torch.Generator) -> int:
 def _choose(logits: Tensor, sampling: Sampling, used: Sequence, generators: Sequence[torch.Generator]) -> list[int]:
     """The next ids of rows of the same settings, from logits (rows, vocab_size)."""
     logits = filter_logits(logits, sampling, used)
-    return logits.argmax(-1).tolist() if sampling.temperature == 0 else _draw(logits.softmax(-1), generators)
+    if sampling.temperature == 0:
+        return known(likeliest(logits), logits)
+    return _draw(logits.softmax(-1), generators)
 
 
 def choose_rows(

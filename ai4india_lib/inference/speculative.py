@@ -14,12 +14,14 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from ..basics.arguments import at_least, is_whole
+from ..basics.arguments import at_least
 from ..model.decoder import DecoderLanguageModel
 from .fast import pick_decoder
-from .generation import check_request, prefill, remembered_from
+from .generation import prefill, remembered_from
+from .interruption import tells_when_broken_off
 from .packed_steps import FEW
-from .sampling import Sampling, draw, filter_logits, random_numbers
+from .requests import checked_count, checked_prompt, checked_stops
+from .sampling import Sampling, draw, filter_logits, known, likeliest, random_numbers
 
 LONGEST_DRAFT = 16  # an adapting k goes no higher
 CHECKING = 0.05  # what one more token adds to a pass of the model, about (lesson 13 measures it)
@@ -132,7 +134,7 @@ class ModelDraft:
         for _ in range(min(k, self.reader.room(len(text)) + 1)):
             logits = filter_logits(self.reader.read(ids, 1)[0], self.sampling, ids)  # (vocab_size,)
             if self.sampling.temperature == 0:
-                ids.append(int(logits.argmax()))
+                ids += known(likeliest(logits[None]), logits)
             else:
                 distributions.append(logits.softmax(-1))
                 ids.append(draw(distributions[-1], self.generator))
@@ -241,12 +243,13 @@ def _verify(logits: Tensor, text: list[int], drafted: list[int], q, sampling: Sa
     used = [text + drafted[:i] for i in range(len(logits))] if sampling.repetition_penalty != 1 else ()
     logits = filter_logits(logits, sampling, used)
     if sampling.temperature == 0:
-        best = logits.argmax(-1).tolist()
+        best = likeliest(logits)
         accepted = next((i for i, token in enumerate(drafted) if token != best[i]), len(drafted))
-        return accepted, best[accepted]
+        return accepted, *known([best[accepted]], logits)
     return accept(logits.softmax(-1), q, drafted, generator)
 
 
+@tells_when_broken_off
 @torch.inference_mode()
 def speculative_steps(
     model: DecoderLanguageModel,
@@ -275,13 +278,13 @@ def speculative_steps(
 
     Raises ValueError for a draft with another vocabulary or device, and for k < 1.
     """
-    if not prompt or not is_whole(prompt[0]):
-        raise ValueError(f"prompt must be a list of at least one id, such as the begin token; got {prompt!r:.60}")
-    check_request(model, [prompt], max_new_tokens)
+    prompt, max_new_tokens = checked_prompt(model, prompt), checked_count(max_new_tokens)
     at_least(1, k=k)  # None: let it adapt
-    sampling, stop_ids = sampling or Sampling(), set(stop_ids)
+    sampling, stop_ids = sampling or Sampling(), checked_stops(stop_ids)
     generator = random_numbers(sampling.seed)
     draft = ModelDraft(draft, compiled=compiled) if isinstance(draft, DecoderLanguageModel) else draft
+    if not hasattr(draft, "propose"):
+        raise ValueError(f"draft must be a model, ModelDraft(…) or NgramDraft(), not {draft!r:.60}")
     text, end = list(prompt), len(prompt) + max_new_tokens
     draft.begin(model, text, longest=end, sampling=sampling, generator=generator)
     reader, length = TextReader(model, len(text), end, compiled), DraftLength(draft.cost)

@@ -24,6 +24,12 @@ class Timing:
             return float("nan")
         return self.new_tokens / (self.moments[-1] - self.moments[1])
 
+    def __str__(self) -> str:
+        if len(self.moments) < 2:
+            return "no token was written, so there is nothing to time"
+        first = f"first token after {1000 * self.first_token_seconds:.0f} ms"
+        return f"{first}, then {self.tokens_per_second:.0f} tokens/s" if len(self.moments) > 2 else f"{first}, no other"
+
     def start(self, prompts: list[list[int]]) -> None:
         self.prompt_tokens, self.new_tokens, self.moments = sum(map(len, prompts)), 0, [time.perf_counter()]
 

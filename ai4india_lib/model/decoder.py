@@ -150,9 +150,15 @@ class DecoderBlock(nn.Module):
 
 def check_room(ids: Tensor, cache: KVCache | None, config: DecoderConfig) -> None:
     """Raises ValueError if `ids` (batch, time), which follow those in the cache, are more than it, or `context_size`,
-    has room for."""
+    has room for, or if they are no such tensor."""
+    if not isinstance(ids, Tensor):
+        raise ValueError(f"ids must be a tensor (batch, time), not {type(ids).__name__}: torch.tensor([[1, 40]])")
+    if ids.dtype not in (torch.long, torch.int):
+        raise ValueError(f"ids are of {ids.dtype}: ids are whole numbers, torch.long")
     if ids.dim() != 2:
         raise ValueError(f"ids has shape {tuple(ids.shape)}: expected (batch, time); for one text use ids[None]")
+    if not ids.numel():
+        raise ValueError(f"ids has shape {tuple(ids.shape)}: there is nothing to read, not even a begin token")
     time = ids.shape[1]
     seen = time if cache is None else cache.longest + time
     if seen > config.context_size:
@@ -242,7 +248,12 @@ class DecoderLanguageModel(nn.Module):
         if lengths is not None and cache is None:
             raise ValueError("lengths says what a cache should keep: give a cache, or leave lengths out")
         place = self._place(ids.shape[1], cache)
-        x = self.embedding(ids)  # (batch, time, emb_dim)
+        try:
+            x = self.embedding(ids)  # (batch, time, emb_dim)
+        except IndexError:  # a CPU tells; a GPU stops with an error of its own
+            few, many = (int(i) for i in ids.aminmax())
+            asked = f"ids go from {few} to {many}, the model knows 0 to {self.config.vocab_size - 1}"
+            raise ValueError(f"{asked}: were they encoded with another tokenizer?") from None
         for number, block in enumerate(self.blocks):
             x = block(x, replace(place, block=number))
         if cache is not None:

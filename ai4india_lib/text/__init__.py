@@ -12,7 +12,8 @@ from ..basics.imports import import_when_used
 if TYPE_CHECKING:  # each is imported when it is first used
     from .archives import CorpusError, extract
     from .chat import (
-        check_messages, encode_conversation, encode_conversations, encode_request, question_messages, stop_ids,
+        check_messages, encode_conversation, encode_conversations, encode_request, fit_messages, question_messages,
+        stop_ids,
     )
     from .corpus import TextLines, fingerprint_text, json_lines, read_about, train_and_test_lines
     from .download import DownloadError, download

@@ -54,14 +54,38 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase, *, chat: bool = True) -> list[i
 
 
 def encode_request(tokenizer: PreTrainedTokenizerBase, messages: list[dict]) -> list[int]:
-    """Ids of a conversation up to where the assistant begins to speak: what a chat model is asked to write on."""
+    """Ids of a conversation up to where the assistant begins to speak: what a chat model is asked to write on.
+
+    Raises ValueError for what is no conversation.
+    """
+    said = messages if isinstance(messages, (list, tuple)) else []
+    if not said or not all(isinstance(message, dict) and {"role", "content"} <= message.keys() for message in said):
+        raise ValueError(f'messages must be [{{"role": "user", "content": "…"}}], or several; got {messages!r:.60}')
     return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+
+
+def fit_messages(tokenizer, messages: list[dict], context_size: int) -> list[dict] | None:
+    """`messages` without the oldest questions and answers, so that an eighth of the context is left for the answer.
+
+    A system message stays. None if not even the last question fits.
+    """
+    start = messages[:1] if messages[0]["role"] == "system" else []
+    longest = context_size - max(context_size // 8, 1)
+    for first in range(len(start), len(messages), 2):  # a question and its answer go together
+        kept = start + messages[first:]
+        if len(encode_request(tokenizer, kept)) <= longest:
+            return kept
+    return None
 
 
 def question_messages(story: str, questions: Iterable[dict]) -> list[dict]:
     """Several questions about one story as a conversation: the story stands before the first question only."""
+    if not isinstance(story, str):
+        raise ValueError(f'"story" must be text; got {story!r:.60}')
     messages = []
-    for number, about in enumerate(questions):
+    for number, about in enumerate(questions if isinstance(questions, Iterable) else [questions]):
+        if not isinstance(about, dict) or not isinstance(about["question"], str):
+            raise ValueError(f'"questions" must be a list of {{"question": …, "answer": …}}; it has {about!r:.60}')
         asked = about["question"] if number else f"{story} {about['question']}"
         messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": about["answer"]}]
     return messages
@@ -70,12 +94,15 @@ def question_messages(story: str, questions: Iterable[dict]) -> list[dict]:
 def check_messages(messages: object) -> list[dict]:
     """`messages` as they are. Raises ValueError, with what to do, unless they are a conversation to learn from."""
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-        raise ValueError('"messages" must be a list of {"role": …, "content": …}')
+        raise ValueError(f'"messages" must be a list of {{"role": …, "content": …}}; got {messages!r:.60}')
     for number, message in enumerate(messages, 1):
         if message.get("role") not in ROLES:
             raise ValueError(f"message {number} has the role {message.get('role')!r}: use {', '.join(ROLES)}")
         if not isinstance(message.get("content"), str):
-            raise ValueError(f"message {number} has no text as content, but {message.get('content')!r:.40}")
+            given = f"{message.get('content')!r:.40}"
+            raise ValueError(f'message {number} has no text as content, but {given}: write "content": "…"')
+        if message["role"] == "assistant" and not message["content"].strip():
+            raise ValueError(f"message {number}, the assistant's, is empty: there is nothing to learn to write")
     if not any(message["role"] == "assistant" for message in messages):
         raise ValueError("no message is the assistant's: there is nothing to learn to write")
     return messages

@@ -244,6 +244,8 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     GPT-2 and its kin have one token that stands between documents: there it does as a beginning. A special token
     written in `text` is plain characters, as in `encode_lines`.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"the prompt must be text, not {type(text).__name__}: `generate` writes on ids")
     begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     return begin + encode_lines(tokenizer, [text])[0]
 

@@ -22,6 +22,7 @@ from ..text.reading import place_of
 from ..text.resumable import BatchDataset
 from ..text.tokenizer import encode_documents
 
+EXPECTED = '{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}'
 AT_ONCE = 256  # conversations given to the tokenizer together
 GROUP = 32  # batches whose conversations are sorted by length together
 
@@ -84,13 +85,16 @@ def encode_examples(lines: Iterable[dict], tokenizer, context_size: int, *, sour
 def _read(line: dict, where: str) -> list[dict] | str:
     """The messages of a line, or its text; an error begins with `where` the line stands."""
     try:
+        if not isinstance(line, dict):
+            raise ValueError(f"{line!r:.60} is no conversation: expected {EXPECTED}")
         if isinstance(line.get("text"), str):
             return line["text"]
         if "messages" in line:
             return check_messages(line["messages"])
         if "questions" in line:
             return check_messages(question_messages(line["story"], line["questions"]))
-        raise ValueError('it has neither "messages" nor "text"')
+        seen = ", ".join(map(str, line)) or "nothing"
+        raise ValueError(f'it has neither "messages" nor "text", but {seen:.80}: expected {EXPECTED}')
     except (ValueError, KeyError, TypeError) as error:
         problem = f"{error} is missing" if isinstance(error, KeyError) else error
         raise CorpusError(f"{where}: {problem}") from None

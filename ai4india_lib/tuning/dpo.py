@@ -50,14 +50,20 @@ def dpo_loss(
 def encode_preferences(tokenizer, pairs: Iterable[tuple[str, str, str]]) -> list[Preference]:
     """(prompt, chosen, rejected) texts as ids. The prompt begins with the begin token, so it may be empty.
 
-    Raises ValueError for two texts that are the same: nothing could be learned from them.
+    Raises ValueError for two texts of the same ids, also where Unicode has two ways to write them: nothing could be
+    learned from them.
     """
-    pairs, begin = list(pairs), [first_id(tokenizer)]
-    for number, (_, chosen, rejected) in enumerate(pairs, 1):
+    pairs, begin, encoded = list(pairs), [first_id(tokenizer)], []
+    for number, pair in enumerate(pairs, 1):
+        if not (isinstance(pair, (tuple, list)) and len(pair) == 3 and all(isinstance(text, str) for text in pair)):
+            raise ValueError(f"pair {number} must be three texts, (prompt, chosen, rejected); got {pair!r:.80}")
+    columns = [encode_lines(tokenizer, column) for column in zip(*pairs, strict=True)]
+    for number, (prompt, chosen, rejected) in enumerate(zip(*columns, strict=True), 1):
         if chosen == rejected or not chosen or not rejected:
-            raise ValueError(f"pair {number} needs two different texts: {chosen[:60]!r} and {rejected[:60]!r}")
-    columns = (encode_lines(tokenizer, column) for column in zip(*pairs, strict=True))
-    return [Preference(begin + prompt, *texts) for prompt, *texts in zip(*columns, strict=True)]
+            texts = " and ".join(repr(text[:60]) for text in pairs[number - 1][1:])
+            raise ValueError(f"pair {number} needs two different texts, none of them empty, and has {texts}")
+        encoded.append(Preference(begin + prompt, chosen, rejected))
+    return encoded
 
 
 def score_preferences(model: DecoderLanguageModel, pairs: list[Preference]) -> Tensor:
@@ -97,8 +103,20 @@ def tune_on_preferences(
     if not pairs:
         raise ValueError("no pairs were given: preference tuning needs at least one")
     above(0, beta=beta)
+    _check_lengths(pairs, model.config.context_size)
     more = {"folder": folder, "resume": resume, "device": device, "progress": progress}
     return Run(model, _Preferring(pairs, h, beta), h, **more).go()
+
+
+def _check_lengths(pairs: list[Preference], context_size: int) -> None:
+    """Raises ValueError for what is no pair, and for one that the model cannot read to the end of both texts."""
+    for number, pair in enumerate(pairs, 1):
+        if not isinstance(pair, Preference):
+            raise ValueError(f"pair {number} must be a Preference, as encode_preferences makes them; got {pair!r:.80}")
+        length = len(pair.prompt) + max(len(pair.chosen), len(pair.rejected))
+        if length > context_size + 1:  # the last token is predicted, not read
+            most = f"{context_size + 1} fit into context_size={context_size}"
+            raise ValueError(f"pair {number} has {length} tokens with its prompt, {most}: shorten it or leave it out")
 
 
 class _Preferring(Objective):

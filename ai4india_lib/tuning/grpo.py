@@ -24,6 +24,7 @@ from .completions import ShuffledOrder, completion_batch, completion_log_probabi
 from .rewards import Attempt, Reward, Task, mark, write_attempts
 
 REINFORCEMENT = get_hyperparameters("grpo")  # what `tune_on_rewards` uses if it is given none
+ROUNDING = 8  # units in the last place: sums of the same parts in another order differ by a few
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,20 @@ class Group:
         between(0, math.inf, kl_weight=self.kl_weight, clip_range=self.clip_range)
 
 
+def _silent(rewards: Tensor) -> Tensor:
+    """Which groups of rewards (tasks, size) teach nothing, (tasks,): all theirs are the same, but for rounding."""
+    low, high = rewards.aminmax(dim=1)
+    return high - low <= ROUNDING * torch.finfo(rewards.dtype).eps * rewards.abs().amax(1)
+
+
 def group_advantages(rewards: Tensor) -> Tensor:
     """How much better each text is than its group, in standard deviations of the group: (tasks, size) -> same.
 
-    A group whose rewards are all the same gives zeros (Shao et al., 2024, §4.1.2).
+    A group whose rewards are all the same, but for rounding, gives zeros (Shao et al., 2024, §4.1.2).
     """
+    rewards = rewards if rewards.is_floating_point() else rewards.float()
     centred = rewards - rewards.mean(1, keepdim=True)
-    return centred / (rewards.std(1, keepdim=True) + 1e-6)
+    return (centred / (rewards.std(1, keepdim=True) + 1e-6)).masked_fill(_silent(rewards)[:, None], 0)
 
 
 def kl_estimate(log_probabilities: Tensor, reference: Tensor) -> Tensor:
@@ -138,6 +146,8 @@ def tune_on_rewards(
     """
     if not tasks:
         raise ValueError("no tasks were given: reinforcement needs at least one prompt to write on")
+    if odd := [task for task in tasks if not isinstance(task, Task)]:
+        raise ValueError(f"tasks must be a list of Task(prompt, wanted), prompts as ids; it holds {odd[0]!r:.60}")
     h, group = hyperparameters or REINFORCEMENT, group or Group()
     if h.max_steps is None:
         raise ValueError("max_steps=None: say how many batches of texts are to be drawn, for example max_steps=40")
@@ -217,6 +227,6 @@ class _Rewarding(Objective):
             "reward": self.rewards.mean().item(),
             "kl": sum(kl_estimate(part.old, part.reference).sum().item() for part in self.parts) / tokens,
             "length": tokens / len(self.attempts),
-            "silent": (self.rewards == self.rewards[:, :1]).all(1).float().mean().item(),
+            "silent": _silent(self.rewards).float().mean().item(),
             "sample": self.attempts[0].text,
         }

@@ -4,6 +4,7 @@ A reward is a function of an `Attempt` that returns a number, more for a better 
 right or it is not, a word stands in the story or it does not.
 """
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -55,11 +56,21 @@ def write_attempts(
 
 def mark(attempts: Sequence[Attempt], reward: Reward) -> Tensor:
     """The reward of each attempt, (attempts,). Raises ValueError for a reward that is not a finite number."""
-    marks = torch.tensor([float(reward(attempt)) for attempt in attempts])
-    if not marks.isfinite().all():
-        worst = attempts[int((~marks.isfinite()).nonzero()[0])]
-        raise ValueError(f"the reward of {worst.text[:60]!r} is not a finite number: mend the reward function")
-    return marks
+    if not callable(reward):
+        raise ValueError(f"reward must be a function of one attempt that returns a number, not {reward!r:.60}")
+    return torch.tensor([_marked(attempt, reward(attempt)) for attempt in attempts])
+
+
+def _marked(attempt: Attempt, given: object) -> float:
+    """The reward that was given for an attempt, as a number that float32 holds."""
+    try:
+        number = math.nan if isinstance(given, (str, bytes)) else float(given)
+    except (TypeError, ValueError, RuntimeError, OverflowError):  # of None, of a list, of a tensor with many numbers
+        number = math.nan
+    if not abs(number) <= torch.finfo(torch.float32).max:  # "not <=" refuses NaN too
+        what = "the function returned nothing (is `return` missing?), " if given is None else f"it is {given!r:.60}, "
+        raise ValueError(f"the reward of {attempt.text[:60]!r} is not a finite number: {what}mend the reward function")
+    return number
 
 
 def answer_reward(attempt: Attempt) -> float:

@@ -99,6 +99,13 @@ def test_a_draft_changes_no_greedy_text(draft, capsys):
     assert re.fullmatch(r"\(\d+ of \d+ proposals accepted \(\d+%\), \d\.\d\d tokens per pass of the model\)", told)
 
 
+def test_a_draft_with_another_tokenizer_is_refused_though_its_vocabulary_is_as_large(capsys):
+    """Its ids mean other pieces of text: proposals would be noise, and time lost."""
+    assert main(["generate", "एक दिन", *GREEDY, "--draft", "kahani-en"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == "" and "the draft kahani-en was trained with another tokenizer than the model" in shown.err
+
+
 def test_timing_and_int8_are_told_beside_the_text(capsys):
     command = ["generate", "एक दिन", *GREEDY]
     assert main(command) == 0

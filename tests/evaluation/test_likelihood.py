@@ -8,10 +8,13 @@ from transformers import AutoModelForCausalLM
 
 from ai4india_lib.evaluation import likelihood
 from ai4india_lib.evaluation.likelihood import bits_per_byte, document_bits, token_log_probabilities
+from ai4india_lib.evaluation.minimal_pairs import Pair, judge_pairs
+from ai4india_lib.evaluation.reliability import calibration
 from ai4india_lib.formats.pretrained import save_model
 from ai4india_lib.text.packing import WholeDocumentDataset
 from ai4india_lib.text.resumable import TextLoader
 from ai4india_lib.training.loss import compute_loss_and_perplexity
+from ai4india_lib.tuning.dpo import encode_preferences, score_preferences
 
 LINES = ["मीरा ने किताब पढ़ी।", "रहीम ने चाय पी और घर गया।", "एक दिन"]
 
@@ -72,6 +75,23 @@ def test_a_model_that_knows_nothing_needs_log2_of_the_vocabulary_per_token(make_
         model.embedding.weight.zero_()
     tokens = len(tokenizer(LINES[0])["input_ids"]) + 1  # and the end token
     assert document_bits(model, tokenizer, LINES[:1])[0].item() == pytest.approx(tokens * math.log2(384), rel=1e-5)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_damaged_model_is_told_instead_of_measured(make_model, tokenizer, value):
+    model = make_model().train()
+    with torch.no_grad():
+        model.blocks[1].mlp.down.weight[0, 0] = value
+    measures = {
+        "bits per byte": lambda: bits_per_byte(model, tokenizer, LINES),
+        "minimal pairs": lambda: judge_pairs(model, tokenizer, [Pair("verbs", "मीरा गई", "मीरा गया")]),
+        "calibration": lambda: calibration(model, tokenizer, LINES),
+        "DPO's reference": lambda: score_preferences(model, encode_preferences(tokenizer, [("", "गई", "गया")])),
+    }
+    for name, measure in measures.items():
+        with pytest.raises(FloatingPointError, match="logits are not numbers: its weights may be damaged"):
+            print(name, measure())
+        assert model.training
 
 
 def test_no_lines_are_told(make_model, tokenizer):

@@ -12,6 +12,7 @@ from ai4india_lib.inference.generation import (
     generate_steps,
     generate_text,
     prefill,
+    stream_reply,
     stream_text,
     whole_characters,
 )
@@ -191,6 +192,15 @@ def test_blanks_of_a_tokenizer_that_drops_the_first(make_model, monkeypatch):
     assert list(stream_text(make_model(), "एक", words, 9)) == [" दिन", " मीरा", "।", " एक"]
 
 
+@pytest.mark.parametrize("blanks", [" ", "   ", "\t", " \t "])
+def test_blanks_at_the_end_of_a_prompt_change_nothing(make_model, tokenizer, blanks):
+    model, settings = make_model(), {"seed": 1, "max_length": 12}
+    for start in ("एक दिन", "", "एक\n", "एक  दिन"):
+        text = generate_text(model, start, tokenizer, "cpu", **settings)
+        assert generate_text(model, start + blanks, tokenizer, "cpu", **settings) == text and text.startswith(start)
+        assert start + "".join(stream_text(model, start + blanks, tokenizer, **settings)) == text
+
+
 def test_empty_prompt(make_model, tokenizer):
     model = make_model()
     assert generate_text(model, "", tokenizer, "cpu", 20, seed=1) == "".join(
@@ -255,3 +265,10 @@ def test_other_wrong_input(make_model, tokenizer):
         generate_text(model, "एक", tokenizer, "gpu", 5)
     with pytest.raises(TypeError, match="temprature"):
         generate_text(model, "एक", tokenizer, "cpu", 5, temprature=1.0)
+
+
+def test_reply_stops_at_the_end_of_a_turn_and_generate_text_writes_on(make_model, tokenizer):
+    model = make_model()
+    text = "".join(stream_reply(model, [{"role": "user", "content": "क"}], tokenizer, 30, seed=3))
+    assert "<|" not in text
+    assert generate_text(model, "क", tokenizer, "cpu", 3, seed=1).startswith("क")

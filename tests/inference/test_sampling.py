@@ -1,12 +1,14 @@
 """How the next token is chosen: the filters are those of `transformers`, draws follow the probabilities, and a text's
 choice does not depend on its neighbours."""
 
+import itertools
+
 import pytest
 import torch
 from transformers import LogitsProcessorList
 from transformers.generation import logits_process
 
-from ai4india_lib.inference.sampling import Sampling, choose, choose_rows, filter_logits, random_numbers
+from ai4india_lib.inference.sampling import Sampling, choose, choose_rows, filter_logits, likeliest, random_numbers
 
 GREEDY = Sampling(temperature=0)
 
@@ -145,8 +147,32 @@ def test_a_row_is_chosen_as_if_it_were_alone():
         assert together == alone
 
 
-def test_damaged_logits_are_told():
-    logits = torch.zeros(2, 50)
-    logits[1] = torch.nan
-    with pytest.raises(FloatingPointError, match="logits are not numbers"):
-        choose_rows(logits, [Sampling()] * 2, [(), ()], [random_numbers(0), random_numbers(1)])
+FILTERS = [GREEDY, Sampling(temperature=0, repetition_penalty=1.3), Sampling(), Sampling(top_k=5), Sampling(top_p=0.9),
+           Sampling(min_p=0.1), Sampling(top_k=9, top_p=0.8, min_p=0.01, repetition_penalty=1.2)]  # fmt: skip
+
+
+@pytest.mark.parametrize("sampling", FILTERS, ids=str)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("vocab_size", [50, 3000])
+def test_damaged_logits_are_told(sampling, value, vocab_size):
+    """In whichever row, and be it one single number; −inf everywhere leaves nothing to choose, but −inf at some tokens
+    only shuts these out."""
+    good = torch.randn(3, vocab_size, generator=torch.Generator().manual_seed(0))
+    places = [slice(None)] if value == -torch.inf else [slice(None), 0, 7, -1]
+    for row, place in itertools.product(range(3), places):
+        logits = good.clone()
+        logits[row, place] = value
+        for samplings in ([sampling] * 3, [GREEDY, Sampling(temperature=0.3), sampling]):
+            if row == 2 or samplings[0] is sampling:
+                with pytest.raises(FloatingPointError, match="logits are not numbers: its weights may be damaged"):
+                    choose_rows(logits, samplings, [[3, 7]] * 3, [random_numbers(n) for n in range(3)])
+    good[:, 5:] = -torch.inf
+    chosen = choose_rows(good, [sampling] * 3, [[3, 7]] * 3, [random_numbers(n) for n in range(3)])
+    assert max(chosen) < 5
+
+
+def test_the_likeliest_is_that_of_argmax():
+    logits = torch.randn(40, 900, generator=torch.Generator().manual_seed(0))
+    assert likeliest(logits) == logits.argmax(-1).tolist()
+    logits[3, 8] = torch.nan
+    assert likeliest(logits)[3] == 900

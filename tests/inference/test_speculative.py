@@ -345,8 +345,8 @@ def test_wrong_input_is_told(make_model):
             speculative_generate(model, PROMPT, model, max_new_tokens=5, k=k)
     with pytest.raises(ValueError, match="cannot write -1 tokens"):
         speculative_generate(model, PROMPT, model, max_new_tokens=-1)
-    for prompt in ([], [PROMPT]):
-        with pytest.raises(ValueError, match="a list of at least one id"):
+    for prompt, told in (([], "at least one id"), ([PROMPT], "the prompt must be a list of ids, whole numbers")):
+        with pytest.raises(ValueError, match=told):
             speculative_generate(model, prompt, model, max_new_tokens=5)
     with pytest.raises(ValueError, match="a prompt has id 384"):
         speculative_generate(model, [384], model, max_new_tokens=5)
@@ -356,12 +356,21 @@ def test_wrong_input_is_told(make_model):
         speculative_generate(model, PROMPT, ModelDraft(make_model().to("meta")), max_new_tokens=5)
 
 
-def test_damaged_weights_are_told(make_model):
-    model, draft = make_model(), make_model(1)
+@pytest.mark.parametrize("sampling", [GREEDY, Sampling(seed=0)], ids=["greedy", "drawn"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_damaged_weights_are_told(make_model, sampling, value):
+    sound, damaged = make_model(), make_model(1)
     with torch.no_grad():
-        model.norm.gain.fill_(torch.nan)
-    with pytest.raises(FloatingPointError, match="not numbers"):
-        speculative_generate(model, PROMPT, draft, max_new_tokens=5)
+        damaged.norm.gain.fill_(value)
+    for model, draft in ((damaged, sound), (sound, damaged), (damaged, NgramDraft(1, shortest=1))):
+        with pytest.raises(FloatingPointError, match="not numbers"):
+            speculative_generate(model, PROMPT * 3, draft, max_new_tokens=5, sampling=sampling, k=3)
+
+
+@pytest.mark.parametrize("draft", ["ngram", None, 5], ids=str)
+def test_what_is_no_draft_is_told(make_model, draft):
+    with pytest.raises(ValueError, match="draft must be a model, ModelDraft"):
+        speculative_generate(make_model(), PROMPT, draft, max_new_tokens=5)
 
 
 def test_the_model_is_left_as_it_was(make_model):

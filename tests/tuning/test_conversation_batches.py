@@ -135,7 +135,7 @@ def test_too_long_ones_are_shortened_or_left_out_and_counted(tokenizer):
         found = encode_examples([{"messages": talk}], tokenizer, context)
         assert found.ids == [encode_conversation(tokenizer, talk[:turns])[0]]
         assert found.shortened == (turns < 6)
-    found = encode_examples([{"messages": talk}, {"messages": TALKS[3]}], tokenizer, lengths[0] - 2)
+    found = encode_examples([{"messages": talk}, {"messages": said("x", "y")}], tokenizer, lengths[0] - 2)
     assert len(found.ids) == 1 and found.left_out == 1 and "1 left out: too long" in found.in_words()
     with pytest.raises(CorpusError, match="context_size=5 tokens \\(2 were longer"):
         encode_examples([{"messages": talk}, {"messages": talk}], tokenizer, 5)
@@ -150,7 +150,16 @@ def test_too_long_ones_are_shortened_or_left_out_and_counted(tokenizer):
         ({"messages": [{"role": "bot", "content": "x"}]}, "message 1 has the role 'bot': use system, user, assistant"),
         ({"messages": [*said("a", "b"), {"content": "x"}]}, "message 3 has the role None"),
         ({"messages": [{"role": "user", "content": ["x"]}]}, "no text as content"),
-        ({"prompt": "x"}, 'neither "messages" nor "text"'),
+        ({"prompt": "x"}, 'neither "messages" nor "text", but prompt: expected {"messages": \\[{"role": "user"'),
+        ({"instruction": "x", "input": "", "output": "y"}, "but instruction, input, output: expected"),
+        ({"conversations": [{"from": "human", "value": "x"}]}, "but conversations: expected"),
+        ({"text": 5}, "but text: expected"),
+        ({}, "but nothing: expected"),
+        ("hello", "'hello' is no conversation: expected"),
+        ([], "\\[\\] is no conversation: expected"),
+        (None, "None is no conversation: expected"),
+        ({"messages": said("x", "")}, "message 2, the assistant's, is empty"),
+        ({"story": "x", "questions": "y"}, '"questions" must be a list'),
         ({"story": "x", "questions": [{"question": "y"}]}, "'answer' is missing"),
         ({"questions": []}, "'story' is missing"),
     ],

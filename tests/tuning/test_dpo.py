@@ -1,6 +1,7 @@
 """Preference tuning: the loss is the paper's, its gradient has the right direction, and tuning does what it says."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -112,6 +113,37 @@ def test_texts_without_ids_are_refused(prompts, completions, told):
 def test_a_pair_of_the_same_text_is_refused(tokenizer):
     with pytest.raises(ValueError, match="pair 2 needs two different texts"):
         encode_preferences(tokenizer, [("", "अ", "ब"), ("", "क", "क")])
+
+
+NUKTA = "\u0958", "\u0915\u093c"  # two ways to write क़
+
+
+@pytest.mark.parametrize("texts", [("घर", "घर"), NUKTA, ("घर", ""), ("", "घर"), ("", "")], ids=str)
+@pytest.mark.parametrize("prompt", ["", "क"])
+def test_pairs_that_teach_nothing_are_refused(tokenizer, prompt, texts):
+    with pytest.raises(ValueError, match="pair 3 needs two different texts, none of them empty, and has '"):
+        encode_preferences(tokenizer, [("", "अ", "ब"), ("क", "अ", "ब"), (prompt, *texts)])
+
+
+@pytest.mark.parametrize(
+    "pair", [("घर", "गई"), "घर", {"prompt": "क", "chosen": "घ", "rejected": "ग"}, ("क", "घर", None), ("क", ["घर"], "ग")]
+)
+def test_pairs_of_another_shape_are_told(tokenizer, pair):
+    """A dict too: read as three texts it would be its keys."""
+    with pytest.raises(ValueError, match=r"pair 2 must be three texts, \(prompt, chosen, rejected\); got"):
+        encode_preferences(tokenizer, [("", "अ", "ब"), pair])
+
+
+def test_pairs_that_the_model_cannot_read_whole_are_refused_before_anything_is_computed(make_model, monkeypatch):
+    model = make_model(context_size=16)
+    fits, same_to_the_end = Preference([1], [7] * 16, [8]), Preference([1, 2], [7] * 16 + [9], [7] * 16 + [10])
+    tune_on_preferences(model, [fits], replace(QUICK, max_steps=1), device="cpu", progress=False)
+    monkeypatch.setattr(type(model), "forward", None)
+    for pair in (same_to_the_end, Preference([1], [7], [8] * 17)):
+        with pytest.raises(ValueError, match=r"pair 2 has \d+ tokens with its prompt, 17 fit into context_size=16"):
+            tune_on_preferences(model, [fits, pair], QUICK, device="cpu", progress=False)
+    with pytest.raises(ValueError, match="pair 1 must be a Preference, as encode_preferences makes them; got"):
+        tune_on_preferences(model, [("क", "घर", "गई")], QUICK, device="cpu", progress=False)
 
 
 # Tuning

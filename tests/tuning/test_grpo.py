@@ -4,6 +4,7 @@ import copy
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -44,6 +45,44 @@ def test_advantages_of_a_hand_computed_group():
 def test_groups_do_not_see_each_other_and_a_constant_group_teaches_nothing():
     found = group_advantages(torch.tensor([[5.0, 5.0, 5.0], [0.0, 1.0, 2.0]]))
     assert torch.equal(found[0], torch.zeros(3)) and torch.allclose(found[1], torch.tensor([-1.0, 0.0, 1.0]), atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [0.7, 2.97, 100.1, 1 / 3, -0.3, 1e-7, 12345.678, 1e30, 0.0, 3])
+@pytest.mark.parametrize("size", [2, 3, 8, 24])
+def test_equal_rewards_teach_exactly_nothing(value, size):
+    """The mean of equal numbers may be another number in its last digit: that is no difference between texts."""
+    for dtype in (torch.float32, torch.float64):
+        rewards = torch.tensor([[value] * size, [*range(size)]], dtype=dtype)
+        found = group_advantages(rewards)
+        assert torch.equal(found[0], torch.zeros(size, dtype=dtype)) and found[1][0] < 0 < found[1][-1]
+
+
+def test_rewards_that_differ_by_rounding_alone_teach_nothing():
+    parts = [0.1, 0.2, 0.3, 0.7, 1.1]
+    sums = [sum(parts), sum(reversed(parts)), 0.1 + 0.3 + 0.2 + 1.1 + 0.7, 2.4]
+    for dtype in (torch.float32, torch.float64):
+        ulp = torch.finfo(dtype).eps
+        rewards = torch.tensor(
+            [sums, [0.7, 0.7 + ulp, 0.7 - ulp, 0.7], [5.0, 5.0, 5.0 * (1 + 2 * ulp), 5.0]], dtype=dtype
+        )
+        assert len(rewards.unique()) > 4 and torch.equal(group_advantages(rewards), torch.zeros_like(rewards))
+    small = torch.tensor([[0.7, 0.7001], [1000.0, 1001.0], [0.0, 1e-5]])  # real differences, however small, count
+    assert (group_advantages(small)[:, 1] > 0.5).all()
+    whole = torch.tensor([[1, 0, 0, 1], [3, 3, 3, 3]])
+    assert torch.allclose(group_advantages(whole), group_advantages(whole.float()))
+
+
+def test_a_silent_group_moves_no_weight(make_model, tokenizer):
+    """Without the pull of the reference nothing is left: no gradient, for any reward that all texts share."""
+    for value in (0.7, 2.97, 100.1):
+        model = make_model(spread=0.1)
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        h, group = replace(QUICK, max_steps=2), Group(size=8, max_new_tokens=3, kl_weight=0.0)
+        history = tune_on_rewards(
+            model, tokenizer, TASKS, lambda a, value=value: value, h, group, device="cpu", progress=False
+        )
+        assert history.silent == [1.0, 1.0] and history.loss == [0.0, 0.0]
+        assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
 
 
 def test_kl_estimate_is_zero_at_the_reference_never_below_and_right_on_average():
@@ -139,6 +178,37 @@ def test_a_reward_that_is_no_number_is_told(make_model, tokenizer):
     attempts = write_attempts(make_model(), tokenizer, TASKS, max_new_tokens=4)
     with pytest.raises(ValueError, match="not a finite number"):
         mark(attempts, lambda attempt: math.nan)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (None, "the function returned nothing (is `return` missing?)"),
+        ("good", "it is 'good'"),
+        ("0.5", "it is '0.5'"),
+        ([1.0], "it is [1.0]"),
+        (torch.ones(2), "it is tensor([1., 1.])"),
+        (1e300, "it is 1e+300"),
+        (10**400, "it is 1000"),
+        (1j, "it is 1j"),
+        (math.inf, "it is inf"),
+    ],
+)
+def test_what_a_reward_should_not_return_is_told(given, told):
+    attempt = Attempt(Task([1]), [2], "मीरा गई", True)
+    with pytest.raises(ValueError) as error:
+        mark([attempt], lambda a: given)
+    assert str(error.value).startswith("the reward of 'मीरा गई' is not a finite number: ") and told in str(error.value)
+    for number in (np.float32(1), torch.tensor(1.0), True, 1, np.int64(1), torch.tensor([1.0])):
+        assert mark([attempt], lambda a, number=number: number).tolist() == [1.0]
+    with pytest.raises(ValueError, match="reward must be a function of one attempt that returns a number, not 0"):
+        mark([attempt], 0.5)
+
+
+@pytest.mark.parametrize("tasks", [[[1, 2]], ["एक"], [Task([1]), None]], ids=str)
+def test_tasks_of_another_shape_are_told(make_model, tokenizer, tasks):
+    with pytest.raises(ValueError, match="tasks must be a list of Task"):
+        tune_on_rewards(make_model(), tokenizer, tasks, len, QUICK, device="cpu", progress=False)
 
 
 @pytest.mark.parametrize(
