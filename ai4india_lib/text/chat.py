@@ -99,8 +99,8 @@ def check_messages(messages: object) -> list[dict]:
         if message.get("role") not in ROLES:
             raise ValueError(f"message {number} has the role {message.get('role')!r}: use {', '.join(ROLES)}")
         if not isinstance(message.get("content"), str):
-            given = f"{message.get('content')!r:.40}"
-            raise ValueError(f'message {number} has no text as content, but {given}: write "content": "…"')
+            given = f"message {number} has no text as content, but {message.get('content')!r:.40}"
+            raise ValueError(f'{given}: write {{"role": "{message["role"]}", "content": "…"}}')
         if message["role"] == "assistant" and not message["content"].strip():
             raise ValueError(f"message {number}, the assistant's, is empty: there is nothing to learn to write")
     if not any(message["role"] == "assistant" for message in messages):

@@ -37,7 +37,7 @@ def test_what_is_no_conversation_is_not_asked(tokenizer, given):
         ([ASKED, {"role": "gpt", "content": "मीरा"}], "message 2 has the role 'gpt': use system, user, assistant"),
         ([ASKED, {"role": ["assistant"], "content": "मीरा"}], "message 2 has the role ['assistant']"),
         ([{"role": "user", "content": [{"type": "text"}]}], "no text as content, but [{"),
-        ([{"role": "user", "content": None}], 'but None: write "content": "…"'),
+        ([{"role": "user", "content": None}], 'but None: write {"role": "user", "content": "…"}'),
     ],
 )
 def test_what_cannot_be_learned_is_told(messages, told):
