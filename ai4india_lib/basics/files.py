@@ -62,9 +62,22 @@ def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
 
 def read_safetensors(path: Path) -> "dict[str, Tensor]":
     """All tensors of a file by name. Raises ValueError for a file that is missing or damaged."""
+    with _opened(path) as file:
+        # clone: otherwise the tensors stay tied to the file, and Windows could not replace it while they live
+        return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
+
+
+def read_safetensors_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Name → (type of its numbers, such as "F32", shape) of all tensors of a file, without reading them."""
+    with _opened(path) as file:
+        parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        return {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in parts.items()}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[safe_open]:
     try:
         with safe_open(path, framework="pt") as file:
-            # clone: otherwise the tensors stay tied to the file, and Windows could not replace it while they live
-            return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
+            yield file
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} cannot be read ({error}): it is missing or damaged; copy or train it anew") from error

@@ -47,7 +47,7 @@ def read_settings(path: Path) -> dict:
     """The content of one of a folder's JSON files. Raises ValueError if it holds none."""
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # too deep
         raise ValueError(f"{path} is not readable as JSON: {error}") from None
     if not isinstance(settings, dict):
         raise ValueError(f"{path} is not readable as JSON: it holds no JSON object")

@@ -4,22 +4,23 @@ What is saved here opens in `transformers`, and in every server and tool that re
 models of these two families open here. Weights are kept as safetensors: no pickle, so opening a folder runs no code.
 """
 
-import json
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
 from ..basics.device import pick_device
-from ..basics.files import read_safetensors, replace_folder, write_json
+from ..basics.files import replace_folder, write_json
+from ..basics.memory import check_memory
 from ..model.decoder import DecoderLanguageModel, rope_tables
 from ..model.lora import has_lora, merge_lora
 from ..text.chat import TURN_ENDS, end_ids
 from ..text.tokenizer import load_tokenizer, save_tokenizer
 from .adapters import base_of, load_adapter
 from .folders import MODELS, holds_adapter, model_folder, models_in, read_settings
-from .llama_format import hugging_face_config, hugging_face_name, read_config, read_precision
+from .llama_format import hugging_face_config, hugging_face_name
+from .published import read_config, read_precision
+from .weights import fill, read_weights
 
 
 def save_model(
@@ -65,39 +66,6 @@ def save_model(
     return target
 
 
-def _read_weights(source: Path) -> dict[str, Tensor]:
-    """All tensors of a folder, from one file or from the shards that an index lists."""
-    index = source / "model.safetensors.index.json"
-    if (source / "model.safetensors").is_file():
-        files = [source / "model.safetensors"]
-    elif index.is_file():
-        shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        files = [source / Path(name).name for name in sorted(set(shards))]
-    else:
-        raise FileNotFoundError(f"no model.safetensors in {source}: weights in other formats are not read here")
-    return {name: tensor for file in files for name, tensor in read_safetensors(file).items()}
-
-
-def _fill(model: DecoderLanguageModel, weights: dict[str, Tensor], source: Path) -> None:
-    """Give a model of shapes alone the weights of a folder. Raises ValueError if they are not those of its shapes."""
-    names = {name: hugging_face_name(name) for name, _ in model.named_parameters()}
-    missing = sorted(set(names.values()) - set(weights))
-    surplus = sorted(set(weights) - set(names.values()) - {"lm_head.weight"})
-    surplus = [name for name in surplus if not name.endswith("rotary_emb.inv_freq")]
-    if missing or surplus:
-        difference = f"missing {missing[:3]}" if missing else f"not expected {surplus[:3]}"
-        raise ValueError(f"the weights in {source} do not fit its config.json: {difference}")
-    for name, p in model.named_parameters():
-        found, wanted = tuple(weights[names[name]].shape), tuple(p.shape)
-        if found != wanted:
-            raise ValueError(f"{names[name]} in {source} has shape {found}, its config.json says {wanted}")
-    model.cos, model.sin = rope_tables(model.config)
-    state = {name: weights[other] for name, other in names.items()}
-    model.load_state_dict(state, strict=False, assign=True)  # it lacks at most a tied head: see above
-    if model.config.tie_embeddings:
-        model.head.weight = model.embedding.weight
-
-
 def load_model(model_name: str | Path, device: str | torch.device | None = None, *, folder: str | Path = MODELS):
     """Open `models/<model_name>/`, or any folder with a Llama or Qwen3 model, as (model, tokenizer), ready to generate.
 
@@ -113,11 +81,14 @@ def load_model(model_name: str | Path, device: str | torch.device | None = None,
         known = ", ".join(path.name for path in models_in(folder))
         hint = f"there are: {known}" if known else "none is there yet: python -m ai4india_lib train makes one"
         raise FileNotFoundError(f"no model in {source} (no config.json). Models in {folder}: {hint}")
+    config, precision = read_config(source / "config.json"), read_precision(source / "config.json")
+    size, what = config.memory(4 if precision is None else precision.itemsize), f"the model in {source}"
+    check_memory(size, what, "close other programs, or take a smaller model")
+    weights = read_weights(source, config, precision)
     with torch.device("meta"):  # shapes only: the weights come from the file
-        model = DecoderLanguageModel.from_config(read_config(source / "config.json"))
-    precision = read_precision(source / "config.json")
-    weights = {name: tensor.to(precision or tensor.dtype) for name, tensor in _read_weights(source).items()}
-    _fill(model, weights, source)
+        model = DecoderLanguageModel.from_config(config)
+    model.cos, model.sin = rope_tables(config)
+    fill(model, weights, source)
     return model.to(pick_device(device)).eval(), load_tokenizer(source)
 
 

@@ -4,11 +4,13 @@
 """
 
 import copy
+import math
 from typing import Self
 
 import torch
 from torch import Tensor
 
+from ..basics.memory import check_memory
 from .config import DecoderConfig
 
 
@@ -21,6 +23,9 @@ class KVCache:
 
     def __init__(self, config: DecoderConfig, batch_size: int, max_length: int, *, device=None, dtype=torch.float32):
         shape = (config.num_blocks, batch_size, config.num_kv_heads, max_length, config.head_dim)
+        size = 2 * math.prod(shape) * torch.empty(0, dtype=dtype).element_size()
+        what = f"a cache of {batch_size} rows of {max_length} tokens"
+        check_memory(size, what, "take fewer rows (slots), or shorter texts", device)
         self.keys, self.values = (torch.zeros(shape, device=device, dtype=dtype) for _ in range(2))
         self.lengths = torch.zeros(batch_size, dtype=torch.long, device=device)
         self.longest = 0  # max(lengths), kept as an int so that no step waits for the device

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from ..basics.arguments import above, at_least, check_types
 
+LONGEST_CONTEXT = 2**24
+"""Positions are counted in float32, which is exact up to here. The longest published so far: 10 million."""
+
 
 @dataclass(frozen=True)
 class DecoderConfig:
@@ -47,6 +50,30 @@ class DecoderConfig:
             object.__setattr__(self, "mlp_dim", math.ceil(8 / 3 * self.emb_dim / 32) * 32)
         if self.pad_idx is not None and not 0 <= self.pad_idx < self.vocab_size:
             raise ValueError(f"pad_idx={self.pad_idx} is not an id of a vocabulary of {self.vocab_size}")
-        needed = {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings", "rope_type"}
-        if self.rope_scaling is not None and not needed <= set(self.rope_scaling):
-            raise ValueError(f"rope_scaling lacks {sorted(needed - set(self.rope_scaling))}; None: plain positions")
+        if self.context_size > LONGEST_CONTEXT:
+            raise ValueError(f"context_size={self.context_size} is above {LONGEST_CONTEXT}: float32 counts no further")
+        self._check_scaling()
+
+    def _check_scaling(self) -> None:
+        """Raises ValueError unless `rope_scaling` is None, or all that Llama 3's needs, in numbers that can be."""
+        if self.rope_scaling is None:
+            return
+        numbers = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+        if lacks := sorted({*numbers, "rope_type"} - set(self.rope_scaling)):
+            raise ValueError(f"rope_scaling lacks {lacks}; None: plain positions")
+        above(0, **{f"rope_scaling's {name}": self.rope_scaling[name] for name in numbers})
+        if not self.rope_scaling["low_freq_factor"] < self.rope_scaling["high_freq_factor"]:
+            raise ValueError("rope_scaling's low_freq_factor must be below its high_freq_factor")
+
+    def num_parameters(self) -> int:
+        """How many numbers a model of this shape learns, counted without building one; a tied table counts once."""
+        table = self.vocab_size * self.emb_dim
+        attention = 2 * self.emb_dim * self.head_dim * (self.num_heads + self.num_kv_heads)
+        norms = 2 * self.emb_dim + (2 * self.head_dim if self.qk_norm else 0)
+        block = attention + 3 * self.emb_dim * self.mlp_dim + norms
+        return table * (1 if self.tie_embeddings else 2) + self.num_blocks * block + self.emb_dim
+
+    def memory(self, bytes_per_weight: float = 4) -> float:
+        """Bytes that a model of this shape takes: its weights, and its tables of angles, for which three are needed
+        while they are made."""
+        return bytes_per_weight * self.num_parameters() + 3 * 4 * self.context_size * (self.head_dim // 2)

@@ -18,8 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..basics.memory import check_memory
 from .cache import KVCache
 from .config import DecoderConfig
+
+SMALLER = "choose a smaller vocab_size, emb_dim, num_blocks or context_size"
 
 
 class RMSNorm(nn.Module):
@@ -182,6 +185,8 @@ class DecoderLanguageModel(nn.Module):
     def __init__(self, vocab_size: int, emb_dim: int, num_heads: int, num_blocks: int, pad_idx: int | None, **more):
         super().__init__()
         self.config = config = DecoderConfig(vocab_size, emb_dim, num_heads, num_blocks, pad_idx, **more)
+        if torch.get_default_device().type != "meta":
+            check_memory(config.memory(), f"a model of {config.num_parameters():,} parameters", SMALLER)
         self.embedding = nn.Embedding(config.vocab_size, config.emb_dim, padding_idx=config.pad_idx)
         self.blocks = nn.ModuleList(DecoderBlock(config) for _ in range(config.num_blocks))
         self.norm = RMSNorm(config.emb_dim, config.norm_eps)
