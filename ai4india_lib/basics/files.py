@@ -1,8 +1,15 @@
-"""How files are written: whole, or not at all. The new is made beside the old, then takes its place in one move."""
+"""How files are written: whole, or not at all. The new is made beside the old, then takes its place in one move.
 
+And how they are read: what is damaged is refused in one sentence, with the file's name.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +18,26 @@ from safetensors import SafetensorError, safe_open
 
 if TYPE_CHECKING:  # files are written where there is no tensor, too
     from torch import Tensor
+
+
+def _is_full_disk(error: Exception) -> bool:
+    """Was it this that a writer complained of? Writers in Rust (safetensors, tokenizers) only say so in words."""
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    return full or any(words in str(error) for words in ("(os error 28)", "(os error 112)", "No space left"))
+
+
+@contextmanager
+def _explain_full_disk(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if not _is_full_disk(error):
+            raise
+        told = OSError(
+            f"the disk is full: {target} was not written, and what was there before is kept; make room first"
+        )
+        told.errno = errno.ENOSPC
+        raise told from error
 
 
 @contextmanager
@@ -26,8 +53,9 @@ def replaced_file(target: str | Path) -> Iterator[Path]:
     target = Path(target)
     beside = target.with_name(f".part-{target.name}")
     try:
-        yield beside
-        beside.replace(target)
+        with _explain_full_disk(target):
+            yield beside
+            beside.replace(target)
     finally:
         beside.unlink(missing_ok=True)
 
@@ -36,6 +64,20 @@ def write_json(path: str | Path, content: object, *, indent: int | None = 2) -> 
     """Write `content` to `path` in UTF-8, whole or not at all."""
     with replaced_file(path) as beside:
         beside.write_text(json.dumps(content, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path, *, needs: Iterable[str] = ()) -> dict:
+    """The object that a JSON file holds. Raises ValueError, with the file's name, for a file that is damaged, holds
+    something else, or lacks one of the keys `needs`."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not readable as JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is not readable as JSON: it holds no JSON object")
+    if lacking := [key for key in needs if key not in content]:
+        raise ValueError(f"{path} does not say {', '.join(lacking)}: it is damaged, or another program wrote it")
+    return content
 
 
 def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
@@ -48,19 +90,30 @@ def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
         raise FileExistsError(f"{target} is a file: a folder of that name is to be made, so move it or choose another")
     beside = target.with_name(f".{target.name}.part")
     shutil.rmtree(beside, ignore_errors=True)  # what a killed process left
-    beside.mkdir(parents=True)
     try:
-        write(beside)
-        if target.exists():
-            for path in sorted(beside.iterdir(), key=lambda path: path.name == "config.json"):
-                path.replace(target / path.name)
-        else:
-            beside.rename(target)
+        with _explain_full_disk(target):
+            beside.mkdir(parents=True)
+            write(beside)
+            if target.exists():
+                for path in sorted(beside.iterdir(), key=lambda path: path.name == "config.json"):
+                    path.replace(target / path.name)
+            else:
+                beside.rename(target)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def read_safetensors(path: Path) -> "dict[str, Tensor]":
+def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write tensors by name. Raises OSError, with the file's name, if that fails."""
+    from safetensors.torch import save_file
+
+    try:
+        save_file(tensors, path, metadata={"format": "pt", **(metadata or {})})
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a file by name. Raises ValueError for a file that is missing or damaged."""
     with _opened(path) as file:
         # clone: otherwise the tensors stay tied to the file, and Windows could not replace it while they live
@@ -81,3 +134,30 @@ def _opened(path: Path) -> Iterator[safe_open]:
             yield file
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} cannot be read ({error}): it is missing or damaged; copy or train it anew") from error
+
+
+def fingerprint_json(content: object) -> str:
+    """32 hexadecimal digits that differ if anything in `content` does; of what JSON has no words for, only the type."""
+    text = json.dumps(content, sort_keys=True, default=lambda value: type(value).__name__)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def fingerprint_tensors(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """32 hexadecimal digits that differ if one of these named tensors does, in its name, shape, type or numbers."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in tensors:
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:32]
+
+
+def check_space(folder: Path, needed: float, purpose: str) -> None:
+    """Raises OSError if the disk of `folder`, which need not exist yet, has no room for `needed` bytes."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if (free := shutil.disk_usage(there).free) < needed:
+        room = f"{purpose} takes about {needed / 1e6:,.0f} MB, and the disk of {there} has {free / 1e6:,.0f} MB left"
+        error = OSError(f"{room}: make room first, or choose a smaller model or another folder")
+        error.errno = errno.ENOSPC
+        raise error

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..basics.arguments import at_least
 from ..basics.device import rank_and_world_size
-from .corpus import train_and_test_lines
+from .corpus import fingerprint_text, train_and_test_lines
 from .resumable import BatchDataset, TextLoader
 from .tokenizer import encode_documents
 
@@ -123,6 +123,9 @@ class PackedTextDataset(BatchDataset):
     def bytes_per_token(self) -> float:
         """Bytes of UTF-8 per token, in the text or its first MB."""
         return count_text(self.lines, self.tokenizer).bytes_per_token
+
+    def fingerprint(self) -> str:
+        return fingerprint_text(self.lines)
 
     def read(self, position: dict, worker: int = 0, num_workers: int = 1) -> Iterator[tuple[Tensor, Tensor, dict]]:
         """The batches from `position` on, which is: so many lines are used up, and these ids are left of them."""

@@ -36,6 +36,10 @@ class BatchDataset(IterableDataset):
         """What this worker reads of this process's part from `position` on: (inputs, targets, the position behind)."""
         raise NotImplementedError
 
+    def fingerprint(self) -> str:
+        """Of what the batches are made of: by it a run that goes on knows its data. "" where that is not known."""
+        return ""
+
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         process = get_worker_info()  # None where no DataLoader started it
         worker, num_workers = (process.id, process.num_workers) if process else (0, 1)

@@ -9,6 +9,7 @@ import math
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
@@ -19,6 +20,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..basics.device import keep_freed_memory, pick_device, pick_precision, rank_and_world_size
+from ..basics.files import fingerprint_tensors
 from ..model.decoder import DecoderLanguageModel
 from ..model.first_weights import begin_by_copying
 from ..text.resumable import TextLoader
@@ -53,7 +55,7 @@ def train(
     hyperparameters: Hyperparameters | None = None,
     *,
     teacher: DecoderLanguageModel | None = None,
-    folder: str | Path | None = None,
+    folder: str | Path | Checkpoints | None = None,
     resume: bool = False,
     device: str | torch.device | None = None,
     floor_bits_per_byte: float | None = None,
@@ -67,7 +69,9 @@ def train(
         teacher: learn to predict what this model predicts, instead of the text (`distillation.py`). It is moved to the
             device and not trained. The history keeps the loss on the text, as ever.
         folder: of checkpoints, so that the run can be resumed (a fresh run replaces those of an older one); None: none.
-        resume: go on from the newest checkpoint in `folder`; starts afresh where there is none.
+        resume: go on from the newest checkpoint in `folder`, from the one before it if that is damaged; starts afresh,
+            and says so, where there is none. Raises ValueError if it is of another run: of other settings, another
+            text, tokenizer or teacher.
         floor_bits_per_byte: the lowest possible loss, where the text's source is known; only kept for plots.
         progress: say how often the text will be read, and show a progress bar.
         on_evaluation: called with the history after each look at the test text, to draw or to print it.
@@ -96,7 +100,10 @@ class Run:
         self, model, objective: Objective, h: Hyperparameters, *, folder=None, resume=False, device=None, progress=True
     ):
         keep_freed_memory()
-        self.h, self.objective, self.checkpoints = h, objective, Checkpoints(folder)
+        self.h, self.objective = h, objective
+        self.checkpoints = folder if isinstance(folder, Checkpoints) else Checkpoints(folder)
+        if resume and self.checkpoints.folder is None:
+            raise ValueError("resume=True needs the folder of the run to go on with: give folder=")
         self.accelerator = _make_accelerator(pick_device(device))
         self.processes, self.rank = self.accelerator.num_processes, self.accelerator.process_index
         self.device = self.accelerator.device if self.processes > 1 else pick_device(device)
@@ -112,8 +119,12 @@ class Run:
         self.shows = progress and self.accelerator.is_main_process
         self.best: dict[str, Tensor] = {}  # the weights that were best on the test text
         self.history = objective.prepare(self)
-        if not (resume and self._load_checkpoint()) and self.accelerator.is_main_process:
-            self.checkpoints.clear()
+        self.fingerprints: dict[str, str] = {}  # of what a resumed run must have in common with this one
+        if self.checkpoints.folder is not None:
+            self.fingerprints = self._fingerprints()
+            if not (resume and self._load_checkpoint()):
+                trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+                self.checkpoints.check_space(4 * 4 * trained)  # weights, best weights, what the optimizers remember
 
     def say(self, line: str) -> None:
         if self.shows:
@@ -136,6 +147,8 @@ class Run:
                 if self._over_processes(len(interrupted)):  # all must end after the same step
                     break
                 self._step()
+                if self.accelerator.is_main_process:
+                    self.checkpoints.replace_older()  # only now: a run that can't begin leaves the older one
                 bar.update()
                 if on_step is not None:
                     on_step(history)
@@ -238,15 +251,35 @@ class Run:
         tensors = {"model": _trained_weights(self.plain_model), "best": self.best}
         tensors["optimizers"] = optimizer_tensors(self.optimizers)
         state = {"hyperparameters": asdict(self.h), "history": asdict(self.history), "facts": self.objective.facts}
-        state |= {"positions": positions, "scaler": self.scaler.state_dict()}
+        state |= {"positions": positions, "scaler": self.scaler.state_dict(), "fingerprints": self.fingerprints}
         self.checkpoints.save(self.history.steps, tensors, state)
 
+    def _fingerprints(self) -> dict[str, str]:
+        frozen = [(name, p) for name, p in self.plain_model.named_parameters() if not p.requires_grad]
+        base = {"trained an adapter of another model": fingerprint_tensors(frozen)} if frozen else {}
+        return base | self.objective.fingerprints()
+
+    def _warn(self, line: str) -> None:
+        """Tell of something that is wrong, also where no progress is to be shown."""
+        self.say(line) if self.shows else warnings.warn(line, stacklevel=2)
+
     def _load_checkpoint(self) -> bool:
-        """Bring back the newest checkpoint; False if there is none. Raises ValueError if it was of another run."""
-        if (newest := self.checkpoints.newest()) is None:
+        """Bring back the newest whole checkpoint; False if there is none. Raises ValueError if it is of another run."""
+        if (newest := self.checkpoints.newest(self._warn)) is None:
+            self.say(f"nothing to resume in {self.checkpoints.folder}: starting afresh")
             return False
         (state, tensors), folder = newest, self.checkpoints.folder
-        check_same_run(state, asdict(self.h), self.objective.facts, self.processes, folder)
+        check_same_run(state, asdict(self.h), self.objective.facts, self.fingerprints, self.processes, folder)
+        try:
+            self._take_up(state, tensors)
+        except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+            made = f"the newest checkpoint in {folder} does not fit ({type(error).__name__}: {error!s:.100})"
+            raise ValueError(f"{made}: delete it to go on from the one before it, or start a new run") from error
+        return True
+
+    def _take_up(self, state: dict, tensors: dict[str, dict[str, Tensor]]) -> None:
+        """Go on from what a checkpoint of this run holds."""
+        folder = self.checkpoints.folder
         own = {name: p.shape for name, p in self.plain_model.named_parameters() if p.requires_grad}
         if {name: p.shape for name, p in tensors["model"].items()} != own:
             others = f"the run in {folder} has other weights than the model trains"
@@ -260,7 +293,6 @@ class Run:
         self.scaler.load_state_dict(state["scaler"])
         self.objective.data.load_state_dict(state["positions"][self.rank])
         self.history = saved
-        return True
 
 
 def _make_accelerator(device: torch.device):

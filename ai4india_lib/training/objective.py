@@ -9,7 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from ..basics.files import fingerprint_tensors
 from ..text.resumable import TextLoader
+from ..text.tokenizer import fingerprint_tokenizer
 from .distillation import check_teacher, distillation_loss
 from .history import History
 from .hyperparameters import plan_steps
@@ -31,6 +33,10 @@ class Objective:
         """Look at what there is to learn, once, and return the plan: a history with its `total_steps`. The `loop.Run`
         that asks knows the model, the device, and how many processes there are."""
         raise NotImplementedError
+
+    def fingerprints(self) -> dict[str, str]:
+        """Of what is too large for `facts`: what is said of a saved run that had another, and the fingerprint."""
+        return {}
 
     def batches(self) -> list:
         """What the next step learns from."""
@@ -79,6 +85,16 @@ class NextToken(Objective):
         steps, per_step, passes = plan_steps(self.h, data.num_tokens(), run.processes)
         self.data.rewind()
         return History(steps, per_step, passes, self.test_loader.dataset.bytes_per_token(), self.floor_bits_per_byte)
+
+    def fingerprints(self) -> dict[str, str]:
+        tokenizer, marks = getattr(self.data.dataset, "tokenizer", None), {}
+        if tokenizer is not None:  # conversations come as ids
+            marks["had another tokenizer"] = fingerprint_tokenizer(tokenizer)
+        marks["read another text"] = self.data.dataset.fingerprint()
+        marks["was tested on another text"] = self.test_loader.dataset.fingerprint()
+        if self.teacher is not None:
+            marks["had another teacher"] = fingerprint_tensors(self.teacher.named_parameters())
+        return marks
 
     def _endless_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         empty_passes = 0  # the first may be empty, where a run goes on behind the last batch of a pass

@@ -1,68 +1,212 @@
-"""How a run goes on: checkpoints that hold all it needs, each written whole, the newest kept."""
+"""How a run goes on: checkpoints that hold all it needs, each written whole, and the two newest kept.
 
-import json
+A checkpoint that was damaged (a power cut, a full disk, a copy that broke off) is told by its name, and the one before
+it is taken. Of a folder only what a run wrote is ever deleted: known by its name and by its content.
+"""
+
+import re
 import shutil
+import zlib
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..basics.files import read_safetensors, replace_folder
+from ..basics.files import check_space, read_json, read_safetensors, replace_folder, write_json, write_safetensors
+
+STATE = "state.json"
+_FILES = {STATE, "model.safetensors", "best.safetensors", "optimizers.safetensors"}
+_FIELDS = {"hyperparameters": dict, "history": dict, "facts": dict, "positions": list, "scaler": dict}
+_MARK = {"written_by": "ai4india_lib, a checkpoint of a run"}  # stands in the files of tensors
+_NAME = re.compile(r"step-(\d{7,})(?:-(\d+))?")
+KEPT = 2
 
 
 class Checkpoints:
     """The folders `step-0000100`, `step-0000200` … of a run: named sets of tensors, and a state that fits into JSON.
 
-    `folder` None keeps nothing.
+    `folder` None keeps nothing. A run that starts anew replaces those of an older one, but not before it has begun:
+    `begin`, which may write into `folder` what else belongs to the run, is called before its first checkpoint.
     """
 
-    def __init__(self, folder: str | Path | None):
+    def __init__(self, folder: str | Path | None, begin: Callable[[Path], None] | None = None):
         self.folder = None if folder is None else Path(folder)
+        self._begin, self._begun, self._cleared = begin, False, False
 
     def save(self, step: int, tensors: dict[str, dict[str, Tensor]], state: dict) -> None:
-        """Write all into a new folder, `{name}.safetensors` for each set of tensors, then drop the older ones."""
+        """Write all into a new folder, `{name}.safetensors` for each set of tensors; keep it and the one before it."""
 
         def write(beside: Path) -> None:
+            sums = {}
             for name, content in tensors.items():
-                save_file(content, beside / f"{name}.safetensors", metadata={"format": "pt"})
-            (beside / "state.json").write_text(json.dumps(state), encoding="utf-8")
+                write_safetensors(beside / f"{name}.safetensors", content, _MARK)
+                sums[name] = _checksum(beside / f"{name}.safetensors")
+            write_json(beside / STATE, {**state, "files": sums}, indent=None)
 
-        newest = self.folder / f"step-{step:07d}"
+        self.replace_older()
+        if not self._begun and self._begin is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._begin(self.folder)
+        self._begun = True
+        newest = self._place(step)
         replace_folder(newest, write)
-        for old in self.folder.glob("step-*"):
-            if old != newest:
-                shutil.rmtree(old, ignore_errors=True)
+        until_now = [path for path in self._ours() if _order(path) <= _order(newest)]
+        for old in self._ours():
+            if old not in until_now[-KEPT:]:
+                _delete(old)
+
+    def check_space(self, size: float) -> None:
+        """Raises OSError where those that are kept, and a new one, of `size` bytes each, have no room on the disk."""
+        check_space(self.folder, (KEPT + 1) * size, "a run with checkpoints")
+
+    def _place(self, step: int) -> Path:
+        """Where the checkpoint of this step goes: beside a folder of that name that no run wrote."""
+        names = (f"step-{step:07d}" + (f"-{number}" if number else "") for number in count())
+        places = (self.folder / name for name in names)
+        return next(place for place in places if not place.exists() or _is_ours(place))
+
+    def _ours(self) -> list[Path]:
+        """The checkpoints that runs wrote, also damaged ones, the newest last."""
+        found = self.folder.glob("step-*") if self.folder is not None else ()
+        return sorted((path for path in found if _is_ours(path)), key=_order)
 
     def states(self) -> list[Path]:
-        """The states of whole checkpoints, the newest last. A checkpoint's state is written last."""
-        return sorted(self.folder.glob("step-*/state.json")) if self.folder is not None else []
+        """The states of checkpoints, whole or damaged, the newest last."""
+        found = self.folder.glob(f"step-*/{STATE}") if self.folder is not None else ()
+        named = (path for path in found if _NAME.fullmatch(path.parent.name))
+        return sorted(named, key=lambda path: _order(path.parent))
 
-    def newest(self) -> tuple[dict, dict[str, dict[str, Tensor]]] | None:
-        """(state, tensors) of the last whole checkpoint; None if there is none."""
-        if not (states := self.states()):
-            return None
-        tensors = {path.stem: read_safetensors(path) for path in states[-1].parent.glob("*.safetensors")}
-        return json.loads(states[-1].read_text(encoding="utf-8")), tensors
+    def _readable(self, read: Callable[[Path], object], say: Callable[[str], None]) -> Iterator:
+        """What `read` makes of each state, the newest first; damaged ones are told. Raises ValueError if all are."""
+        problems = []
+        for path in reversed(self.states()):
+            try:
+                found = read(path)
+            except (ValueError, OSError) as error:
+                problems.append(str(error))
+                continue
+            for problem in problems:
+                say(f"{problem}: going on from {path.parent}, the one before it")
+            problems = []
+            yield found
+        if problems:
+            raise ValueError(f"no checkpoint in {self.folder} can be read, start the run anew: {'; '.join(problems)}")
 
-    def clear(self) -> None:
-        """Drop those of an older run, and what a killed process left half written."""
-        if self.folder is not None:
-            for old in (*self.folder.glob("step-*"), *self.folder.glob(".step-*.part")):
-                shutil.rmtree(old)
+    def state(self) -> dict | None:
+        """The state of the newest checkpoint that can be read, without its tensors; None if there is no checkpoint."""
+        return next(self._readable(_read_state, lambda problem: None), None)
+
+    def newest(self, say: Callable[[str], None] = print) -> tuple[dict, dict[str, dict[str, Tensor]]] | None:
+        """(state, tensors) of the newest whole checkpoint; None if there is none. `say` is told of damaged ones."""
+        newest = next(self._readable(_read, say), None)
+        self._begun = self._cleared = newest is not None
+        return newest
+
+    def replace_older(self) -> None:
+        """Delete the checkpoints of an older run, and what a killed process left half written, if this one is new."""
+        if self.folder is None or self._cleared:
+            return
+        self._cleared = True
+        for old in self._ours():
+            _delete(old)
+        for left in self.folder.glob(".step-*.part"):
+            if (
+                _NAME.fullmatch(left.name[1:-5])
+                and {path.name.removeprefix(".part-") for path in left.iterdir()} <= _FILES
+            ):
+                shutil.rmtree(left, ignore_errors=True)
 
 
-def check_same_run(state: dict, hyperparameters: dict, facts: dict[str, object], processes: int, folder: Path) -> None:
+def _order(checkpoint: Path) -> tuple[int, int]:
+    step, number = _NAME.fullmatch(checkpoint.name).groups(default="0")
+    return int(step), int(number)
+
+
+def _checksum(path: Path) -> int:
+    """A number that changes with a file's content."""
+    total = 0
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            total = zlib.crc32(chunk, total)
+    return total
+
+
+def _is_marked(path: Path) -> bool:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _MARK.items() <= (file.metadata() or {}).items()
+    except (SafetensorError, OSError):
+        return False
+
+
+def _is_ours(path: Path) -> bool:
+    """Did a run write this folder? Its name and its state say so, or the mark in its tensors where that is damaged."""
+    if not _NAME.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
+        return False
+    try:
+        _read_state(path / STATE)
+        return True
+    except (ValueError, OSError):
+        return any(map(_is_marked, path.glob("*.safetensors")))
+
+
+def _delete(checkpoint: Path) -> None:
+    """Delete the files that a run wrote, and the folder if there are no others in it."""
+    if {path.name for path in checkpoint.iterdir()} <= _FILES:
+        leaving = checkpoint.with_name(f".{checkpoint.name}.part")  # so that no half of it can be taken for a whole one
+        shutil.rmtree(leaving, ignore_errors=True)
+        checkpoint.rename(leaving)
+        shutil.rmtree(leaving, ignore_errors=True)
+        return
+    for name in sorted(_FILES, key=lambda name: name != STATE):
+        (checkpoint / name).unlink(missing_ok=True)
+
+
+def _read_state(path: Path) -> dict:
+    """A checkpoint's state. Raises ValueError, with the file's name, for one that is damaged."""
+    state = read_json(path, needs=_FIELDS)
+    for name, kind in {**_FIELDS, "files": dict, "fingerprints": dict}.items():  # the last two came later
+        if not isinstance(state.setdefault(name, {}), kind):
+            raise ValueError(
+                f"{path} has {state[name]!r:.60} as its {name}: it is damaged, or another program wrote it"
+            )
+    return state
+
+
+def _read(path: Path) -> tuple[dict, dict[str, dict[str, Tensor]]]:
+    """The state and the tensors of a checkpoint. Raises ValueError, with the file's name, for what is damaged."""
+    state, tensors = _read_state(path), {}
+    sums = state["files"] or dict.fromkeys(("model", "best", "optimizers"))
+    for name, wanted in sums.items():
+        file = path.parent / f"{name}.safetensors"
+        tensors[name] = read_safetensors(file)
+        if wanted is not None and _checksum(file) != wanted:
+            raise ValueError(f"{file} is not as it was written: it is damaged")
+    return state, tensors
+
+
+def check_same_run(
+    state: dict, hyperparameters: dict, facts: dict, fingerprints: dict[str, str], processes: int, folder: Path
+) -> None:
     """Raises ValueError, naming what differs, if a saved run can't go on as this one.
 
-    `facts` are what else the two must have in common, such as {"teacher": False}.
+    `facts` are what else the two must have in common, such as {"teacher": False}. Of large things there are
+    `fingerprints` ("" where one is not known), each under what is said where it differs: {"read another text": "3f…"}.
     """
     before, now = {**state["hyperparameters"], **state["facts"]}, {**hyperparameters, **facts}
+    new_run = "start a new run in another folder"
     if before.get("teacher", False) != now.get("teacher", False):
         was, this = ("without a", "with") if now.get("teacher") else ("with a", "without")
         raise ValueError(f"the run in {folder} was started {was} teacher: it can't be resumed {this} one")
     if changed := sorted(name for name, value in now.items() if before.get(name) != value):
         was = ", ".join(f"{name}={before.get(name)}" for name in changed)
-        mend = "use the same settings to resume it, or start a new run in another folder"
-        raise ValueError(f"the run in {folder} was started with {was}: {mend}")
+        raise ValueError(
+            f"the run in {folder} was started with {was}: use the same settings to resume it, or {new_run}"
+        )
+    known = state["fingerprints"]
+    if other := [words for words, mark in fingerprints.items() if mark and known.get(words, "") not in ("", mark)]:
+        raise ValueError(f"the run in {folder} {' and '.join(other)}: bring that back to resume it, or {new_run}")
     if (had := len(state["positions"])) != processes:
         raise ValueError(f"the run in {folder} had {had} processes, this one has {processes}: resume it with as many")

@@ -15,6 +15,7 @@ from typing import Self
 
 from torch import Tensor
 
+from ..basics.files import fingerprint_json
 from ..text.archives import CorpusError
 from ..text.chat import check_messages, encode_conversation, encode_conversations, question_messages
 from ..text.packing import in_groups, next_token_batch
@@ -161,6 +162,10 @@ class ConversationDataset(BatchDataset):
     def bytes_per_token(self) -> float:
         """Bytes of UTF-8 per token, of what is to be learned."""
         return self.examples.bytes / sum(map(sum, self.examples.learn))
+
+    def fingerprint(self) -> str:
+        all_of_it = {"ids": self.examples.ids, "learn": self.examples.learn, "first": self.first, "replay": self.replay}
+        return fingerprint_json(all_of_it)
 
     def read(self, position: dict, worker: int = 0, num_workers: int = 1) -> Iterator[tuple[Tensor, Tensor, dict]]:
         """The batches from `position` on, which is how many of this worker's were given."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..basics.arguments import above
+from ..basics.files import fingerprint_json, fingerprint_tensors
 from ..evaluation.likelihood import token_log_probabilities
 from ..model.decoder import DecoderLanguageModel
 from ..text.tokenizer import encode_lines, first_id
@@ -131,9 +132,15 @@ class _Preferring(Objective):
     def prepare(self, run: Run) -> History:
         with run.autocast():
             self.reference = score_preferences(run.plain_model, self.pairs).to(run.device)  # (pairs, 2)
+        self.model = run.plain_model
         self.data = ShuffledOrder(len(self.pairs), self.h.seed, run.rank, run.processes)
         per_step = self.h.batch_size * self.h.accumulation_steps * run.processes
         return History(count_steps(self.h, len(self.pairs), per_step))
+
+    def fingerprints(self) -> dict[str, str]:
+        pairs = [[pair.prompt, pair.chosen, pair.rejected] for pair in self.pairs]
+        start = fingerprint_tensors(self.model.named_parameters())
+        return {"had other pairs": fingerprint_json(pairs), "began with another model": start}
 
     def batches(self) -> list[list[int]]:
         return [self.data.take(self.at_once) for _ in range(self.h.accumulation_steps)]

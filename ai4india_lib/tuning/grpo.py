@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..basics.arguments import at_least, between, check_types
+from ..basics.files import fingerprint_json, fingerprint_tensors
 from ..model.decoder import DecoderLanguageModel
 from ..training.history import History
 from ..training.hyperparameters import Hyperparameters, get_hyperparameters
@@ -193,6 +194,11 @@ class _Rewarding(Objective):
         self.reference = frozen_copy(self.model) if self.reference is None else self.reference.to(run.device).eval()
         self.data = ShuffledOrder(len(self.tasks), self.h.seed, self.rank, self.processes)
         return History(self.h.max_steps)
+
+    def fingerprints(self) -> dict[str, str]:
+        tasks = [[task.prompt, task.wanted] for task in self.tasks]
+        reference = fingerprint_tensors(self.reference.named_parameters())
+        return {"had other tasks": fingerprint_json(tasks), "had another reference": reference}
 
     def batches(self) -> list[_Texts]:
         """Draw texts on some tasks, and mark them."""

@@ -79,7 +79,7 @@ def test_a_run_that_lost_its_power_goes_on_bit_for_bit(tune, make_model, tokeniz
         at_step(5, cut_power)(patch)
         with pytest.raises(PowerCutError):
             tune(copy.deepcopy(start), tokenizer, H, folder=tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["step-0000004"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-0000002", "step-0000004"]
     revived = copy.deepcopy(start)
     again = tune(revived, tokenizer, H, folder=tmp_path, resume=True)
     assert again == history and len(again.loss) == 7 and same(weights(whole), weights(revived))
