@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 
@@ -83,7 +84,10 @@ PLANS = {  # name -> settings, workers
 
 def in_new_process(*arguments, **more) -> int:
     """Fork a run that leads a process group of its own, as one started from a terminal does."""
-    pid = os.fork()
+    with warnings.catch_warnings():
+        # from Python 3.12 on: "this process is multi-threaded". The others wait idly, of torch's and tokenizers' pools
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
     if pid:
         return pid
     os.setsid()

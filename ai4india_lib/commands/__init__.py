@@ -6,7 +6,6 @@ nothing.
 
 import argparse
 from dataclasses import fields
-from pathlib import Path
 
 from ..training.hyperparameters import Hyperparameters, get_hyperparameters
 
@@ -37,36 +36,21 @@ def check_at_least(options: argparse.Namespace, least: int, names: str) -> None:
             raise ValueError(f"--{name.replace('_', '-')} {value} must be at least {least}")
 
 
-def check_run_options(options: argparse.Namespace, folder: Path) -> None:
-    """Raises ValueError unless `folder` is free, or --overwrite, or there is something to --resume."""
-    from ..training.resume import Checkpoints  # here: it needs torch, as Sampling does below, and --help does not
-
-    if options.overwrite and options.resume:
-        raise ValueError("--resume goes on with a run and --overwrite starts anew in its place: leave one of them out")
-    if options.resume and not Checkpoints(folder / "training").states():
-        raise ValueError(f"there is no interrupted run in {folder} to go on with: leave --resume out")
-    if folder.exists() and any(folder.iterdir()) and not (options.overwrite or options.resume):
-        raise ValueError(
-            f"{folder} is there already: --resume goes on with an interrupted run, --overwrite starts anew in its "
-            "place, --name takes another folder"
-        )
-
-
-def _given(options: argparse.Namespace, kind: type) -> dict:
+def given(options: argparse.Namespace, kind: type) -> dict:
     """The fields of a dataclass that the command line names, also with the value None (`--max-steps none`)."""
     return {f.name: getattr(options, f.name) for f in fields(kind) if f.name in options}
 
 
 def hyperparameters_of(options: argparse.Namespace) -> Hyperparameters:
     """The preset, with the fields changed that the command line names."""
-    return get_hyperparameters(options.preset, **_given(options, Hyperparameters))
+    return get_hyperparameters(options.preset, **given(options, Hyperparameters))
 
 
 def chosen_sampling(options: argparse.Namespace) -> dict:
     """The fields of `Sampling` that the command line names. Raises ValueError for those that cannot be."""
     from ..inference.sampling import Sampling
 
-    chosen = _given(options, Sampling)
+    chosen = given(options, Sampling)
     if Sampling(**chosen).temperature == 0:
         always = "with --temperature 0, which always takes the likeliest token"
         refuse(options, "top_k top_p min_p seed", always, "give another temperature")

@@ -6,16 +6,22 @@ from pathlib import Path
 
 import torch
 
+from ..basics.arguments import above, at_least, between
+from ..basics.device import pick_device
+from ..basics.files import fingerprint_tensors
 from ..evaluation.likelihood import bits_per_byte
 from ..formats.adapters import base_of, load_adapter, save_adapter
 from ..formats.folders import MODELS, holds_adapter, model_folder, newest_model
 from ..formats.pretrained import load_model, save_model
 from ..text.corpus import train_and_test_lines
 from ..training.hyperparameters import MODEL_SHAPE
+from ..training.resume import Checkpoints
 from ..tuning.finetuning import finetune
-from . import check_run_options, hyperparameters_of, refuse
+from . import refuse
 from .options import REPLAY_SHARE
+from .runs import check_run_options, note_run, run_hyperparameters, take_up_options
 
+OF_THE_RUN = "model data lora lora_alpha half replay replay_share preset device"  # what --resume takes up again
 STORIES = 300  # test texts on which forgetting is measured
 
 
@@ -31,33 +37,53 @@ def _check(options: argparse.Namespace, source: Path, folder: Path, adapters: bo
         refuse(options, "replay_share", "without --replay", "give --replay SOURCE too")
     if options.half and not adapters:
         raise ValueError("--half is for adapters: add --lora RANK, or leave it out")
+    if not options.data:
+        raise ValueError("finetune needs conversations to learn from: give --data SOURCE")
     if folder == source:
         raise ValueError(f"{folder} is the model to start from: choose another --name for what comes out")
-    check_run_options(options, folder)
+    at_least(1, **{"--lora": options.lora})
+    above(0, **{"--lora-alpha": options.lora_alpha})
+    between(0, 1, **{"--replay-share": options.replay_share})
+    if not adapters and (folder / "adapter_config.json").exists():
+        raise ValueError(f"{folder} holds an adapter: choose another --name for a whole model")
+    if adapters and (folder / "config.json").exists():
+        raise ValueError(f"{folder} holds a whole model: choose another --name for an adapter")
+
+
+def _is_same_start(begun: dict, start: str, source: Path, folder: Path) -> None:
+    """Raises ValueError if the run to resume began with another model."""
+    if begun.get("start", start) != start:
+        trained = f"the run in {folder} began with another model than the one that is in {source} now"
+        raise ValueError(f"{trained}: bring that back to resume it, or start a new run under another --name")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Conversations and a model → models/NAME with the history."""
+    """Conversations and a model → models/NAME with the history. All is checked before a file is written."""
+    folder = model_folder(options.name or f"{model_folder(options.model or newest_model()).name}-chat-mine")
+    check_run_options(options, folder)
+    begun = take_up_options(options, folder, "lora lora_alpha replay_share preset") if options.resume else {}
     source = model_folder(options.model or newest_model())
-    folder = model_folder(options.name or f"{source.name}-chat-mine")
     further = holds_adapter(source)  # its adapter is trained further
     adapters = further or options.lora is not None
     _check(options, source, folder, adapters)
     options.preset = options.preset or ("finetune-lora" if adapters else "finetune")
-    h = hyperparameters_of(options)
+    h, device = run_hyperparameters(options, folder), pick_device(options.device)
 
     base = base_of(source) if further else source
-    model, tokenizer = load_model(base, options.device)
+    model, tokenizer = load_model(base, device)
     if "context_size" in options and h.context_size > model.config.context_size:
         most = f"the {model.config.context_size} tokens that {base} reads"
         raise ValueError(f"--context-size {h.context_size} is more than {most}: leave --context-size out")
     if further:
         load_adapter(model, source)
+    start = fingerprint_tensors(model.named_parameters())
+    _is_same_start(begun, start, source, folder)
     texts = list(islice(train_and_test_lines(options.replay)[1], STORIES)) if options.replay else []
     before = bits_per_byte(model, tokenizer, texts) if texts else None
     fraction = REPLAY_SHARE if options.replay_share is None else options.replay_share
     more = {"lora_rank": options.lora, "lora_alpha": options.lora_alpha, "replay": options.replay}
-    more |= {"folder": folder / "training", "resume": options.resume, "device": options.device}
+    kept = Checkpoints(folder / "training", begin=note_run(options, OF_THE_RUN, start=start))
+    more |= {"folder": kept, "resume": options.resume, "device": device}
     history = finetune(model, tokenizer, options.data, h, replay_share=fraction, **more)
     if adapters:
         save_adapter(model, folder, base=base, dtype=torch.bfloat16 if options.half else None)

@@ -17,6 +17,10 @@ CHAT_TEMPERATURE = 0.3  # answers want to be right more than to be new
 LANGUAGES = {"hi": "Hindi", "en": "English"}
 
 
+class Usual(str):
+    """The value of an option that was not given, so that it can be told from one that was."""
+
+
 def make_parser() -> argparse.ArgumentParser:
     """What reads the command line: `make_parser().parse_args(["train"])` gives the options of a command."""
     parser = argparse.ArgumentParser(
@@ -35,9 +39,9 @@ def _add_train(subparsers) -> None:
     parser = subparsers.add_parser("train", help="train a model on a text archive", description=about)
     add = parser.add_argument
     text = "a .tar.gz with train.txt and test.txt, a folder with them, or the URL of such an archive (%(default)s)"
-    add("--data", default=HINDI_STORIES, metavar="SOURCE", help=text)
+    add("--data", default=Usual(HINDI_STORIES), metavar="SOURCE", help=text)
     add("--name", help="save to models/NAME (default: the archive's name with -mine behind it)")
-    add("--preset", default="laptop", choices=TEXT_PRESETS, help="a set of hyperparameters (%(default)s)")
+    add("--preset", default=Usual("laptop"), choices=TEXT_PRESETS, help="a set of hyperparameters (%(default)s)")
     add("--tokenizer", metavar="FOLDER", help="use this tokenizer (a folder or a Hugging Face name)")
     taught = "learn to predict what this model predicts, and take its tokenizer: makes a small model its draft"
     add("--teacher", metavar="NAME_OR_FOLDER", help=taught)
@@ -54,7 +58,7 @@ def _add_finetune(subparsers) -> None:
     add = parser.add_argument
     talks = "conversations: .jsonl, or an archive, folder or URL with train.jsonl and test.jsonl (and first.jsonl, if "
     talks += "there are easy ones to learn first); several are joined"
-    add("--data", nargs="+", required=True, metavar="SOURCE", help=talks)
+    add("--data", nargs="+", metavar="SOURCE", help=talks)
     add("--lora", type=int, metavar="RANK", help="train an adapter of this rank, not the model")
     add("--lora-alpha", type=float, metavar="ALPHA", help="how strongly it counts (twice the rank)")
     add("--half", action="store_true", help="save the adapter in bfloat16: half the size, three digits")
@@ -154,7 +158,9 @@ def _add_training_options(parser: argparse.ArgumentParser, preset: str, *, shape
     Without `shape`, those of the model's shape are not shown, but understood, so that they are refused with a reason.
     """
     parser.add_argument("--overwrite", action="store_true", help="replace models/NAME if it exists")
-    parser.add_argument("--resume", action="store_true", help="go on with the interrupted run in models/NAME")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the interrupted run in models/NAME, as it was begun"
+    )
     about = "change single fields of the preset"
     group = parser.add_argument_group("hyperparameters", about, argument_default=argparse.SUPPRESS)
     for f in fields(Hyperparameters):

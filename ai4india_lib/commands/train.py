@@ -1,7 +1,6 @@
 """python -m ai4india_lib train: text archive → tokenizer → model → models/NAME, with a plot and the history."""
 
 import argparse
-import shutil
 from pathlib import Path
 
 import torch
@@ -9,14 +8,20 @@ import torch
 from ..basics.device import pick_device
 from ..formats.folders import model_folder
 from ..formats.pretrained import load_model, save_model
+from ..model.config import DecoderConfig
 from ..model.new_tokens import give_places, untrained_tokens
 from ..plots import plot_history, save_figure, use_indic_fonts
 from ..text.corpus import read_about, train_and_test_lines
 from ..text.packing import download_and_prepare_data
-from ..text.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
+from ..text.tokenizer import fingerprint_tokenizer, load_tokenizer, train_tokenizer
 from ..text.urls import file_name, without_secrets
+from ..training.hyperparameters import MODEL_SHAPE, Hyperparameters
 from ..training.loop import make_model, train
-from . import check_run_options, hyperparameters_of, refuse
+from ..training.resume import Checkpoints
+from . import hyperparameters_of, refuse  # noqa: F401 (what reads a model's card takes the first one from here)
+from .runs import check_run_options, note_run, run_hyperparameters, take_up_options
+
+OF_THE_RUN = "data preset tokenizer teacher half device"  # the options that --resume takes up again
 
 
 def _name_of(source: str) -> str:
@@ -25,8 +30,8 @@ def _name_of(source: str) -> str:
     return stem.split(".")[0] + "-mine"
 
 
-def _tokenizer_for(options: argparse.Namespace, tokenizer, vocab_size: int, run_folder: Path):
-    """The teacher's `tokenizer`, that of --tokenizer or of the run to resume, or else a new one, learned from the text.
+def _known_tokenizer(options: argparse.Namespace, tokenizer, run_folder: Path):
+    """The teacher's `tokenizer`, that of --tokenizer or of the run to resume; None where one is to be learned.
 
     Raises ValueError if the run to resume has another one than is asked for.
     """
@@ -36,38 +41,53 @@ def _tokenizer_for(options: argparse.Namespace, tokenizer, vocab_size: int, run_
         tokenizer = load_tokenizer(options.tokenizer)
     if options.resume:
         begun = load_tokenizer(run_folder)
-        if tokenizer is not None and tokenizer.get_vocab() != begun.get_vocab():
+        if tokenizer is not None and fingerprint_tokenizer(tokenizer) != fingerprint_tokenizer(begun):
             other = options.teacher or options.tokenizer
             raise ValueError(f"the run in {run_folder} has another tokenizer than {other}: resume it with its own")
         return begun
-    if tokenizer is None:
-        print(f"learning a vocabulary of {vocab_size} from {without_secrets(options.data)} …", flush=True)
-        tokenizer = train_tokenizer(train_and_test_lines(options.data)[0], vocab_size)
     return tokenizer
 
 
-def run(options: argparse.Namespace) -> None:
-    """Text archive → tokenizer → model → models/NAME with a plot and the history."""
+def _check_shape(h: Hyperparameters, vocab_size: int) -> None:
+    """Raises ValueError for a model that cannot be, or that this machine has no memory for, before one is made."""
+    shape = {name: getattr(h, name) for name in MODEL_SHAPE if name != "vocab_size"}
+    DecoderConfig(vocab_size=vocab_size, context_size=h.context_size, pad_idx=0, **shape)
+
+
+def _check(options: argparse.Namespace, folder: Path) -> None:
+    """Refuse options that do not go together, or not with what is in `folder`; those of a run to resume come back."""
     if options.teacher:
         refuse(options, "tokenizer vocab_size", "with --teacher, which brings its tokenizer")
     if options.tokenizer:
         refuse(options, "vocab_size", "with --tokenizer, which has a vocabulary")
-    h, device = hyperparameters_of(options), pick_device(options.device)
+    check_run_options(options, folder)
+    if options.resume:
+        own_tokenizer = options.tokenizer  # not of the options that a run was begun with, but of its folder
+        take_up_options(options, folder, "preset")
+        options.tokenizer = own_tokenizer
+
+
+def run(options: argparse.Namespace) -> None:
+    """Text archive → tokenizer → model → models/NAME with a plot and the history. All is checked before a file is
+    written: what the run needs later, its tokenizer too, comes with its first checkpoint."""
     name = options.name or _name_of(options.data)
     folder = model_folder(name)
-    check_run_options(options, folder)
+    _check(options, folder)
     run_folder = folder / "training"
-
+    device = pick_device(options.device)
     teacher, tokenizer = load_model(options.teacher, device) if options.teacher else (None, None)
-    tokenizer = _tokenizer_for(options, tokenizer, h.vocab_size, run_folder)
-    if not options.resume:
-        shutil.rmtree(run_folder, ignore_errors=True)
-    save_tokenizer(tokenizer, run_folder)
+    tokenizer = _known_tokenizer(options, tokenizer, run_folder)
+    h = run_hyperparameters(options, folder)
+    _check_shape(h, h.vocab_size if tokenizer is None else len(tokenizer))
+    lines, floor = train_and_test_lines(options.data)[0], read_about(options.data).get("test_floor_bits_per_byte")
+    if tokenizer is None:
+        print(f"learning a vocabulary of {h.vocab_size} from {without_secrets(options.data)} …", flush=True)
+        tokenizer = train_tokenizer(lines, h.vocab_size)
     loaders = download_and_prepare_data(options.data, h.batch_size, tokenizer, h.context_size, seed=h.seed)
     model = make_model(h, tokenizer)
     print(f"training a model of {model.num_parameters():,} parameters on {without_secrets(options.data)}", flush=True)
-    floor = read_about(options.data).get("test_floor_bits_per_byte")
-    more = {"folder": run_folder, "resume": options.resume, "device": device, "floor_bits_per_byte": floor}
+    kept = Checkpoints(run_folder, begin=note_run(options, OF_THE_RUN, tokenizer))
+    more = {"folder": kept, "resume": options.resume, "device": device, "floor_bits_per_byte": floor}
     history = train(model, *loaders, h, teacher=teacher, **more)
 
     special = [i for i, token in tokenizer.added_tokens_decoder.items() if token.special]

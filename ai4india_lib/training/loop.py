@@ -102,8 +102,6 @@ class Run:
         keep_freed_memory()
         self.h, self.objective = h, objective
         self.checkpoints = folder if isinstance(folder, Checkpoints) else Checkpoints(folder)
-        if resume and self.checkpoints.folder is None:
-            raise ValueError("resume=True needs the folder of the run to go on with: give folder=")
         self.accelerator = _make_accelerator(pick_device(device))
         self.processes, self.rank = self.accelerator.num_processes, self.accelerator.process_index
         self.device = self.accelerator.device if self.processes > 1 else pick_device(device)
@@ -125,6 +123,8 @@ class Run:
             if not (resume and self._load_checkpoint()):
                 trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
                 self.checkpoints.check_space(4 * 4 * trained)  # weights, best weights, what the optimizers remember
+        elif resume:
+            self.say("nothing to resume: no folder was given")
 
     def say(self, line: str) -> None:
         if self.shows:

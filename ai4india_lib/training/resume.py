@@ -52,8 +52,8 @@ class Checkpoints:
         self._begun = True
         newest = self._place(step)
         replace_folder(newest, write)
-        until_now = [path for path in self._ours() if _order(path) <= _order(newest)]
-        for old in self._ours():
+        until_now = [path for path in self.ours() if _order(path) <= _order(newest)]
+        for old in self.ours():
             if old not in until_now[-KEPT:]:
                 _delete(old)
 
@@ -67,7 +67,7 @@ class Checkpoints:
         places = (self.folder / name for name in names)
         return next(place for place in places if not place.exists() or _is_ours(place))
 
-    def _ours(self) -> list[Path]:
+    def ours(self) -> list[Path]:
         """The checkpoints that runs wrote, also damaged ones, the newest last."""
         found = self.folder.glob("step-*") if self.folder is not None else ()
         return sorted((path for path in found if _is_ours(path)), key=_order)
@@ -109,7 +109,7 @@ class Checkpoints:
         if self.folder is None or self._cleared:
             return
         self._cleared = True
-        for old in self._ours():
+        for old in self.ours():
             _delete(old)
         for left in self.folder.glob(".step-*.part"):
             if (
