@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetensors import SafetensorError, safe_open
-
 if TYPE_CHECKING:  # files are written where there is no tensor, too
     from torch import Tensor
 
@@ -105,6 +103,7 @@ def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write tensors by name. Raises OSError, with the file's name, if that fails."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     try:
@@ -129,10 +128,12 @@ def read_safetensors_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]
 
 @contextmanager
 def _opened(path: Path) -> Iterator[safe_open]:
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, framework="pt") as file:
             yield file
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, RuntimeError, TypeError) as error:
         raise ValueError(f"{path} cannot be read ({error}): it is missing or damaged; copy or train it anew") from error
 
 

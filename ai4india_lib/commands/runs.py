@@ -13,6 +13,7 @@ from ..basics.device import pick_device
 from ..basics.files import read_json, replace_folder, write_json
 from ..formats.folders import MODELS, holds_model
 from ..text.tokenizer import save_tokenizer
+from ..text.urls import without_secrets
 from ..training.hyperparameters import Hyperparameters
 from ..training.resume import Checkpoints
 from . import given, hyperparameters_of
@@ -36,8 +37,8 @@ def check_run_options(options: argparse.Namespace, folder: Path) -> None:
         others = [path.parents[1].name for path in MODELS.glob("*/training") if Checkpoints(path).states()]
         there = f" (there are runs in {', '.join(sorted(others))})" if others else ""
         raise ValueError(f"nothing to resume: there is no interrupted run in {folder}{there}. Leave --resume out")
-    if options.resume or not folder.exists() or not any(folder.iterdir()):
-        return
+    if options.resume or not folder.exists() or {path.name for path in folder.iterdir()} <= {".training.part"}:
+        return  # that one is left where a run was killed while it wrote its first file
     if not options.overwrite:
         raise ValueError(
             f"{folder} is there already: --resume goes on with an interrupted run, --overwrite starts anew in its "
@@ -84,7 +85,7 @@ def _options_of(folder: Path) -> dict | None:
 
 def note_run(options: argparse.Namespace, names: str, tokenizer=None, **more) -> Callable[[Path], None]:
     """What writes down, when a run begins, how it was begun: its options of these names, and `more`; its tokenizer."""
-    chosen = {name: getattr(options, name) for name in names.split()}
+    chosen = {name: _without_secrets(getattr(options, name)) for name in names.split()}
 
     def write(beside: Path) -> None:
         if tokenizer is not None:
@@ -92,6 +93,13 @@ def note_run(options: argparse.Namespace, names: str, tokenizer=None, **more) ->
         write_json(beside / RUN, {"command": options.command, "options": chosen, **more})
 
     return lambda folder: replace_folder(folder, write)
+
+
+def _without_secrets(value):
+    """An option's value as a file may keep it: of a URL without passwords."""
+    if isinstance(value, list):
+        return [_without_secrets(item) for item in value]
+    return without_secrets(value) if isinstance(value, str) and "://" in value else value
 
 
 def take_up_options(options: argparse.Namespace, folder: Path, must_agree: str) -> dict:
@@ -113,6 +121,8 @@ def take_up_options(options: argparse.Namespace, folder: Path, must_agree: str) 
             raise ValueError(f"the run in {folder} was begun {began}: leave {option} {now} out, or start a new run")
     for name, value in begun["options"].items():
         if not was_given(getattr(options, name, None)):
+            if "://" in str(value) and "…" in str(value):
+                raise ValueError(f"--{name} {value} needs its password again, which is not kept: give --{name} too")
             setattr(options, name, value)
             if name == "device" and value is not None:
                 options.device = _device_if_there(value)

@@ -27,7 +27,8 @@ OF_THE_RUN = "data preset tokenizer teacher half device"  # the options that --r
 def _name_of(source: str) -> str:
     """A model name from a source: "https://…/my%20stories.tar.gz?x=1" → "my stories-mine"."""
     stem = file_name(source) if "://" in source else source.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
-    return stem.split(".")[0] + "-mine"
+    stem = stem.split(".")[0] or Path(source).resolve().name  # such as . or ..
+    return stem.lstrip("-") + "-mine"
 
 
 def _known_tokenizer(options: argparse.Namespace, tokenizer, run_folder: Path):

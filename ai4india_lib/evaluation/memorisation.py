@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from ..basics.arguments import at_least
+
 _FACTOR = 0x2545F4914F6CDD1D  # odd, so that its powers can be undone in arithmetic modulo 2⁶⁴
 _UNDO = pow(_FACTOR, -1, 2**64)
 _UNDO -= 2**64 * (_UNDO >= 2**63)  # as a signed number
@@ -62,6 +64,7 @@ class TrainingText:
 
     def share(self, text: str, n: int = 8) -> float:
         """Fraction of the text's runs of `n` words that stand in the training text; nan for a shorter text."""
+        at_least(1, n=n)
         found = self.found(text.split(), n)
         return float(found.double().mean()) if len(found) else float("nan")
 

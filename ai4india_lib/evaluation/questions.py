@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from ..basics.arguments import at_least
 from ..inference.generation import generate
 from ..inference.sampling import Sampling
 from ..model.decoder import DecoderLanguageModel
@@ -32,6 +33,7 @@ def read_questions(source: str | Path, name: str = "test.jsonl", *, limit: int |
 
     `source` is the file, or a folder or archive that holds `name`. With `limit` the first so many questions.
     """
+    at_least(1, limit=limit)
     lines = ((line, line.get("questions", [line])) for line in json_lines(source, name))
     records = (
         Record({**about, "story": line.get("story")}, line.where) for line, questions in lines for about in questions
@@ -59,6 +61,7 @@ def answer_questions(
 
     Without `chat` nothing tells a model to stop after the answer: there it ends with its first sentence.
     """
+    at_least(1, batch_size=batch_size)
     settings = {"sampling": Sampling(temperature=0), "stop_ids": stop_ids(tokenizer), "max_new_tokens": max_new_tokens}
     prompts = [question_prompt(tokenizer, question, chat=chat) for question in questions]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # like lengths together: less padding

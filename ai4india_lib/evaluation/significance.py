@@ -13,7 +13,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from ..basics.arguments import at_least
+from ..basics.arguments import at_least, between
 
 Numbers = Sequence[float] | Tensor
 NUMBERS_AT_ONCE = 4_000_000  # drawn together: bounds the memory
@@ -51,9 +51,11 @@ def _numbers(values: Numbers) -> Tensor:
 def _resample(values: Tensor, weights: Tensor, level: float, resamples: int, seed: int) -> tuple[Interval, Tensor]:
     """sum(values) / sum(weights), both (items,), with its percentile interval; and the same figure of each of
     `resamples` samples of as many items, drawn with repeats: (resamples,)."""
-    if not 0 < level < 1:
+    between(0, 1, level=level)
+    if level in (0, 1):
         raise ValueError(f"level={level} must lie between 0 and 1; usual is 0.95")
     at_least(1, resamples=resamples)
+    between(0, 2**63 - 1, seed=seed)
     items, generator, found = len(values), torch.Generator().manual_seed(seed), []
     at_once = max(1, NUMBERS_AT_ONCE // items)
     for start in range(0, resamples, at_once):

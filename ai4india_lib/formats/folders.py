@@ -1,7 +1,8 @@
 """Where models lie, and what kind of model a folder holds."""
 
-import json
 from pathlib import Path
+
+from ..basics.files import read_json
 
 MODELS = Path("models")
 
@@ -45,10 +46,4 @@ def newest_model(folder: str | Path = MODELS) -> str:
 
 def read_settings(path: Path) -> dict:
     """The content of one of a folder's JSON files. Raises ValueError if it holds none."""
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # too deep
-        raise ValueError(f"{path} is not readable as JSON: {error}") from None
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path} is not readable as JSON: it holds no JSON object")
-    return settings
+    return read_json(path)

@@ -151,7 +151,8 @@ class NgramDraft:
     cost = 0.0
 
     def __init__(self, longest: int = 4, *, shortest: int = 2, texts: Iterable[list[int]] = ()):
-        if not 1 <= shortest <= longest:
+        at_least(1, longest=longest, shortest=shortest)
+        if shortest > longest:
             raise ValueError(f"shortest={shortest} and longest={longest}: a match has from 1 to `longest` tokens")
         self.sizes = range(longest, shortest - 1, -1)
         followers: defaultdict[tuple[int, ...], Counter] = defaultdict(Counter)

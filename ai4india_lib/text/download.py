@@ -19,6 +19,7 @@ import requests
 from tqdm.auto import tqdm
 from urllib3.exceptions import HTTPError as StreamError  # what requests' raw stream raises
 
+from ..basics.arguments import at_least
 from ..basics.files import write_json
 from .urls import DownloadError, file_name, without_secrets
 
@@ -294,6 +295,7 @@ def download(
     A server that does not send the length can hide a cut-off transfer: give `sha256` there. Two URLs that end in the
     same name do not share a file. Processes of one Linux or macOS machine that want the same file take turns.
     """
+    at_least(0, size=size, retries=retries)
     name, folder, shown = file_name(url), Path(folder), without_secrets(url)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -125,7 +125,8 @@ class PackedTextDataset(BatchDataset):
         return count_text(self.lines, self.tokenizer).bytes_per_token
 
     def fingerprint(self) -> str:
-        return fingerprint_text(self.lines)
+        text = fingerprint_text(self.lines)
+        return text and f"{text}, {self.shuffle_buffer} shuffled by {self.seed}"
 
     def read(self, position: dict, worker: int = 0, num_workers: int = 1) -> Iterator[tuple[Tensor, Tensor, dict]]:
         """The batches from `position` on, which is: so many lines are used up, and these ids are left of them."""

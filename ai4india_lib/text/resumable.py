@@ -23,7 +23,8 @@ class BatchDataset(IterableDataset):
     """
 
     def __init__(self, context_size: int, batch_size: int, rank: int, world_size: int):
-        at_least(1, context_size=context_size, batch_size=batch_size)
+        at_least(1, context_size=context_size, batch_size=batch_size, world_size=world_size)
+        at_least(0, rank=rank)
         if not 0 <= rank < world_size:
             raise ValueError(f"rank={rank} is not one of world_size={world_size} processes (0 to {world_size - 1})")
         self.context_size, self.batch_size = context_size, batch_size

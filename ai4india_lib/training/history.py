@@ -1,12 +1,11 @@
 """What happened in a training run: kept for plots, for comparing runs, and for going on."""
 
-import json
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
 
-from ..basics.files import write_json
+from ..basics.files import read_json, write_json
 
 
 @dataclass
@@ -91,4 +90,10 @@ class History:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
+        """Read what `save` wrote. Raises ValueError, with the file's name, for what is damaged, or no history."""
+        content, empty = read_json(path), cls()
+        for name, value in content.items():
+            usual = empty.__dict__.get(name, 0)  # None and numbers may take each other's place
+            if name not in empty.__dict__ or (isinstance(usual, (list, dict, str)) and type(value) is not type(usual)):
+                raise ValueError(f"{path} is not the history of a run: it has {name}={value!r:.60}")
+        return cls(**content)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..basics.arguments import at_least
+
 
 def next_token_loss(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
     """Cross-entropy in nats of logits (…, vocab_size); targets (…), −100 where to leave one out."""
@@ -27,6 +29,7 @@ def compute_loss_and_perplexity(
     Targets of −100 are left out. With several processes each reads its own part, and all get the mean of the whole.
     Raises ValueError if the loader gives nothing.
     """
+    at_least(1, max_batches=max_batches)
     device = torch.device(device) if device is not None else next(model.parameters()).device
     was_training = model.training
     model.eval()

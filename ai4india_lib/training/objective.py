@@ -90,7 +90,7 @@ class NextToken(Objective):
         tokenizer, marks = getattr(self.data.dataset, "tokenizer", None), {}
         if tokenizer is not None:  # conversations come as ids
             marks["had another tokenizer"] = fingerprint_tokenizer(tokenizer)
-        marks["read another text"] = self.data.dataset.fingerprint()
+        marks["read another text, or in another order"] = self.data.dataset.fingerprint()
         marks["was tested on another text"] = self.test_loader.dataset.fingerprint()
         if self.teacher is not None:
             marks["had another teacher"] = fingerprint_tensors(self.teacher.named_parameters())

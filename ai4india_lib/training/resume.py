@@ -28,7 +28,7 @@ class Checkpoints:
     """The folders `step-0000100`, `step-0000200` … of a run: named sets of tensors, and a state that fits into JSON.
 
     `folder` None keeps nothing. A run that starts anew replaces those of an older one, but not before it has begun:
-    `begin`, which may write into `folder` what else belongs to the run, is called before its first checkpoint.
+    `begin`, which may write into `folder` what else belongs to the run, is called with it before its first checkpoint.
     """
 
     def __init__(self, folder: str | Path | None, begin: Callable[[Path], None] | None = None):
@@ -47,7 +47,6 @@ class Checkpoints:
 
         self.replace_older()
         if not self._begun and self._begin is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
             self._begin(self.folder)
         self._begun = True
         newest = self._place(step)

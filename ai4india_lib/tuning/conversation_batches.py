@@ -15,6 +15,7 @@ from typing import Self
 
 from torch import Tensor
 
+from ..basics.arguments import at_least
 from ..basics.files import fingerprint_json
 from ..text.archives import CorpusError
 from ..text.chat import check_messages, encode_conversation, encode_conversations, question_messages
@@ -143,6 +144,8 @@ class ConversationDataset(BatchDataset):
         world_size: int = 1,
     ):
         super().__init__(context_size, batch_size, rank, world_size)
+        at_least(0, first=first, replay=replay)
+        at_least(1, longest_pass=longest_pass)
         if not 0 <= first <= len(examples.ids):
             raise ValueError(f"first={first}: there are {len(examples.ids)} examples, so many can come first at most")
         if not 0 <= replay <= len(examples.ids) - first:
@@ -164,8 +167,8 @@ class ConversationDataset(BatchDataset):
         return self.examples.bytes / sum(map(sum, self.examples.learn))
 
     def fingerprint(self) -> str:
-        all_of_it = {"ids": self.examples.ids, "learn": self.examples.learn, "first": self.first, "replay": self.replay}
-        return fingerprint_json(all_of_it)
+        order = [self.first, self.replay, self.longest_pass, self.shuffle, self.seed]
+        return fingerprint_json([self.examples.ids, self.examples.learn, order])
 
     def read(self, position: dict, worker: int = 0, num_workers: int = 1) -> Iterator[tuple[Tensor, Tensor, dict]]:
         """The batches from `position` on, which is how many of this worker's were given."""

@@ -107,6 +107,7 @@ def kl_to_reference(
 
     The attempts must be the model's own. Per text log p − log p_reference, which is right on average.
     """
+    at_least(1, batch_size=batch_size)
     parts = []
     for start in range(0, len(attempts), batch_size):
         part = attempts[start : start + batch_size]

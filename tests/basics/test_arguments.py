@@ -9,7 +9,25 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from ai4india_lib import DecoderConfig, Group, Hyperparameters, Sampling
+from ai4india_lib import (
+    DecoderConfig,
+    DynamicBatcher,
+    Group,
+    Hyperparameters,
+    NgramDraft,
+    PackedTextDataset,
+    Sampling,
+    TextLoader,
+    add_lora,
+    answer_questions,
+    bootstrap_interval,
+    compute_loss_and_perplexity,
+    finetune,
+    generate,
+    speculative_generate,
+    train_tokenizer,
+    tune_on_preferences,
+)
 from ai4india_lib.basics.arguments import above, at_least, between
 
 
@@ -95,3 +113,35 @@ def test_a_seed_is_one_that_torch_takes(kind):
 def test_a_whole_number_may_stand_for_a_float():
     assert Hyperparameters(num_epochs=2, clip_norm=np.int32(3)).clip_norm == 3
     assert Sampling(temperature=1, top_p=1).top_p == 1
+
+
+CALLS = {  # an argument of a function or a class → a call that gives it
+    "rank": lambda model, value: add_lora(model, value),
+    "alpha": lambda model, value: add_lora(model, 2, value),
+    "lora_rank": lambda model, value: finetune(model, None, [], lora_rank=value),
+    "lora_alpha": lambda model, value: finetune(model, None, [], lora_rank=2, lora_alpha=value),
+    "replay_share": lambda model, value: finetune(model, None, [], replay_share=value),
+    "beta": lambda model, value: tune_on_preferences(model, ["pair"], beta=value),
+    "slots": lambda model, value: DynamicBatcher(model, slots=value),
+    "queue_size": lambda model, value: DynamicBatcher(model, queue_size=value),
+    "cannot write": lambda model, value: generate(model, [[1]], max_new_tokens=value),
+    "k": lambda model, value: speculative_generate(model, [1], model, max_new_tokens=3, k=value),
+    "longest": lambda model, value: NgramDraft(value),
+    "vocab_size": lambda model, value: train_tokenizer(["text"], value),
+    "min_frequency": lambda model, value: train_tokenizer(["text"], 300, min_frequency=value),
+    "context_size": lambda model, value: PackedTextDataset([], None, value),
+    "shuffle_buffer": lambda model, value: PackedTextDataset([], None, 8, shuffle_buffer=value),
+    "num_workers": lambda model, value: TextLoader(None, num_workers=value),
+    "max_batches": lambda model, value: compute_loss_and_perplexity(model, [], max_batches=value),
+    "batch_size": lambda model, value: answer_questions(model, None, [], batch_size=value),
+    "resamples": lambda model, value: bootstrap_interval([1.0, 2.0], resamples=value),
+}
+
+
+@pytest.mark.parametrize("value", ["3", 2.5, math.nan, math.inf, True, [3], -1], ids=repr)
+@pytest.mark.parametrize("name", CALLS)
+def test_arguments_of_functions_are_refused_by_name(name, value, make_model):
+    if value == 2.5 and name in ("alpha", "lora_alpha", "beta"):  # numbers there
+        return
+    with pytest.raises(ValueError, match=rf"^{name}( |=)"):
+        CALLS[name](make_model(), value)

@@ -1,12 +1,25 @@
 """Protects basics.files: what is written is whole or as before, and nothing stays beside it."""
 
+import errno
 import json
+import shutil
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from ai4india_lib.basics.files import read_safetensors, replace_folder, replaced_file, write_json
+from ai4india_lib.basics.files import (
+    check_space,
+    fingerprint_json,
+    fingerprint_tensors,
+    read_json,
+    read_safetensors,
+    replace_folder,
+    replaced_file,
+    write_json,
+    write_safetensors,
+)
 
 
 def names(folder):
@@ -122,3 +135,93 @@ def test_safetensors_are_read_or_refused_by_name(tmp_path):
     for bad in (path, tmp_path / "missing.safetensors"):
         with pytest.raises(ValueError, match=rf"{bad.name} cannot be read .*copy or train it anew"):
             read_safetensors(bad)
+
+
+BAD_JSON = [b"", b"{", b"[]", b"null", b"3", b'"text"', b"\xff\xfe{\x00}\x00", b"\x00" * 40, b"[" * 100_000, b"<html>"]
+
+
+@pytest.mark.parametrize("raw", BAD_JSON, ids=lambda raw: repr(raw[:8]))
+def test_json_that_is_damaged_is_refused_by_name(tmp_path, raw):
+    path = tmp_path / "about.json"
+    path.write_bytes(raw)
+    with pytest.raises(ValueError, match=r"^.*about\.json is not readable as JSON: ") as refused:
+        read_json(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_json_of_an_editor_that_marks_utf_8_is_read_and_keys_are_asked_for(tmp_path):
+    path = tmp_path / "about.json"
+    path.write_bytes('\ufeff{"नाम": 1}'.encode())
+    assert read_json(path, needs=["नाम"]) == {"नाम": 1}
+    with pytest.raises(ValueError, match=r"about\.json does not say a, b: it is damaged, or another program wrote it"):
+        read_json(path, needs=["a", "नाम", "b"])
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.json"):
+        read_json(tmp_path / "nowhere.json")
+
+
+FULL = [
+    OSError(errno.ENOSPC, "No space left on device"),
+    OSError(errno.EDQUOT, "Disk quota exceeded"),
+    SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    Exception("There is not enough space on the disk. (os error 112)"),
+]
+
+
+@pytest.mark.parametrize("error", FULL, ids=lambda error: type(error).__name__)
+def test_a_full_disk_is_told_whoever_meets_it(tmp_path, error):
+    (tmp_path / "story.txt").write_text("old", encoding="utf-8")
+    for write in (lambda: replace_folder(tmp_path / "model", fail), lambda: replace_file(tmp_path / "story.txt")):
+
+        def fail(beside):
+            fill(beside, half="half")
+            raise error
+
+        def replace_file(target):
+            with replaced_file(target) as beside:
+                beside.write_text("half", encoding="utf-8")
+                raise error
+
+        with pytest.raises(
+            OSError, match=r"^the disk is full: .* was not written, and what was there before is kept"
+        ) as told:
+            write()
+        assert told.value.errno == errno.ENOSPC
+    assert names(tmp_path) == ["story.txt"] and (tmp_path / "story.txt").read_text(encoding="utf-8") == "old"
+
+
+def test_other_errors_of_writing_tensors_name_the_file(tmp_path):
+    with pytest.raises(OSError, match=r"nowhere.model\.safetensors cannot be written: "):
+        write_safetensors(tmp_path / "nowhere" / "model.safetensors", {"a": torch.ones(1)})
+
+
+def test_room_on_the_disk_is_asked_for_where_the_folder_will_be(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: asked.append(path) or shutil._ntuple_diskusage(9, 4, 5))
+    check_space(tmp_path / "not" / "yet", 5, "it")
+    with pytest.raises(OSError, match=r"it takes about 0 MB, and the disk of .* has 0 MB left: make room first"):
+        check_space(tmp_path / "not" / "yet", 6, "it")
+    assert asked == [tmp_path, tmp_path]
+
+
+def test_fingerprints_differ_with_each_part():
+    def some():
+        return {"a": torch.arange(6.0), "b": torch.ones(2, dtype=torch.bfloat16), "c": torch.tensor(3)}
+
+    def changed(name, tensor):
+        return fingerprint_tensors((some() | {name: tensor}).items())
+
+    own = fingerprint_tensors(some().items())
+    nudged = torch.arange(6.0)
+    nudged[5] = 5.0000005
+    others = [changed("a", nudged), changed("a", torch.arange(6.0).view(2, 3)), changed("c", torch.tensor(3.0))]
+    others += [
+        fingerprint_tensors([(name.upper(), tensor) for name, tensor in some().items()]),
+        changed("d", torch.ones(0)),
+    ]
+    assert len({own, *others}) == 6 and len(own) == 32
+    assert fingerprint_tensors(some().items()) == own
+    assert fingerprint_tensors([("a", torch.arange(12.0).view(2, 6).T[:, 0])]) == fingerprint_tensors(
+        [("a", torch.arange(6.0))]
+    )
+    assert fingerprint_json({"a": [1, object()], "b": 2}) == fingerprint_json({"b": 2, "a": [1, object()]})
+    assert fingerprint_json([1, 2]) != fingerprint_json([2, 1])

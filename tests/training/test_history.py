@@ -33,6 +33,15 @@ def test_saved_and_loaded_it_is_the_same(tmp_path):
     assert json.loads((tmp_path / "history.json").read_text(encoding="utf-8"))["train_loss"] == [3.0, 2.0, 1.5]
 
 
+@pytest.mark.parametrize(
+    "content", ["", "[1]", '{"train_loss": 3}', '{"steps": []}', '{"measured": []}', '{"ended": null}']
+)
+def test_what_is_no_history_is_refused_by_name(tmp_path, content):
+    (tmp_path / "history.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"history\.json is not (readable as JSON|the history of a run)"):
+        History.load(tmp_path / "history.json")
+
+
 def test_units_by_hand():
     """A loss of ln 2 nats per token is 1 bit per token: with 4 bytes per token a quarter bit per byte."""
     history = example()

@@ -241,11 +241,11 @@ def test_a_fresh_run_deletes_an_older_one_only_when_it_has_begun(interrupted):
 def test_what_belongs_to_a_run_is_written_before_its_first_checkpoint(tmp_path):
     seen = []
     model, *loaders = ingredients(H)
-    begin = Checkpoints(tmp_path / "run", begin=lambda folder: seen.append(names(folder)))
+    begin = Checkpoints(tmp_path / "run", begin=lambda folder: seen.append(folder.exists()))
     train(model, *loaders, H, folder=begin, **QUIET)
     model, *loaders = ingredients(H)
     train(model, *loaders, H, folder=Checkpoints(tmp_path / "run", begin=seen.append), resume=True, **QUIET)
-    assert seen == [[]], "once, and not where a run goes on"
+    assert seen == [False], "once, and not where a run goes on"
 
 
 # Other runs
@@ -270,10 +270,17 @@ def swapped(lines):
 @pytest.mark.parametrize("part", ["train_lines", "test_lines"])
 def test_another_text_with_as_many_lines_is_refused(part, interrupted):
     before, lines = content(interrupted), TRAIN if part == "train_lines" else TEST
-    words = "read another text" if part == "train_lines" else "was tested on another text"
+    words = "read another text, or in another order" if part == "train_lines" else "was tested on another text"
     with pytest.raises(ValueError, match=f"the run in .* {words}: bring that back to resume it, or start a new run"):
         run(interrupted, **{part: swapped(lines)})
     assert content(interrupted) == before
+
+
+def test_another_order_of_the_text_is_refused(interrupted):
+    model, train_loader, test_loader = ingredients(H)
+    train_loader.dataset.shuffle_buffer = 19
+    with pytest.raises(ValueError, match="read another text, or in another order: bring that back"):
+        train(model, train_loader, test_loader, H, folder=interrupted, resume=True, **QUIET)
 
 
 def test_another_tokenizer_is_refused(interrupted):
