@@ -5,6 +5,7 @@ must say the same.
 """
 
 import argparse
+import re
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -37,14 +38,20 @@ def check_run_options(options: argparse.Namespace, folder: Path) -> None:
         others = [path.parents[1].name for path in MODELS.glob("*/training") if Checkpoints(path).states()]
         there = f" (there are runs in {', '.join(sorted(others))})" if others else ""
         raise ValueError(f"nothing to resume: there is no interrupted run in {folder}{there}. Leave --resume out")
-    if options.resume or not folder.exists() or {path.name for path in folder.iterdir()} <= {".training.part"}:
-        return  # that one is left where a run was killed while it wrote its first file
+    if options.resume or not _holds_files(folder):
+        return
     if not options.overwrite:
         raise ValueError(
             f"{folder} is there already: --resume goes on with an interrupted run, --overwrite starts anew in its "
             "place, --name takes another folder"
         )
     _check_may_overwrite(folder)
+
+
+def _holds_files(folder: Path) -> bool:
+    """Is there any file, apart from what a run that was killed left half written?"""
+    files = (path.relative_to(folder).parts for path in folder.rglob("*") if path.is_file())
+    return any(not any(re.fullmatch(r"\.(training|step-.*)\.part", part) for part in parts) for parts in files)
 
 
 def _check_may_overwrite(folder: Path) -> None:

@@ -147,8 +147,6 @@ class Run:
                 if self._over_processes(len(interrupted)):  # all must end after the same step
                     break
                 self._step()
-                if self.accelerator.is_main_process:
-                    self.checkpoints.replace_older()  # only now: a run that can't begin leaves the older one
                 bar.update()
                 if on_step is not None:
                     on_step(history)

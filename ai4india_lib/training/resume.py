@@ -21,19 +21,20 @@ _FILES = {STATE, "model.safetensors", "best.safetensors", "optimizers.safetensor
 _FIELDS = {"hyperparameters": dict, "history": dict, "facts": dict, "positions": list, "scaler": dict}
 _MARK = {"written_by": "ai4india_lib, a checkpoint of a run"}  # stands in the files of tensors
 _NAME = re.compile(r"step-(\d{7,})(?:-(\d+))?")
+_HALF = re.compile(rf"\.{_NAME.pattern}(\.old)?\.part")  # being written, being deleted
 KEPT = 2
 
 
 class Checkpoints:
     """The folders `step-0000100`, `step-0000200` … of a run: named sets of tensors, and a state that fits into JSON.
 
-    `folder` None keeps nothing. A run that starts anew replaces those of an older one, but not before it has begun:
-    `begin`, which may write into `folder` what else belongs to the run, is called with it before its first checkpoint.
+    `folder` None keeps nothing. A run that starts anew replaces those of an older one, but not before its own first is
+    written. Then `begin` is called with `folder`, to write there what else belongs to the run.
     """
 
     def __init__(self, folder: str | Path | None, begin: Callable[[Path], None] | None = None):
         self.folder = None if folder is None else Path(folder)
-        self._begin, self._begun, self._cleared = begin, False, False
+        self._begin, self._begun = begin, False
 
     def save(self, step: int, tensors: dict[str, dict[str, Tensor]], state: dict) -> None:
         """Write all into a new folder, `{name}.safetensors` for each set of tensors; keep it and the one before it."""
@@ -44,11 +45,9 @@ class Checkpoints:
                 write_safetensors(beside / f"{name}.safetensors", content, _MARK)
                 sums[name] = _checksum(beside / f"{name}.safetensors")
             write_json(beside / STATE, {**state, "files": sums}, indent=None)
+            if not self._begun:
+                self._take_over(beside)
 
-        self.replace_older()
-        if not self._begun and self._begin is not None:
-            self._begin(self.folder)
-        self._begun = True
         newest = self._place(step)
         replace_folder(newest, write)
         until_now = [path for path in self.ours() if _order(path) <= _order(newest)]
@@ -100,22 +99,20 @@ class Checkpoints:
     def newest(self, say: Callable[[str], None] = print) -> tuple[dict, dict[str, dict[str, Tensor]]] | None:
         """(state, tensors) of the newest whole checkpoint; None if there is none. `say` is told of damaged ones."""
         newest = next(self._readable(_read, say), None)
-        self._begun = self._cleared = newest is not None
+        self._begun = newest is not None
         return newest
 
-    def replace_older(self) -> None:
-        """Delete the checkpoints of an older run, and what a killed process left half written, if this one is new."""
-        if self.folder is None or self._cleared:
-            return
-        self._cleared = True
+    def _take_over(self, first: Path) -> None:
+        """Delete the checkpoints of an older run, and what a killed process left of one; not this run's `first`."""
+        if self._begin is not None:
+            self._begin(self.folder)
         for old in self.ours():
             _delete(old)
         for left in self.folder.glob(".step-*.part"):
-            if (
-                _NAME.fullmatch(left.name[1:-5])
-                and {path.name.removeprefix(".part-") for path in left.iterdir()} <= _FILES
-            ):
+            own = {path.name.removeprefix(".part-") for path in left.iterdir()} <= _FILES
+            if left != first and own and _HALF.fullmatch(left.name):
                 shutil.rmtree(left, ignore_errors=True)
+        self._begun = True
 
 
 def _order(checkpoint: Path) -> tuple[int, int]:
@@ -154,7 +151,9 @@ def _is_ours(path: Path) -> bool:
 def _delete(checkpoint: Path) -> None:
     """Delete the files that a run wrote, and the folder if there are no others in it."""
     if {path.name for path in checkpoint.iterdir()} <= _FILES:
-        leaving = checkpoint.with_name(f".{checkpoint.name}.part")  # so that no half of it can be taken for a whole one
+        leaving = checkpoint.with_name(
+            f".{checkpoint.name}.old.part"
+        )  # so that no half of it can be taken for a whole one
         shutil.rmtree(leaving, ignore_errors=True)
         checkpoint.rename(leaving)
         shutil.rmtree(leaving, ignore_errors=True)

@@ -226,16 +226,22 @@ def test_a_run_deletes_nothing_that_no_run_wrote(tmp_path, made):
     assert {"step-0000008-1", "step-0000010"} <= set(names(tmp_path))
 
 
-def test_a_fresh_run_deletes_an_older_one_only_when_it_has_begun(interrupted):
+def test_a_fresh_run_deletes_an_older_one_only_when_it_has_a_checkpoint(interrupted, monkeypatch):
     before = content(interrupted)
     model, *loaders = ingredients(H)
     with torch.no_grad():
         model.norm.gain[0] = torch.nan
     with pytest.raises(FloatingPointError, match="at step 0"):
         train(model, *loaders, H, folder=interrupted, **QUIET)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="the disk is full"):
+        patch.setattr("ai4india_lib.training.resume.write_json", full)
+        run(interrupted, settings(max_steps=4), resume=False)
     assert content(interrupted) == before
-    run(interrupted, settings(max_steps=1), resume=False)
-    assert names(interrupted) == ["step-0000001"]
+    half = interrupted / ".step-0000008.old.part"
+    shutil.copytree(interrupted / "step-0000008", half)
+    expected = run(None, settings(max_steps=4))
+    assert same(run(interrupted, settings(max_steps=4), resume=False), expected), "its first has an old one's name"
+    assert names(interrupted) == ["step-0000004"] and same(run(interrupted, settings(max_steps=4)), expected)
 
 
 def test_what_belongs_to_a_run_is_written_before_its_first_checkpoint(tmp_path):
@@ -245,7 +251,7 @@ def test_what_belongs_to_a_run_is_written_before_its_first_checkpoint(tmp_path):
     train(model, *loaders, H, folder=begin, **QUIET)
     model, *loaders = ingredients(H)
     train(model, *loaders, H, folder=Checkpoints(tmp_path / "run", begin=seen.append), resume=True, **QUIET)
-    assert seen == [False], "once, and not where a run goes on"
+    assert seen == [True], "once, and not where a run goes on"
 
 
 # Other runs
