@@ -39,11 +39,9 @@ def _check(options: argparse.Namespace, source: Path, folder: Path, adapters: bo
         raise ValueError("--half is for adapters: add --lora RANK, or leave it out")
     if not options.data:
         raise ValueError("finetune needs conversations to learn from: give --data SOURCE")
-    if folder == source:
-        raise ValueError(f"{folder} is the model to start from: choose another --name for what comes out")
-    at_least(1, **{"--lora": options.lora})
-    above(0, **{"--lora-alpha": options.lora_alpha})
-    between(0, 1, **{"--replay-share": options.replay_share})
+    at_least(1, lora_rank=options.lora)
+    above(0, lora_alpha=options.lora_alpha)
+    between(0, 1, replay_share=options.replay_share)
     if not adapters and (folder / "adapter_config.json").exists():
         raise ValueError(f"{folder} holds an adapter: choose another --name for a whole model")
     if adapters and (folder / "config.json").exists():
@@ -57,12 +55,19 @@ def _is_same_start(begun: dict, start: str, source: Path, folder: Path) -> None:
         raise ValueError(f"{trained}: bring that back to resume it, or start a new run under another --name")
 
 
+def _source(options: argparse.Namespace) -> Path:
+    """The folder of the model to start from."""
+    return model_folder(options.model or newest_model())
+
+
 def run(options: argparse.Namespace) -> None:
     """Conversations and a model → models/NAME with the history. All is checked before a file is written."""
-    folder = model_folder(options.name or f"{model_folder(options.model or newest_model()).name}-chat-mine")
+    folder = model_folder(options.name or f"{_source(options).name}-chat-mine")
+    if not options.resume and folder == _source(options):
+        raise ValueError(f"{folder} is the model to start from: choose another --name for what comes out")
     check_run_options(options, folder)
     begun = take_up_options(options, folder, "lora lora_alpha replay_share preset") if options.resume else {}
-    source = model_folder(options.model or newest_model())
+    source = _source(options)
     further = holds_adapter(source)  # its adapter is trained further
     adapters = further or options.lora is not None
     _check(options, source, folder, adapters)
