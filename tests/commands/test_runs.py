@@ -1,6 +1,7 @@
 """Protects what `train` and `finetune` write, and when: a start that is refused changes nothing and blocks nothing,
 --resume needs no other option and goes on with no other run, --overwrite replaces only what is a model's or a run's."""
 
+import errno
 import json
 import random
 import shutil
@@ -407,3 +408,20 @@ def test_a_file_of_that_name_is_told_first(at_work, capsys):
         assert main([*TRAIN, *more, "--overwrite"]) == 1
         assert "models/mine is a file" in told(capsys)
     assert tree(at_work) == before
+
+
+@pytest.mark.parametrize("writer", ["safetensors.torch.save_file", "pathlib.Path.write_text", "pathlib.Path.mkdir"])
+def test_a_full_disk_ends_a_run_in_a_sentence_and_keeps_all(writer, begun, monkeypatch, capsys):
+    def full(*arguments, **more):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = tree(begun)
+    for command in (["train", "--name", "mine", "--resume"], [*TRAIN, "--overwrite"], [*TRAIN, "--name", "new"]):
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            patch.setattr(writer, full)
+            assert main(command) == 1
+        assert "the disk is full" in told(capsys)
+        assert {name: raw for name, raw in tree(begun).items() if not name.startswith("models/new")} == before
+    assert main(["train", "--name", "mine", "--resume"]) == 0
+    assert main([*TRAIN, "--name", "new"]) == 0, "an empty folder may have been left: it blocks nothing"
