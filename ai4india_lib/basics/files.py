@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # files are written where there is no tensor, too
+    from safetensors import safe_open
     from torch import Tensor
 
 

@@ -19,7 +19,7 @@ from ..training.resume import Checkpoints
 from ..tuning.finetuning import finetune
 from . import refuse
 from .options import REPLAY_SHARE
-from .runs import check_run_options, note_run, run_hyperparameters, take_up_options
+from .runs import check_run_options, check_training_memory, note_run, run_hyperparameters, take_up_options
 
 OF_THE_RUN = "model data lora lora_alpha half replay replay_share preset device"  # what --resume takes up again
 STORIES = 300  # test texts on which forgetting is measured
@@ -79,6 +79,7 @@ def run(options: argparse.Namespace) -> None:
     if "context_size" in options and h.context_size > model.config.context_size:
         most = f"the {model.config.context_size} tokens that {base} reads"
         raise ValueError(f"--context-size {h.context_size} is more than {most}: leave --context-size out")
+    check_training_memory(model.config, h, device, trained=not adapters)
     if further:
         load_adapter(model, source)
     start = fingerprint_tensors(model.named_parameters())

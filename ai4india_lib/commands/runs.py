@@ -10,9 +10,13 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
+import torch
+
 from ..basics.device import pick_device
 from ..basics.files import read_json, replace_folder, write_json
+from ..basics.memory import check_memory
 from ..formats.folders import MODELS, holds_model
+from ..model.config import DecoderConfig
 from ..text.tokenizer import save_tokenizer
 from ..text.urls import without_secrets
 from ..training.hyperparameters import Hyperparameters
@@ -160,3 +164,17 @@ def run_hyperparameters(options: argparse.Namespace, folder: Path) -> Hyperparam
     known = {f.name for f in fields(Hyperparameters)}
     saved = {name: value for name, value in state["hyperparameters"].items() if name in known}
     return replace(Hyperparameters(**saved), **given(options, Hyperparameters))
+
+
+def check_training_memory(
+    config: DecoderConfig, h: Hyperparameters, device: torch.device, *, trained: bool = True
+) -> None:
+    """Raises ValueError where not even the least fits that training takes: weights, gradients and AdamW's two memories
+    of them (the weights alone where they are not `trained`), and four numbers for each one in the residual stream."""
+    stream = h.batch_size * min(h.context_size, config.context_size) * config.emb_dim * config.num_blocks
+    size = config.memory(16 if trained else 4) + 4 * 4 * stream
+    what = (
+        f"to train a model of {config.num_parameters():,} parameters, {h.batch_size} × {h.context_size} tokens a pass,"
+    )
+    less = "a smaller --batch-size, with --accumulation-steps, or a smaller --context-size or model needs less"
+    check_memory(size, what, less, device)

@@ -19,7 +19,7 @@ from ..training.hyperparameters import MODEL_SHAPE, Hyperparameters
 from ..training.loop import make_model, train
 from ..training.resume import Checkpoints
 from . import hyperparameters_of, refuse  # noqa: F401 (what reads a model's card takes the first one from here)
-from .runs import check_run_options, note_run, run_hyperparameters, take_up_options
+from .runs import check_run_options, check_training_memory, note_run, run_hyperparameters, take_up_options
 
 OF_THE_RUN = "data preset tokenizer teacher half device"  # the options that --resume takes up again
 
@@ -49,10 +49,11 @@ def _known_tokenizer(options: argparse.Namespace, tokenizer, run_folder: Path):
     return tokenizer
 
 
-def _check_shape(h: Hyperparameters, vocab_size: int) -> None:
+def _check_shape(h: Hyperparameters, vocab_size: int, device: torch.device) -> None:
     """Raises ValueError for a model that cannot be, or that this machine has no memory for, before one is made."""
     shape = {name: getattr(h, name) for name in MODEL_SHAPE if name != "vocab_size"}
-    DecoderConfig(vocab_size=vocab_size, context_size=h.context_size, pad_idx=0, **shape)
+    config = DecoderConfig(vocab_size=vocab_size, context_size=h.context_size, pad_idx=0, **shape)
+    check_training_memory(config, h, device)
 
 
 def _check(options: argparse.Namespace, folder: Path) -> None:
@@ -79,7 +80,7 @@ def run(options: argparse.Namespace) -> None:
     teacher, tokenizer = load_model(options.teacher, device) if options.teacher else (None, None)
     tokenizer = _known_tokenizer(options, tokenizer, run_folder)
     h = run_hyperparameters(options, folder)
-    _check_shape(h, h.vocab_size if tokenizer is None else len(tokenizer))
+    _check_shape(h, h.vocab_size if tokenizer is None else len(tokenizer), device)
     lines, floor = train_and_test_lines(options.data)[0], read_about(options.data).get("test_floor_bits_per_byte")
     if tokenizer is None:
         print(f"learning a vocabulary of {h.vocab_size} from {without_secrets(options.data)} …", flush=True)
