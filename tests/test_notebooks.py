@@ -5,6 +5,7 @@ import importlib
 import inspect
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,32 @@ def test_lesson_has_its_bones(path):
     for title in ("## Summary", "## सारांश"):
         section = prose.split(title, 1)[1].split("\n## ")[0]
         assert len(re.findall(r"(?m)^(?:\d+\.|-) ", section)) == 5, f"{title} of {path.name} should have five points"
+
+
+@by_name(LESSONS)
+def test_answers_to_predictions_are_folded(path):
+    """The reader guesses first: what the next cell shows is hidden until they open it."""
+    cells = cells_of(path)
+    for cell, following in pairwise(cells):
+        if "**Predict first.**" in cell["text"]:
+            assert following["cell_type"] == "code", cell["text"]
+            assert following["metadata"].get("jupyter", {}).get("outputs_hidden"), following["text"]
+            assert "hide-output" in tags_of(following)
+
+
+@by_name(LESSONS)
+def test_row_of_times_is_honest(path):
+    """Run: as the README says. Read: 120 words a minute, six seconds a line of code, two minutes a prediction."""
+    row = re.search(
+        r"\*\*time\*\* \(run / read / exercises\) \| (.+) / (\d+) minutes / (.+) \|", cells_of(path)[0]["text"]
+    )
+    run = re.search(rf"{path.name}\) \| [^|]* \| ([^|]*) \|", (ROOT / "README.md").read_text(encoding="utf-8"))[1]
+    assert row[1] == run
+    prose, _, _ = prose_of(path).partition("## Exercises")
+    code = "\n".join(cell["text"] for cell in cells_of(path, "code") if "check(" not in cell["text"])
+    lines = len([line for line in code.splitlines() if line.strip()])
+    minutes = len(prose.split()) / 120 + lines / 10 + 2 * prose.count("**Predict first.**")
+    assert abs(minutes - int(row[2])) <= 0.15 * minutes, f"about {minutes:.0f} minutes to read"
 
 
 @by_name(LESSONS)
