@@ -1,11 +1,13 @@
-"""How the weights follow the gradient: the learning rate over time, AdamW, and Muon."""
+"""How the weights follow the gradient: the learning rate over time, and which weights AdamW and Muon move."""
 
 import torch
 from torch import Tensor
 
+from ..basics.device import pick_precision
 from ..model.decoder import DecoderLanguageModel
 from ..model.lora import lora_modules
 from .hyperparameters import Hyperparameters
+from .muon import Muon
 
 A_RATE = 0.2  # of the learning rate, for the A of an adapter
 
@@ -21,11 +23,9 @@ def learning_rate_at(step: int, total_steps: int, h: Hyperparameters) -> float:
 
 
 def make_optimizers(model: DecoderLanguageModel, h: Hyperparameters) -> list[torch.optim.Optimizer]:
-    """AdamW (Loshchilov & Hutter, 2019), and with `optimizer="muon"` Muon for the matrices inside the blocks.
+    """AdamW (Loshchilov & Hutter, 2019), and with `optimizer="muon"` `Muon` for the matrices inside the blocks.
 
-    Muon turns each matrix's momentum into the nearest orthogonal matrix, so that all directions move alike (Jordan et
-    al., 2024); its steps are scaled to the size of AdamW's, so that one learning rate fits both (Liu et al., 2025,
-    §2.2). Gains are not decayed, frozen weights are left out. Of an adapter's two matrices A learns more slowly than B,
+    Gains are not decayed, frozen weights are left out. Of an adapter's two matrices A learns more slowly than B,
     `A_RATE` times as fast: it only chooses what B, which began at zero, looks at (LoRA+; Hayou et al., 2024).
 
     Raises ValueError if all weights are frozen.
@@ -45,10 +45,9 @@ def make_optimizers(model: DecoderLanguageModel, h: Hyperparameters) -> list[tor
         fused = model.device.type in ("cpu", "cuda")
         optimizers.append(torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=fused, **settings))
     if matrices:
-        if not hasattr(torch.optim, "Muon"):
-            update = "update to torch 2.9 or later, or use optimizer='adamw'"
-            raise ValueError(f"torch {torch.__version__} has no Muon: {update}")
-        optimizers.append(torch.optim.Muon(_groups(matrices, slow), adjust_lr_fn="match_rms_adamw", **settings))
+        halves = h.precision in ("auto", "bf16") and pick_precision(model.device) == "bf16"
+        dtype = torch.bfloat16 if halves else torch.float32
+        optimizers.append(Muon(_groups(matrices, slow), dtype=dtype, **settings))
     return optimizers
 
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from ai4india_lib import DecoderLanguageModel, add_lora, get_hyperparameters, learning_rate_at, make_optimizers
+from ai4india_lib.training import optimizers as module
 from ai4india_lib.training.hyperparameters import PRESETS, plan_steps
+from ai4india_lib.training.muon import Muon
 from ai4india_lib.training.optimizers import load_optimizer_tensors, optimizer_tensors, set_learning_rate
 
 # The rate over time
@@ -63,7 +65,7 @@ def test_each_parameter_has_one_optimizer(optimizer, tied):
     matrices = [f"blocks.{b}.attention.{x}.weight" for b in (0, 1) for x in layers[0]]
     matrices += [f"blocks.{b}.mlp.{x}.weight" for b in (0, 1) for x in layers[1]]
     assert sorted(owned[1]) == sorted(matrices)
-    assert isinstance(optimizers[1], torch.optim.Muon)
+    assert isinstance(optimizers[1], Muon)
 
 
 @pytest.mark.parametrize("kind", ["muon", "adamw"])
@@ -143,11 +145,26 @@ def test_memories_go_on_in_new_optimizers(kind):
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
 
 
-def test_torch_without_muon_is_told(monkeypatch):
-    monkeypatch.delattr(torch.optim, "Muon")
-    with pytest.raises(ValueError, match="optimizer='adamw'"):
-        make_optimizers(small_model(), get_hyperparameters("tiny"))
-    assert make_optimizers(small_model(), get_hyperparameters("tiny", optimizer="adamw"))
+def test_a_torch_without_muon_trains_with_ours(monkeypatch):
+    monkeypatch.delattr(torch.optim, "Muon", raising=False)  # torch 2.6 to 2.8 have none
+    model = small_model()
+    with_gradients(model, 0)
+    before = model.blocks[0].mlp.up.weight.detach().clone()
+    for optimizer in make_optimizers(model, get_hyperparameters("tiny")):
+        optimizer.step()
+    assert not torch.equal(before, model.blocks[0].mlp.up.weight)
+
+
+@pytest.mark.parametrize(
+    "fast, wanted, dtype",
+    [
+        ("bf16", "auto", torch.bfloat16), ("bf16", "bf16", torch.bfloat16), ("bf16", "no", torch.float32),
+        ("no", "auto", torch.float32), ("no", "bf16", torch.float32), ("fp16", "auto", torch.float32),
+    ],
+)  # fmt: skip
+def test_muon_computes_in_halves_where_they_are_fast_and_wanted(monkeypatch, fast, wanted, dtype):
+    monkeypatch.setattr(module, "pick_precision", lambda device: fast)
+    assert make_optimizers(small_model(), get_hyperparameters("tiny", precision=wanted))[1].dtype == dtype
 
 
 # Hyperparameters
