@@ -164,6 +164,8 @@ class _Found:
         self.files.append((text, next((line for _, line in numbered_lines(stream, str(text))), None)))
 
     def add_other(self, name: str) -> None:
+        if name.startswith(".") or "/." in name:
+            return
         if len(self.others) < SHOWN:
             self.others.append(name)
         else:

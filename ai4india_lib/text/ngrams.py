@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..basics.arguments import at_least
-from .packing import in_groups
+from .packing import in_light_groups
 from .tokenizer import encode_for_scoring
 
 
@@ -63,7 +63,7 @@ class NgramModel:
     @classmethod
     def from_lines(cls, lines: Iterable[str], tokenizer, longest: int = 5) -> Self:
         """Count a text, one document per line; each begins after an end token, as in `WholeDocumentDataset`."""
-        documents = (ids for group in in_groups(lines) for ids in encode_for_scoring(tokenizer, group))
+        documents = (ids for group in in_light_groups(lines) for ids in encode_for_scoring(tokenizer, group))
         return cls(documents, longest, len(tokenizer))
 
     def token_log_probabilities(self, rows: list[list[int]]) -> list[Tensor]:

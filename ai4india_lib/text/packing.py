@@ -11,25 +11,65 @@ that no compute is spent on padding. Targets are the inputs one step later.
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..basics.arguments import at_least
 from ..basics.device import rank_and_world_size
 from .corpus import fingerprint_text, train_and_test_lines
+from .encoded import EncodedText, IdKeeper, kept_ids, place_of_ids
 from .resumable import BatchDataset, TextLoader
-from .tokenizer import encode_documents
+from .tokenizer import encode_documents, fingerprint_tokenizer
 
 LINES_AT_ONCE = 256  # lines handed to the tokenizer together: it is faster on many than on one
+BYTES_AT_ONCE = 1_000_000  # of lines together, if there are several: the tokenizer needs a hundred times their size
+MOST_WAITING = 128_000_000  # bytes of lines that wait to be shuffled
 
 
 def in_groups(items: Iterable, size: int = LINES_AT_ONCE) -> Iterator[list]:
     """`items` in lists of `size`, the last one perhaps shorter (as `itertools.batched` of Python 3.12)."""
     items = iter(items)
     while group := list(islice(items, size)):
+        yield group
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line of a text, or only its place there, where its ids are kept."""
+
+    number: int
+    size: int  # bytes of UTF-8, with a line end
+    text: str = ""
+
+
+def _numbered(lines: Iterable[str]) -> Iterator[_Line]:
+    return (_Line(number, len(line.encode()) + 1, line) for number, line in enumerate(lines))
+
+
+def in_light_groups(lines: Iterable[str]) -> Iterator[list[str]]:
+    """`lines` in lists that the tokenizer can take together, with memory that stays flat."""
+    return ([line.text for line in group] for group in _in_light_groups(_numbered(lines)))
+
+
+def _places(kept: EncodedText) -> Iterator[_Line]:
+    return (_Line(number, int(size)) for number, size in enumerate(kept.sizes))
+
+
+def _in_light_groups(lines: Iterable[_Line]) -> Iterator[list[_Line]]:
+    """`lines` in lists of `LINES_AT_ONCE`, or of fewer that have about `BYTES_AT_ONCE` together."""
+    group, size = [], 0
+    for line in lines:
+        if group and (len(group) == LINES_AT_ONCE or size + line.size > BYTES_AT_ONCE):
+            yield group
+            group, size = [], 0
+        group.append(line)
+        size += line.size
+    if group:
         yield group
 
 
@@ -68,11 +108,18 @@ class TextStatistics:
 
 def count_text(lines: Iterable[str], tokenizer, *, max_bytes: int | None = 4_000_000) -> TextStatistics:
     """Count documents, tokens and bytes of a text, or of its first `max_bytes`."""
+    lines = _numbered(lines)
+    groups = ((group, encode_documents(tokenizer, [line.text for line in group])) for group in _in_light_groups(lines))
+    return _add_up(((group, map(len, documents)) for group, documents in groups), max_bytes)
+
+
+def _add_up(groups: Iterable[tuple[list[_Line], Iterable[int]]], max_bytes: int | None) -> TextStatistics:
+    """Statistics of groups of lines with the numbers of their tokens, of so many that have `max_bytes`."""
     documents = tokens = size = 0
-    for group in in_groups(lines):
+    for group, lengths in groups:
         documents += len(group)
-        tokens += sum(map(len, encode_documents(tokenizer, group)))
-        size += sum(len(line.encode()) + 1 for line in group)
+        tokens += sum(lengths)
+        size += sum(line.size for line in group)
         if max_bytes is not None and size >= max_bytes:
             return TextStatistics(documents, tokens, size, complete=False)
     if not documents:
@@ -115,14 +162,23 @@ class PackedTextDataset(BatchDataset):
     def num_tokens(self) -> float:
         """Tokens of the text, all processes' parts together: counted in a few MB, else scaled up from its beginning."""
         size = getattr(self.lines, "num_bytes", None)
-        sample = count_text(self.lines, self.tokenizer)
+        sample = self._sample()
         if not sample.complete and size is None:
             sample = count_text(self.lines, self.tokenizer, max_bytes=None)
         return sample.tokens if sample.complete else size / sample.bytes_per_token
 
     def bytes_per_token(self) -> float:
         """Bytes of UTF-8 per token, in the text or its first MB."""
-        return count_text(self.lines, self.tokenizer).bytes_per_token
+        return self._sample().bytes_per_token
+
+    def _sample(self) -> TextStatistics:
+        """`count_text` of the whole text, without encoding it where its ids are kept."""
+        kept = kept_ids(self.lines, self._tokenizer_fingerprint)
+        if kept is None:
+            return count_text(self.lines, self.tokenizer)
+        groups = _in_light_groups(_places(kept))
+        lengths = ((group, (int(kept.lengths[line.number]) for line in group)) for group in groups)
+        return _add_up(lengths, count_text.__kwdefaults__["max_bytes"])
 
     def fingerprint(self) -> str:
         text = fingerprint_text(self.lines)
@@ -130,46 +186,86 @@ class PackedTextDataset(BatchDataset):
 
     def read(self, position: dict, worker: int = 0, num_workers: int = 1) -> Iterator[tuple[Tensor, Tensor, dict]]:
         """The batches from `position` on, which is: so many lines are used up, and these ids are left of them."""
-        lines_used, left = position.get("lines_used", 0), list(position.get("left", ()))
+        lines_used, left = position.get("lines_used", 0), np.array(position.get("left", ()), dtype=np.int64)
         is_short = lines_used == 0  # has no batch been full so far?
+        documents: list[np.ndarray] = []  # read, and not yet part of `left`
+        full = self.batch_size * self.context_size
+        missing = full - len(left)  # tokens that more than these documents must have for a batch
 
         def take(rows: int, time: int) -> tuple[Tensor, Tensor, dict]:
-            block = torch.tensor(left[: rows * time + 1])  # (rows * time + 1,): the last one is only a target
-            del left[: rows * time]
-            position = {"lines_used": lines_used, "left": left.copy()}
+            nonlocal left
+            block = torch.from_numpy(left[: rows * time + 1].copy())  # (rows * time + 1,): the last is only a target
+            left = left[rows * time :]
+            position = {"lines_used": lines_used, "left": left.tolist()}
             return block[:-1].view(rows, time), block[1:].view(rows, time), position
 
         for document in self._documents(worker, num_workers, skip=lines_used):
             lines_used += 1
-            left += document
-            while len(left) > self.batch_size * self.context_size:
-                is_short = False
-                yield take(self.batch_size, self.context_size)
+            documents.append(document)
+            missing -= len(document)
+            if missing < 0:
+                left, documents = np.concatenate([left, *documents]), []
+                while len(left) > full:
+                    is_short = False
+                    yield take(self.batch_size, self.context_size)
+                missing = full - len(left)
+        left = np.concatenate([left, *documents])
         if rows := max(len(left) - 1, 0) // self.context_size:
             is_short = False
             yield take(rows, self.context_size)
         if len(left) > 1 and (self.keep_last or is_short):
             yield take(1, len(left) - 1)
 
-    def _documents(self, worker: int, num_workers: int, skip: int) -> Iterator[list[int]]:
-        """Ids of each line of this worker, in the order of this pass, without the first `skip`."""
+    def _documents(self, worker: int, num_workers: int, skip: int) -> Iterator[np.ndarray]:
+        """Ids of each line of this worker, (tokens,) int64, in the order of this pass, without the first `skip`.
+
+        A whole pass over a text in a file keeps its ids (see `encoded`); a later one reads them instead of the text.
+        """
         reader, readers = self.rank * num_workers + worker, self.world_size * num_workers
-        lines = self._shuffled(islice(self.lines, reader, None, readers))  # dealt out like cards
+        text = (self.lines, self._tokenizer_fingerprint, (reader, readers))
+        kept = kept_ids(*text)
+        own = islice(self.lines, reader, None, readers) if kept is None else ()  # dealt out like cards
+        lines = self._shuffled(_numbered(own) if kept is None else _places(kept))
         if (skipped := sum(1 for _ in islice(lines, skip))) < skip:
             found = f"the text now ends after {skipped} lines, before the saved position at {skip}"
             raise ValueError(
                 f"{found}: it was changed after the run began. Bring back the old text, or start a new run"
             )
-        for group in in_groups(lines):
-            yield from encode_documents(self.tokenizer, group)
+        if kept is not None:
+            yield from (kept[line.number] for line in lines)
+            return
+        largest_id = max(self.tokenizer.get_vocab().values())
+        with IdKeeper(None if skip else place_of_ids(*text), largest_id) as keeper:
+            for group in _in_light_groups(lines):
+                documents = encode_documents(self.tokenizer, [line.text for line in group])
+                keeper.add([line.number for line in group], [line.size for line in group], documents)
+                yield from (np.array(ids, dtype=np.int64) for ids in documents)
+            keeper.finish()
 
-    def _shuffled(self, lines: Iterator[str]) -> Iterator[str]:
+    @cached_property
+    def _tokenizer_fingerprint(self) -> str:
+        return fingerprint_tokenizer(self.tokenizer)
+
+    def _shuffled(self, lines: Iterator[_Line]) -> Iterator[_Line]:
+        """Each line is drawn from `shuffle_buffer` waiting ones; from fewer where these are very long."""
         draw = random.Random(f"{self.seed}-{self.epoch}")
-        waiting = list(islice(lines, max(self.shuffle_buffer, 1)))  # one alone keeps the order
+        waiting: list[_Line] = []
+        size, seats = 0, max(self.shuffle_buffer, 1)  # one alone keeps the order
         for line in lines:
-            index = draw.randrange(len(waiting))
-            drawn, waiting[index] = waiting[index], line
-            yield drawn
+            size += line.size
+            if len(waiting) < seats:
+                waiting.append(line)
+            else:
+                index = draw.randrange(len(waiting))
+                drawn, waiting[index] = waiting[index], line
+                size -= drawn.size
+                yield drawn
+            while size > MOST_WAITING and len(waiting) > 1:
+                index = draw.randrange(len(waiting))
+                drawn, waiting[index] = waiting[index], waiting[-1]
+                waiting.pop()
+                size -= drawn.size
+                yield drawn
         draw.shuffle(waiting)
         yield from waiting
 
@@ -193,7 +289,7 @@ class WholeDocumentDataset(PackedTextDataset):
         """Lists of at most context_size + 1 ids."""
         start = [self.tokenizer.eos_token_id]
         row = start
-        for document in self._documents(worker, num_workers, skip=0):
+        for document in map(np.ndarray.tolist, self._documents(worker, num_workers, skip=0)):
             if len(row) > 1 and len(row) + len(document) > self.context_size + 1:
                 yield row
                 row = start
