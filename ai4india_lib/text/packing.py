@@ -318,8 +318,9 @@ def download_and_prepare_data(
 
     `url` and `folder` are those of `train_and_test_lines`. Training text comes packed, shuffled, in another order in
     each pass; test text in order, each document with its own beginning (`WholeDocumentDataset`: targets of −100 are to
-    be left out). Under `accelerate launch` or `torchrun` each process gets its part; `rank` and `world_size` say
-    otherwise. Raises `CorpusError` or `DownloadError`, with what to do, if the text cannot be had.
+    be left out). The first pass over each keeps its ids in a folder `.encoded` beside it. Under `accelerate launch` or
+    `torchrun` each process gets its part; `rank` and `world_size` say otherwise. Raises `CorpusError` or
+    `DownloadError`, with what to do, if the text cannot be had.
     """
     train_lines, test_lines = train_and_test_lines(url, folder=folder)
     if world_size is None:
