@@ -61,8 +61,9 @@ def encode_preferences(tokenizer, pairs: Iterable[tuple[str, str, str]]) -> list
     columns = [encode_lines(tokenizer, column) for column in zip(*pairs, strict=True)]
     for number, (prompt, chosen, rejected) in enumerate(zip(*columns, strict=True), 1):
         if chosen == rejected or not chosen or not rejected:
-            texts = " and ".join(repr(text[:60]) for text in pairs[number - 1][1:])
-            raise ValueError(f"pair {number} needs two different texts, none of them empty, and has {texts}")
+            better, worse = pairs[number - 1][1:]
+            alike = "" if better == worse or not (better and worse) else ", which are two ways to write the same"
+            raise ValueError(f"pair {number} needs two different texts: {better[:60]!r} and {worse[:60]!r}{alike}")
         encoded.append(Preference(begin + prompt, chosen, rejected))
     return encoded
 
