@@ -23,7 +23,7 @@ from ..text.resumable import TextLoader
 from ..training.history import History
 from ..training.hyperparameters import Hyperparameters, get_hyperparameters
 from ..training.loop import train
-from .conversation_batches import ConversationDataset, Examples, encode_examples
+from .conversation_batches import EXPECTED, ConversationDataset, Examples, encode_examples
 
 HELD_OUT = 20  # where there is no test part, every 20th conversation becomes one
 
@@ -150,6 +150,8 @@ def read_conversations(data: str | Path | list) -> tuple[list[dict], list[dict]]
         )
     train_lines, test_lines = [], []
     for source in data if isinstance(data, list) else [data]:
+        if not isinstance(source, (str, Path)):
+            raise ValueError(f"data must name files, or be a list of conversations {EXPECTED}; got {source!r:.60}")
         lines = list(json_lines(source))
         train, test = _hold_out(lines) if _is_one_file(source) else (lines, list(json_lines(source, "test.jsonl")))
         train_lines += train

@@ -75,10 +75,17 @@ def _marked(attempt: Attempt, given: object) -> float:
 
 def answer_reward(attempt: Attempt) -> float:
     """1 if the text is the wanted answer, as exact match counts it (see `questions.normalise_answer`), else 0."""
+    if attempt.task.wanted is None:
+        raise ValueError("answer_reward needs the answer: give each task one, Task(prompt, wanted=…)")
     return float(normalise_answer(attempt.text) == normalise_answer(str(attempt.task.wanted)))
 
 
 def mention_reward(attempt: Attempt) -> float:
     """Share of the wanted words that stand in the text as words of their own: 1 if all do. Each counts once."""
+    if not attempt.task.wanted or not isinstance(attempt.task.wanted, (list, tuple, set)):
+        wanted = f"wanted={attempt.task.wanted!r:.60}"
+        raise ValueError(
+            f"mention_reward needs a list of words: give each task one, Task(prompt, [word, …]), not {wanted}"
+        )
     said = set(re.split(r"[\s।॥,.;:?!\"“”'‘’()]+", attempt.text))
     return sum(word in said for word in attempt.task.wanted) / len(attempt.task.wanted)

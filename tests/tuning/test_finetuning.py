@@ -126,6 +126,14 @@ def test_an_interrupted_run_goes_on_bit_for_bit(make_model, tokenizer, tmp_path,
             finetune(make_model(spread=0.05), tokenizer, TALKS, h, resume=True, **more | {"lora_rank": 5})
 
 
+@pytest.mark.parametrize(
+    "data", [None, 5, [TALKS], TALKS[0], tuple(TALKS), [*TALKS, "more.jsonl"], iter(TALKS)], ids=range(7)
+)
+def test_data_of_another_shape_is_told(make_model, tokenizer, data):
+    with pytest.raises(ValueError, match="data must name files, or be a list of conversations"):
+        finetune(make_model(), tokenizer, data, settings(), **QUIET)
+
+
 def test_replay_mixes_in_its_share(make_model, tokenizer):
     texts = [f"एक दिन {name} आई।" for name in NAMES * 9]
     (loader, test) = conversation_loaders(tokenizer, TALKS, settings(), replay=texts, replay_share=0.25)

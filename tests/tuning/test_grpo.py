@@ -232,6 +232,17 @@ def test_mention_reward_counts_each_wanted_word_once(text, marks):
     assert mention_reward(Attempt(Task([1], ("पतंग", "चाय")), [], text, True)) == marks
 
 
+@pytest.mark.parametrize("wanted", [None, "चाय", [], 5], ids=str)
+def test_rewards_without_what_is_wanted_are_told(wanted):
+    """A word is no list of words: its letters would be looked for."""
+    attempt = Attempt(Task([1], wanted), [], "चाय", True)
+    with pytest.raises(ValueError, match="mention_reward needs a list of words: give each task one"):
+        mention_reward(attempt)
+    if wanted is None:
+        with pytest.raises(ValueError, match="answer_reward needs the answer: give each task one"):
+            answer_reward(attempt)
+
+
 # Tuning
 
 
