@@ -66,10 +66,9 @@ def interrupt_calls(monkeypatch, owner, name, at, error=StopError, after=False):
     return calls
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, StopError])
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(("error", "after"), [(KeyboardInterrupt, False), (StopError, True)], ids=["before", "after"])
 def test_the_batcher_goes_on_after_any_call_of_the_model_or_draw_that_failed(make_model, monkeypatch, error, after):
-    model = make_model(num_blocks=1)
+    model = make_model(num_blocks=1, emb_dim=16, num_heads=2)
     expected = [alone(model, **asked_of(number)) for number in range(7)]
     for name in ("hidden", "choose_rows"):
         at, more = 0, True
@@ -143,6 +142,7 @@ def test_who_iterates_over_a_request_gets_each_token_once(make_model, seed):
 
 def test_an_interrupted_cancel_or_submit_loses_nobody(make_model):
     model = make_model(num_blocks=1, emb_dim=16, num_heads=2)
+    expected = [alone(model, **asked_of(number)) for number in range(7)]
     for line in range(1, 25):
         batcher, requests = make_batcher(model)
         batcher.step()
@@ -153,9 +153,8 @@ def test_an_interrupted_cancel_or_submit_loses_nobody(make_model):
             batcher.submit(**asked_of(2))
         batcher.run()
         for number, request in enumerate(requests):
-            wanted = alone(model, **asked_of(number))
-            assert request.done and request.tokens == (wanted if request.ended != "cancelled" else request.tokens)
-            assert number in (1, 6) or request.ended != "cancelled"
+            assert request.done and (number in (1, 6) or request.ended != "cancelled")
+            assert request.tokens == expected[number][: len(request.tokens) if request.ended == "cancelled" else None]
 
 
 def test_random_numbers_are_drawn_again_from_where_they_were():
