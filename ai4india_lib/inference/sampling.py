@@ -4,6 +4,7 @@
 are filtered together; each draws from random numbers of its own, so that it does not depend on its neighbours.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -107,12 +108,14 @@ def continued(generator: torch.Generator, drawn: int) -> torch.Generator:
 def likeliest(logits: Tensor) -> list[int]:
     """The likeliest id of each row of logits (rows, vocab_size); of a row that has no numbers vocab_size, which no
     token has: `known` refuses it."""
-    best = logits.max(-1)  # NaN if any is
-    return best.indices.masked_fill_(~best.values.isfinite(), logits.shape[-1]).tolist()
+    values, ids = logits.max(-1)  # a row's value is NaN if one of its logits is
+    chosen = zip(values.tolist(), ids.tolist(), strict=True)
+    return [token if math.isfinite(value) else logits.shape[-1] for value, token in chosen]
 
 
 def known(ids: list[int], logits: Tensor) -> list[int]:
-    """The ids that were chosen by logits (rows, vocab_size), if they are ids: asked here, no step waits for the device.
+    """The ids that were chosen by logits (rows, vocab_size), if they are ids: asked here, where the step has waited for
+    the device anyway.
 
     Raises FloatingPointError for vocab_size, which is what NaN and infinity come to.
     """
