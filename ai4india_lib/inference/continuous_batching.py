@@ -102,8 +102,10 @@ class _Tokens(Iterator):
             if done:
                 raise StopIteration
             request._batcher._step_or_wait()
+        return (request.tokens[self._given], self._count())[0]  # both at once: no interruption comes in between
+
+    def _count(self) -> None:
         self._given += 1
-        return request.tokens[self._given - 1]
 
 
 def _passes(chunks: dict[int, list[int]], read: dict[int, int]) -> list[list[int]]:

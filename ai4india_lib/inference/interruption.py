@@ -11,17 +11,17 @@ class _Steps(Iterator):
 
     def __init__(self, generator: Iterator):
         self._generator = generator
-        self._within = False  # a step has begun, and what it gives has not been handed over yet
+        self._begun: list[None] = []  # not empty: a step has begun, and what it gives has not been handed over
 
     def __next__(self):
-        if self._within:
+        if self._begun:
             raise RuntimeError("this text was broken off in the midst of a step and cannot go on: begin it anew")
-        self._within = True
+        self._begun.append(None)
         item = next(self._generator, _END)
-        self._within = False
         if item is _END:
+            self._begun.clear()
             raise StopIteration
-        return item
+        return (item, self._begun.clear())[0]  # both at once: no interruption comes in between
 
     def close(self) -> None:
         self._generator.close()

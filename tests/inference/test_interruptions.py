@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from ai4india_lib.inference import continuous_batching, generation, sampling
+from ai4india_lib.inference import continuous_batching, generation, interruption, sampling
 from ai4india_lib.inference.continuous_batching import DynamicBatcher, QueueFull
 from ai4india_lib.inference.generation import generate, generate_steps, stream_reply, stream_text
 from ai4india_lib.inference.sampling import Sampling, continued, random_numbers
@@ -127,11 +127,12 @@ def test_the_batcher_goes_on_after_an_interruption_at_any_line(make_model, seed)
     assert later.tokens == expected[3]
 
 
+@pytest.mark.parametrize("module", [continuous_batching, sampling], ids=["batcher", "sampling"])
 @pytest.mark.parametrize("seed", range(10))
-def test_who_iterates_over_a_request_gets_each_token_once(make_model, seed):
+def test_who_iterates_over_a_request_gets_each_token_once(make_model, module, seed):
     model = make_model(num_blocks=1, emb_dim=16, num_heads=2)
     _, requests = make_batcher(model)
-    got, tokens, interrupter = [], iter(requests[6]), Interrupter(sampling, seed)
+    got, tokens, interrupter = [], iter(requests[6]), Interrupter(module, seed)
     while not requests[6].done or len(got) < len(requests[6].tokens):
         with contextlib.suppress(StopError), interrupter:
             got.append(next(tokens))
@@ -196,6 +197,20 @@ def test_a_text_broken_off_within_a_step_says_so(make_model, tokenizer, monkeypa
         at += 1
     assert got <= whole and at >= 1
     assert list(steps) == [], "a text that has ended has ended"
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_no_token_is_lost_wherever_a_text_is_interrupted(make_model, seed):
+    """At random lines of the module itself: the text goes on with the next token, or says that it cannot."""
+    model = make_model(num_blocks=1, emb_dim=16, num_heads=2)
+    settings = {"max_new_tokens": 9, "sampling": GREEDY}
+    whole = list(generate_steps(model, [[1, 40]], **settings))
+    steps, got, interrupter = generate_steps(model, [[1, 40]], **settings), [], Interrupter(interruption, seed, 12)
+    with contextlib.suppress(StopIteration, RuntimeError):
+        while True:
+            with contextlib.suppress(StopError), interrupter:
+                got.append(next(steps))
+    assert got == whole[: len(got)] and (got == whole or steps._begun)
 
 
 def test_a_text_goes_on_after_an_interruption_between_two_steps(make_model):
