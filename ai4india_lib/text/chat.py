@@ -61,6 +61,10 @@ def encode_request(tokenizer: PreTrainedTokenizerBase, messages: list[dict]) -> 
     said = messages if isinstance(messages, (list, tuple)) else []
     if not said or not all(isinstance(message, dict) and {"role", "content"} <= message.keys() for message in said):
         raise ValueError(f'messages must be [{{"role": "user", "content": "…"}}], or several; got {messages!r:.60}')
+    if messages[-1]["role"] == "assistant":
+        raise ValueError(
+            "the last message is the assistant's own: end with one of the user's, so that it can be answered"
+        )
     return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
 
 

@@ -29,6 +29,11 @@ def test_what_is_no_conversation_is_not_asked(tokenizer, given):
         encode_request(tokenizer, given)
 
 
+def test_nothing_is_left_to_answer_behind_an_answer(tokenizer):
+    with pytest.raises(ValueError, match="the last message is the assistant's own: end with one of the user's"):
+        encode_request(tokenizer, [ASKED, {"role": "assistant", "content": "मीरा"}])
+
+
 @pytest.mark.parametrize(
     ("messages", "told"),
     [
