@@ -8,14 +8,17 @@ from .commands.options import make_parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, or 1 after saying what was wrong."""
-    for stream in (sys.stdout, sys.stderr):
+    """Run one command and return its exit status: 0, 1 after saying what was wrong, or 130 where Ctrl-C stopped it."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")  # a Windows console may have another encoding
     options = make_parser().parse_args(arguments)
     try:
         refuse_empty(options)
         import_module(f".commands.{options.command}", __package__).run(options)  # only now is torch loaded
+    except KeyboardInterrupt:  # within a training the loop takes it, and keeps what was learned
+        print("stopped", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
         return 1
     except (ValueError, OSError, FloatingPointError) as error:

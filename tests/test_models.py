@@ -12,6 +12,7 @@ import pytest
 
 from ai4india_lib.__main__ import make_parser
 from ai4india_lib.commands.train import hyperparameters_of
+from ai4india_lib.formats import folders
 from ai4india_lib.formats.pretrained import load_model
 from ai4india_lib.text.corpus import read_about
 from ai4india_lib.training.history import History
@@ -50,6 +51,8 @@ def by_name(names):
 
 def test_what_is_shipped_is_there_has_a_card_and_stays_small():
     assert {"kahani-hi", "kahani-hi-draft", "kahani-hi-small", "kahani-hi-large"} <= set(TRAINED)
+    assert sorted(folders.SHIPPED) == sorted(SHIPPED)  # `newest_model` tells the learner's by them
+    assert folders.is_chat_model("kahani-hi-chat", folder=MODELS) and not folders.is_chat_model(MODELS / "kahani-hi")
     for name in SHIPPED:
         if (MODELS / name).is_dir():
             assert {"made by", "size", "trained", "result"} <= set(card_of(name)), name

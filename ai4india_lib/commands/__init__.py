@@ -5,6 +5,7 @@ nothing.
 """
 
 import argparse
+import sys
 from dataclasses import fields
 
 from ..training.hyperparameters import Hyperparameters, get_hyperparameters
@@ -34,6 +35,22 @@ def check_at_least(options: argparse.Namespace, least: int, names: str) -> None:
     for name in names.split():
         if (value := getattr(options, name)) is not None and value < least:
             raise ValueError(f"--{name.replace('_', '-')} {value} must be at least {least}")
+
+
+def model_of(options: argparse.Namespace, *, chat: bool | None = None) -> str:
+    """The model that --model names, or else the newest one (that was taught to chat, or not; see `newest_model`).
+
+    Raises FileNotFoundError if there is none.
+    """
+    from ..formats.folders import newest_model
+
+    return newest_model(chat=chat) if options.model is None else options.model
+
+
+def tell_model(options: argparse.Namespace, name: str) -> None:
+    """Say which model was taken, if none was named: once it is sure that something comes of it."""
+    if options.model is None:
+        print(f"no --model is given: this is {name}", file=sys.stderr, flush=True)
 
 
 def given(options: argparse.Namespace, kind: type) -> dict:

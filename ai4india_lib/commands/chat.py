@@ -1,12 +1,16 @@
 """python -m ai4india_lib chat: talk with a model in the terminal."""
 
 import argparse
+import sys
+from collections.abc import Iterator
 
-from ..formats.folders import newest_model
+from jinja2 import TemplateError
+
+from ..formats.folders import is_chat_model
 from ..formats.pretrained import load_model
 from ..inference.generation import stream_reply
 from ..text.chat import fit_messages
-from . import check_at_least, chosen_sampling
+from . import check_at_least, chosen_sampling, model_of, tell_model
 from .options import CHAT_TEMPERATURE, SLASH_COMMANDS
 
 
@@ -19,29 +23,66 @@ def _read_line() -> str | None:
         return None
 
 
+def _first_messages(tokenizer, options: argparse.Namespace, context: int) -> list[dict]:
+    """The system message, or none. Raises ValueError if the model's chat template refuses it, or has none at all."""
+    if not tokenizer.chat_template:
+        raise ValueError("this model has no chat template: it cannot chat, but `generate` lets it write")
+    if options.system is None:
+        return []
+    start = [{"role": "system", "content": options.system}]
+    try:
+        fits = fit_messages(tokenizer, [*start, {"role": "user", "content": "?"}], context)
+    except (TemplateError, ValueError) as error:
+        raise ValueError(f"this model's chat template refuses a system message ({error}): leave --system out") from None
+    if fits is None:
+        raise ValueError(f"--system is too long: with a question it must leave room for an answer in {context} tokens")
+    return start
+
+
+def _say_if_it_tells_stories(name: str, tokenizer) -> None:
+    """A model that was not taught to answer goes on with the question as with a story: then this is no fault."""
+    if not is_chat_model(name, tokenizer):
+        untaught = f"{name} seems to be no chat model, but one that tells stories"
+        print(f"{untaught}: `python -m ai4india_lib finetune` teaches it to answer", file=sys.stderr, flush=True)
+
+
+def _show(pieces: Iterator[str]) -> str:
+    """Print an answer as it grows, and return it. Ctrl-C ends the answer, not the chat."""
+    answer = ""
+    try:
+        for piece in pieces:
+            print(piece, end="", flush=True)
+            answer += piece
+        print()
+    except KeyboardInterrupt:
+        print(" (stopped)")
+    return answer
+
+
 def run(options: argparse.Namespace) -> None:
     """Read a line, answer it, and again, until the input ends."""
     check_at_least(options, 1, "max_length")
     sampling = {"temperature": CHAT_TEMPERATURE} | chosen_sampling(options)
-    model, tokenizer = load_model(options.model or newest_model(), options.device)
-    start = [{"role": "system", "content": options.system}] if options.system else []
-    messages = start
+    name = model_of(options, chat=True)
+    model, tokenizer = load_model(name, options.device)
+    context = model.config.context_size
+    messages = start = _first_messages(tokenizer, options, context)
+    tell_model(options, name)
+    _say_if_it_tells_stories(name, tokenizer)
     print(SLASH_COMMANDS)
     while (typed := _read_line()) not in (None, "/quit"):
-        if typed == "/reset":
+        if "\ufffd" in typed:
+            print("(this was no text in UTF-8: type it again, or save the file as UTF-8)")
+        elif typed == "/reset":
             messages = start
             print("(a new conversation)")
         elif typed.startswith("/"):
             print(f"({typed.split()[0]} is not known: {SLASH_COMMANDS})")
         elif typed:
-            context = model.config.context_size
             asked = fit_messages(tokenizer, [*messages, {"role": "user", "content": typed}], context)
             if asked is None:
                 print(f"(too long: a question must leave room for an answer in {context} tokens)")
                 continue
-            answer = ""
-            for piece in stream_reply(model, asked, tokenizer, options.max_length, **sampling):
-                print(piece, end="", flush=True)
-                answer += piece
-            print()
-            messages = [*asked, {"role": "assistant", "content": answer}]
+            answer = _show(stream_reply(model, asked, tokenizer, options.max_length, **sampling))
+            if answer:  # else the question was taken back before a word was said
+                messages = [*asked, {"role": "assistant", "content": answer}]

@@ -14,13 +14,13 @@ from ..evaluation.likelihood import document_bits
 from ..evaluation.minimal_pairs import Pair, judge_pairs, read_pairs
 from ..evaluation.questions import Question, answer_questions, read_questions, score_answers
 from ..evaluation.significance import Interval, bootstrap_interval, sign_test
-from ..formats.folders import model_folder, newest_model
-from ..formats.pretrained import is_chat_model, load_model
+from ..formats.folders import is_chat_model, model_folder
+from ..formats.pretrained import load_model
 from ..model.decoder import DecoderLanguageModel
 from ..plots import plot_scores, save_figure, use_indic_fonts
 from ..text.corpus import read_about, train_and_test_lines
 from ..text.ngrams import NgramModel
-from . import check_at_least, refuse
+from . import check_at_least, model_of, refuse, tell_model
 from .options import LANGUAGES
 
 COUNTED = 8000  # documents of the training text that the n-gram baseline counts: some seconds
@@ -193,7 +193,7 @@ def run(options: argparse.Namespace) -> None:
     check_at_least(options, 1, "limit")
     if options.data and options.pairs and options.questions:
         refuse(options, "language", "where --data, --pairs and --questions say what to measure with")
-    name = options.model or newest_model()
+    name = model_of(options)
     in_name = (part for part in Path(name).name.split("-") if part in LANGUAGES)  # "kahani-en-mine" → "en"
     language = options.language or next(in_name, "hi")
     sources = _sources(options, language)
@@ -206,6 +206,7 @@ def run(options: argparse.Namespace) -> None:
         candidates += _baselines(model, tokenizer, exam)
     items = {"documents": exam.documents, "pairs": exam.pairs, "questions": exam.questions}
     counted = ", ".join(f"{len(some):,} {what}" for what, some in items.items() if some)
+    tell_model(options, name)
     print(f"{LANGUAGES[language]}: {counted}; 95% intervals in brackets")
     print(table(candidates, exam, against=bool(options.against)))
     path = Path(options.output) if options.output else model_folder(name) / "evaluation.png"

@@ -11,13 +11,13 @@ from ..basics.device import pick_device
 from ..basics.files import fingerprint_tensors
 from ..evaluation.likelihood import bits_per_byte
 from ..formats.adapters import base_of, load_adapter, save_adapter
-from ..formats.folders import MODELS, holds_adapter, model_folder, newest_model
+from ..formats.folders import MODELS, holds_adapter, model_folder
 from ..formats.pretrained import load_model, save_model
 from ..text.corpus import train_and_test_lines
 from ..training.hyperparameters import MODEL_SHAPE
 from ..training.resume import Checkpoints
 from ..tuning.finetuning import finetune
-from . import refuse
+from . import model_of, refuse, tell_model
 from .options import REPLAY_SHARE
 from .runs import check_run_options, check_training_memory, note_run, run_hyperparameters, take_up_options
 
@@ -57,7 +57,7 @@ def _is_same_start(begun: dict, start: str, source: Path, folder: Path) -> None:
 
 def _source(options: argparse.Namespace) -> Path:
     """The folder of the model to start from."""
-    return model_folder(options.model or newest_model())
+    return model_folder(model_of(options, chat=False))
 
 
 def run(options: argparse.Namespace) -> None:
@@ -80,6 +80,7 @@ def run(options: argparse.Namespace) -> None:
         most = f"the {model.config.context_size} tokens that {base} reads"
         raise ValueError(f"--context-size {h.context_size} is more than {most}: leave --context-size out")
     check_training_memory(model.config, h, device, trained=not adapters)
+    tell_model(options, source.name)
     if further:
         load_adapter(model, source)
     start = fingerprint_tensors(model.named_parameters())

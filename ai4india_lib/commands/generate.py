@@ -8,9 +8,8 @@ from itertools import chain
 from pathlib import Path
 
 from ..basics.files import replaced_file
-from ..formats.folders import newest_model
 from ..formats.pretrained import load_model
-from ..inference.continuous_batching import DynamicBatcher
+from ..inference.continuous_batching import DynamicBatcher, Request
 from ..inference.generation import decode_after, generate_steps, opening, whole_characters
 from ..inference.sampling import Sampling
 from ..inference.speculative import NgramDraft, Speculation, speculative_steps
@@ -19,7 +18,7 @@ from ..model.decoder import DecoderLanguageModel
 from ..text.chat import stop_ids
 from ..text.corpus import TextLines
 from ..text.tokenizer import encode_prompt
-from . import check_at_least, chosen_sampling, refuse
+from . import check_at_least, chosen_sampling, model_of, refuse, tell_model
 from .options import SLOTS
 
 
@@ -78,8 +77,12 @@ def write_one_by_one(model, tokenizer, options: argparse.Namespace, sampling: di
         else:
             rounds = speculative_steps(model, ids, draft, sampling=own, **settings)
             steps = (proposals.add(r).tokens for r in rounds)
-        for piece in whole_characters(tokenizer, ids, chain.from_iterable(steps)):
-            print(piece, end="", flush=True)
+        try:
+            for piece in whole_characters(tokenizer, ids, chain.from_iterable(steps)):
+                print(piece, end="", flush=True)
+        except KeyboardInterrupt:
+            print()  # what was written stays a line of its own
+            raise
         print(f"\n({proposals})" if draft is not None else "", end="\n\n" if options.count > 1 else "\n")
         if options.timing:
             print(timing, file=sys.stderr)
@@ -89,7 +92,8 @@ def write_together(
     model, tokenizer, prompts: list[tuple[int, str]], options: argparse.Namespace, sampling: dict
 ) -> Iterator[dict]:
     """Each prompt's line, its text and why it ended, in the order of the file, as soon as it and those before have
-    ended. With a seed, text number n draws with seed + n."""
+    ended. With a seed, text number n draws with seed + n. Raises ValueError, before anything is written, for a prompt
+    that is too long."""
     asked = [(line, text, encode_prompt(tokenizer, text)) for line, text in prompts for _ in range(options.count)]
     context = model.config.context_size
     for line, _, ids in asked:
@@ -102,6 +106,11 @@ def write_together(
     for number, ((_, _, ids), length) in enumerate(zip(asked, lengths, strict=True)):
         own = Sampling(**_seeded(sampling, number))
         requests.append(batcher.submit(ids, max_new_tokens=length - len(ids), sampling=own, stop_ids=stops))
+    return _as_they_end(tokenizer, asked, requests)
+
+
+def _as_they_end(tokenizer, asked: list[tuple], requests: list[Request]) -> Iterator[dict]:
+    """What `write_together` gives."""
     for (line, text, ids), request in zip(asked, requests, strict=True):
         written = decode_after(tokenizer, ids, list(request)).rstrip("\ufffd")
         yield {"line": line, "prompt": text, "text": written, "tokens": len(request.tokens), "ended": request.ended}
@@ -123,8 +132,12 @@ def run(options: argparse.Namespace) -> None:
     _check(options)
     sampling = chosen_sampling(options)
     prompts = read_prompts(Path(options.prompts)) if options.prompts else []
-    model, tokenizer = load_model(options.model or newest_model(), options.device)
+    name = model_of(options, chat=False)
+    model, tokenizer = load_model(name, options.device)
     if prompts:
-        show(write_together(model, tokenizer, prompts, options, sampling), options.output)
+        texts = write_together(model, tokenizer, prompts, options, sampling)
+        tell_model(options, name)
+        show(texts, options.output)
     else:
+        tell_model(options, name)
         write_one_by_one(model, tokenizer, options, sampling)

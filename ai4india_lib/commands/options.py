@@ -12,7 +12,7 @@ from ..training.hyperparameters import MODEL_SHAPE, TEXT_PRESETS, Hyperparameter
 HINDI_STORIES = "data/kahani-hi.tar.gz"
 REPLAY_SHARE = 0.5
 SLOTS = 16
-SLASH_COMMANDS = "/reset begins a new conversation, /quit (or Ctrl-D) ends"
+SLASH_COMMANDS = "/reset begins a new conversation, Ctrl-C stops an answer, /quit (or Ctrl-D) ends"
 CHAT_TEMPERATURE = 0.3  # answers want to be right more than to be new
 LANGUAGES = {"hi": "Hindi", "en": "English"}
 
@@ -54,7 +54,7 @@ def _add_finetune(subparsers) -> None:
     about = "Train a model further, on conversations, and save it to models/NAME: whole, or with --lora as a small "
     about += "adapter that `generate`, `chat` and `evaluate` open like a model."
     parser = subparsers.add_parser("finetune", help="teach a model to answer", description=about)
-    _add_model_options(parser)
+    _add_model_options(parser, "the newest that tells stories")
     add = parser.add_argument
     talks = "conversations: .jsonl, or an archive, folder or URL with train.jsonl and test.jsonl (and first.jsonl, if "
     talks += "there are easy ones to learn first); several are joined"
@@ -77,7 +77,7 @@ def _add_generate(subparsers) -> None:
     add("--prompts", metavar="FILE", help="a file with one prompt a line: all are written together")
     add("--output", metavar="FILE", help="with --prompts: write the texts there, as JSON lines")
     add("--slots", type=int, help=f"with --prompts: how many at a time ({SLOTS})")
-    _add_model_options(parser)
+    _add_model_options(parser, "the newest that tells stories")
     add("--int8", action="store_true", help="weights in a quarter of the bytes, a little less exact")
     add("--compile", action="store_true", help="let torch compile the steps first: for much text; needs a C++ compiler")
     add("--timing", action="store_true", help="show the time to the first token, and tokens/s after it")
@@ -93,7 +93,7 @@ def _add_chat(subparsers) -> None:
     about = f"Talk with a fine-tuned model. {SLASH_COMMANDS}. "
     about += "When a conversation outgrows the model's context, its oldest questions and answers are forgotten."
     parser = subparsers.add_parser("chat", help="talk with a model", description=about)
-    _add_model_options(parser)
+    _add_model_options(parser, "the newest that was taught to chat")
     parser.add_argument("--system", metavar="TEXT", help="what the model reads before the conversation")
     parser.add_argument("--max-length", type=int, default=160, help="longest answer, in tokens (%(default)s)")
     _add_sampling_options(parser, CHAT_TEMPERATURE)
@@ -103,7 +103,7 @@ def _add_evaluate(subparsers) -> None:
     about = "Measure a model on stories it has not seen: bits per byte, minimal pairs, and questions where it is a "
     about += "chat model. Prints one table with 95% intervals and saves a chart."
     parser = subparsers.add_parser("evaluate", help="measure a model, alone or against another", description=about)
-    _add_model_options(parser)
+    _add_model_options(parser, "the newest")
     add, yes_or_no = parser.add_argument, argparse.BooleanOptionalAction
     add("--against", metavar="NAME_OR_FOLDER", help="compare with this model on the same items")
     add("--language", choices=LANGUAGES, help="whose tests (default: from the name, else hi)")
@@ -125,8 +125,8 @@ def _add_benchmark(subparsers) -> None:
     parser.add_argument("--threads", type=int, default=2, help="cores to use (%(default)s)")
 
 
-def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", metavar="NAME_OR_FOLDER", help="models/NAME, or a folder (default: the newest)")
+def _add_model_options(parser: argparse.ArgumentParser, usual: str) -> None:
+    parser.add_argument("--model", metavar="NAME_OR_FOLDER", help=f"models/NAME, or a folder (default: {usual})")
     parser.add_argument("--device", help="cpu, cuda, mps … (default: the best there is)")
 
 

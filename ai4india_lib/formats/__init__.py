@@ -12,9 +12,9 @@ from ..basics.imports import import_when_used
 # fmt: off
 if TYPE_CHECKING:  # each is imported when it is first used
     from .adapters import load_adapter, save_adapter
-    from .folders import MODELS, model_folder, models_in, newest_model
+    from .folders import MODELS, is_chat_model, model_folder, models_in, newest_model
     from .llama_format import hugging_face_config, hugging_face_name
-    from .pretrained import is_chat_model, load_model, save_model
+    from .pretrained import load_model, save_model
 # fmt: on
 
 __getattr__, __dir__, __all__ = import_when_used(__name__)

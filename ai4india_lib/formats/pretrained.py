@@ -14,10 +14,10 @@ from ..basics.files import replace_folder, write_json
 from ..basics.memory import check_memory
 from ..model.decoder import DecoderLanguageModel, rope_tables
 from ..model.lora import has_lora, merge_lora
-from ..text.chat import TURN_ENDS, end_ids
+from ..text.chat import end_ids
 from ..text.tokenizer import load_tokenizer, save_tokenizer
 from .adapters import base_of, load_adapter
-from .folders import MODELS, holds_adapter, model_folder, models_in, read_settings
+from .folders import MODELS, holds_adapter, model_folder, models_in
 from .llama_format import hugging_face_config, hugging_face_name
 from .published import read_config, read_precision
 from .weights import fill, read_weights
@@ -90,15 +90,3 @@ def load_model(model_name: str | Path, device: str | torch.device | None = None,
     model.cos, model.sin = rope_tables(config)
     fill(model, weights, source)
     return model.to(pick_device(device)).eval(), load_tokenizer(source)
-
-
-def is_chat_model(model_name: str | Path, tokenizer, *, folder: str | Path = MODELS) -> bool:
-    """Was this model taught to answer? An adapter is taken for one; of a whole model `generation_config.json` says
-    whether the end of a turn ends its text."""
-    source = model_folder(model_name, folder)
-    path = source / "generation_config.json"
-    if holds_adapter(source) or not path.is_file():
-        return holds_adapter(source)
-    ends = read_settings(path).get("eos_token_id")
-    ends = ends if isinstance(ends, list) else [ends]
-    return any(tokenizer.convert_ids_to_tokens(i) in TURN_ENDS for i in ends if i is not None)

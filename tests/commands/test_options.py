@@ -138,3 +138,29 @@ def test_settings_that_are_no_numbers_are_told_in_words(capsys):
     options = make_parser().parse_args(["train", "--preset", "tiny", "--max-steps", "none", "--qk-norm", "no"])
     h = hyperparameters_of(options)
     assert h.max_steps is None and h.qk_norm is False and h.emb_dim == PRESETS["tiny"].emb_dim
+
+
+@pytest.mark.parametrize("command", ["train", "finetune", "generate", "chat", "evaluate", "benchmark"])
+def test_ctrl_c_ends_with_one_line(command, monkeypatch, capsys):
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"ai4india_lib.commands.{command}.run", interrupted)
+    assert main([command, *{"benchmark": ["generation"], "finetune": ["--data", "x"]}.get(command, [])]) == 130
+    told = capsys.readouterr()
+    assert told.err == "stopped\n" and not told.out
+
+
+def test_ctrl_c_while_a_text_is_written_leaves_it_as_a_line(at_work, make_model, tokenizer, monkeypatch, capsys):
+    from ai4india_lib.commands import generate
+
+    def steps(*_, **__):
+        yield tokenizer.encode("दिन", add_special_tokens=False)
+        raise KeyboardInterrupt
+
+    save_model(make_model(), tokenizer, "mine")
+    monkeypatch.setattr(generate, "generate_steps", steps)
+    assert main(["generate", "एक", "--device", "cpu"]) == 130
+    told = capsys.readouterr()
+    assert told.out.startswith("एक") and told.out.endswith("न\n")
+    assert told.err == "no --model is given: this is mine\nstopped\n"

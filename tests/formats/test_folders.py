@@ -1,12 +1,13 @@
 """Protects formats.folders: a name leads to one folder, and what lies there is told apart."""
 
+import json
 import os
 import re
 from pathlib import Path
 
 import pytest
 
-from ai4india_lib.formats.folders import holds_adapter, holds_model, model_folder, models_in, newest_model
+from ai4india_lib.formats.folders import SHIPPED, holds_adapter, holds_model, model_folder, models_in, newest_model
 
 
 def make_folder(path, *files):
@@ -79,3 +80,47 @@ def test_kinds_of_folders_and_the_newest(tmp_path):
     assert newest_model(tmp_path) == "adapter"
     with pytest.raises(FileNotFoundError, match="train one with"):
         newest_model(tmp_path / "text")
+
+
+def make_models(place, **moments):
+    """Folders that look like models: those with "chat" in their names were taught to chat."""
+    for name, moment in moments.items():
+        folder = place / name.replace("_", "-")
+        make_folder(folder)
+        added = {"added_tokens": [{"id": 5, "content": "<|end_of_turn|>"}, {"id": 2, "content": "<|end|>"}]}
+        (folder / "tokenizer.json").write_text(json.dumps(added), encoding="utf-8")
+        ends = {"eos_token_id": [2, 5] if "chat" in name else 2}
+        (folder / "generation_config.json").write_text(json.dumps(ends), encoding="utf-8")
+        for file in folder.iterdir():
+            os.utime(file, (moment, moment))
+
+
+COURSE = {name.replace("-", "_"): 1.7e9 for name in SHIPPED}
+
+
+@pytest.mark.parametrize(
+    ("models", "wanted"),
+    [  # where none is named: the model for any use, for chats, for stories
+        (COURSE, ("kahani-hi", "kahani-hi-chat", "kahani-hi")),
+        ({**COURSE, "kahani_hi_draft": 1.8e9}, ("kahani-hi", "kahani-hi-chat", "kahani-hi")),
+        ({**COURSE, "mine": 1e9}, ("mine", "kahani-hi-chat", "mine")),
+        ({**COURSE, "mine": 1e9, "my_chat": 1.1e9}, ("my-chat", "my-chat", "mine")),
+        ({**COURSE, "mine": 1.1e9, "my_chat": 1e9}, ("mine", "my-chat", "mine")),
+        ({**COURSE, "my_chat": 1e9}, ("my-chat", "my-chat", "kahani-hi")),
+        ({"one": 5, "two": 5}, ("one", "one", "one")),
+        ({"kahani_en": 9}, ("kahani-en", "kahani-en", "kahani-en")),
+        ({"a_chat": 5}, ("a-chat", "a-chat", "a-chat")),
+    ],
+    ids=["a fresh copy", "a copy of odd times", "one's own", "and one that chats", "older", "only that", *"abc"],
+)
+def test_which_model_is_meant_where_none_is_named(models, wanted, tmp_path):
+    """Of the course's the times say nothing: they are those of a clone, of a ZIP, of a stick."""
+    make_models(tmp_path, **models)
+    assert (newest_model(tmp_path), newest_model(tmp_path, chat=True), newest_model(tmp_path, chat=False)) == wanted
+
+
+def test_a_model_that_cannot_be_read_is_no_chat_model_and_stops_nobody(tmp_path):
+    make_models(tmp_path, mine=9, other_chat=5, third_chat=4)
+    (tmp_path / "mine" / "generation_config.json").write_text("[", encoding="utf-8")
+    (tmp_path / "other-chat" / "tokenizer.json").write_text('{"added_tokens": [7]}', encoding="utf-8")
+    assert newest_model(tmp_path, chat=True) == "third-chat" and newest_model(tmp_path) == "mine"
