@@ -21,9 +21,11 @@ class History:
     train_loss: list[float] = field(default_factory=list)  # one per step, nats per token
     learning_rate: list[float] = field(default_factory=list)  # one per step
     measured: dict[str, list] = field(default_factory=dict)  # name → one value per step
+    pace: dict[str, float | None] = field(default_factory=dict)  # of a run by the clock: what it fixed (`clock.py`)
     eval_step: list[int] = field(default_factory=list)  # steps done at each look at the test text
     eval_loss: list[float] = field(default_factory=list)
-    test_loss: float | None = None  # of the weights that were kept, over the whole test text
+    # of the weights that were kept, over the whole test text; after Ctrl-C, over as much as a look reads
+    test_loss: float | None = None
     seconds: float = field(default=0.0, compare=False)  # two runs are equal if they did the same
     ended: str = ""  # why the run ended, in words
 
@@ -57,6 +59,16 @@ class History:
             return None
         return self.floor_bits_per_byte * self.bytes_per_token * math.log(2)
 
+    @property
+    def text_tokens(self) -> float:
+        """Tokens of the text; 0 where that is not counted."""
+        return self.total_steps * self.tokens_per_step / self.passes if self.passes else 0.0
+
+    def set_total_steps(self, steps: int) -> None:
+        """Let the run have so many steps."""
+        self.passes *= steps / self.total_steps
+        self.total_steps = steps
+
     def in_bits_per_byte(self, loss: float) -> float:
         """Loss per token, in nats, as bits per byte of text: comparable between tokenizers and scripts."""
         return loss / math.log(2) / self.bytes_per_token if self.bytes_per_token else math.nan
@@ -64,15 +76,41 @@ class History:
     def looks_since_best(self) -> int:
         return len(self.eval_loss) - 1 - self.eval_loss.index(min(self.eval_loss)) if self.eval_loss else 0
 
+    def steps_since_best(self) -> int:
+        """Steps from the best look to the last one."""
+        return self.eval_step[-1] - self.eval_step[-1 - self.looks_since_best()] if self.eval_step else 0
+
     def plan_in_words(self) -> str:
         """What a run is going to do, for the reader to see before it starts."""
-        times = f"{self.passes:.2g} times" if self.passes < 10 else f"{self.passes:.0f} times"
-        times = "once" if 0.95 < self.passes < 1.05 else times
         going_on = f", going on after step {self.steps}" if self.steps else ""
-        return f"{self.total_steps} steps of {self.tokens_per_step} tokens read the text {times}{going_on}"
+        if self.is_open:
+            return f"{self._minutes()} of training: the first steps tell how many that will be{going_on}"
+        return f"{self.total_steps} steps of {self.tokens_per_step} tokens {self._readings()}{going_on}"
+
+    def pace_in_words(self, most_steps: int) -> str:
+        """What a run by the clock has fixed; it could have had `most_steps`."""
+        if self.total_steps == most_steps:
+            return f"all {most_steps} steps fit into {self._minutes()} on this machine"
+        reads = f", they {self._readings()}" if self.passes else ""
+        return f"about {self.total_steps} steps in {self._minutes()} on this machine{reads}"
+
+    @property
+    def is_open(self) -> bool:
+        """Has a run by the clock not fixed its number of steps yet? Then `total_steps` is the most that it may be."""
+        return bool(self.pace) and "step_seconds" not in self.pace
+
+    def _minutes(self) -> str:
+        minutes = self.pace["minutes"]
+        return f"{minutes:g} minute" + ("s" if minutes != 1 else "")
+
+    def _readings(self) -> str:
+        times = f"{self.passes:.2g} times" if self.passes < 10 else f"{self.passes:.0f} times"
+        return f"read the text {'once' if 0.95 < self.passes < 1.05 else times}"
 
     def result_in_words(self) -> str:
         """How a run ended, in one line."""
+        if not self.eval_loss:
+            return f"{self.ended} after {self.steps} steps, {self.seconds:.0f} s"
         best = self.eval_step[self.eval_loss.index(min(self.eval_loss))]
         kept = "" if best == self.steps else f" (weights of step {best}, the best on the test text)"
         parts = [

@@ -22,20 +22,21 @@ class Hyperparameters:
     batch_size: int = 16  # blocks of context_size tokens in one pass through the model
     accumulation_steps: int = 1  # passes whose gradients are added up for one step
     num_epochs: float = 6.0  # read the text at most so many times,
-    max_steps: int | None = 600  # and take at most so many steps; None: only num_epochs counts
+    max_steps: int | None = 600  # take at most so many steps; None: only the others count,
+    minutes: float | None = None  # and at most so long, by the clock (`clock.py`): what ends first counts
     optimizer: str = "muon"  # for the matrices inside the blocks (Jordan et al., 2024), or "adamw" for everything
     learning_rate: float = 8e-3  # the highest; see `learning_rate_at`
-    warmup_fraction: float = 0.02  # of all steps: rise to the highest rate
+    warmup_fraction: float = 0.02  # of all steps: rise to the highest rate; with `minutes` at most 20 steps
     decay_fraction: float = 0.4  # of all steps, at the end: fall to zero
     weight_decay: float = 0.1
     clip_norm: float = 1.0  # longest gradient that is followed in full
     precision: str = "auto"  # "no" (float32), "bf16", "fp16", or what pays on the device
     seed: int = 0
     # looking and keeping
-    eval_every: int = 100  # steps between looks at the test text
+    eval_every: int = 100  # steps between looks at the test text; with `minutes` at least so many
     eval_batches: int | None = 8  # how much of it is read then; the whole text is read at the end
     patience: int = 4  # stop after so many looks without a better one
-    checkpoint_every: int = 100  # steps
+    checkpoint_every: int = 100  # steps; with `minutes` at least so many
 
     def __post_init__(self):
         check_types(self)
@@ -44,6 +45,7 @@ class Hyperparameters:
         rhythm = ("eval_every", "eval_batches", "patience", "checkpoint_every")
         at_least(1, **{name: getattr(self, name) for name in (*shape, *run, *rhythm)})
         above(0, num_epochs=self.num_epochs, clip_norm=self.clip_norm, learning_rate=self.learning_rate)
+        above(0, minutes=self.minutes)
         between(0, 1, warmup_fraction=self.warmup_fraction, decay_fraction=self.decay_fraction)
         between(0, math.inf, weight_decay=self.weight_decay)
         between(0, 2**63 - 1, seed=self.seed)  # what torch takes
@@ -81,11 +83,15 @@ PRESETS = {
     ),
 }  # fmt: skip
 
+NO_END = 10**9  # steps: more than any run takes
+
 TEXT_PRESETS = tuple(name for name in PRESETS if name not in ("dpo", "grpo"))  # for texts and conversations
 
 
 def get_hyperparameters(preset: str = "laptop", **changes) -> Hyperparameters:
     """The settings called "laptop", "quick", "colab", "finetune", … (all: `PRESETS`), with any field changed by name.
+
+    Who gives `minutes` and no `max_steps` lets the clock decide: then the preset's own `max_steps` does not count.
 
     >>> get_hyperparameters("laptop", batch_size=8).batch_size
     8
@@ -95,6 +101,8 @@ def get_hyperparameters(preset: str = "laptop", **changes) -> Hyperparameters:
     known = {f.name for f in fields(Hyperparameters)}
     if unknown := set(changes) - known:
         raise ValueError(f"no hyperparameter is called {sorted(unknown)[0]!r}: there are {', '.join(sorted(known))}")
+    if changes.get("minutes") is not None:
+        changes = {"max_steps": None, **changes}
     return replace(PRESETS[preset], **changes)
 
 

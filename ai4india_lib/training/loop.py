@@ -6,29 +6,28 @@ between the kinds of training is their objective: which batches a step reads, an
 """
 
 import math
-import signal
-import threading
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..basics.device import keep_freed_memory, pick_device, pick_precision, rank_and_world_size
-from ..basics.files import fingerprint_tensors
 from ..model.decoder import DecoderLanguageModel
 from ..model.first_weights import begin_by_copying
 from ..text.resumable import TextLoader
+from .clock import Clock, Costs, first_pace, is_time_to_look, is_time_to_save
 from .history import History
 from .hyperparameters import Hyperparameters, get_hyperparameters
+from .interrupts import interrupts_wait
 from .objective import NextToken, Objective
 from .optimizers import learning_rate_at, load_optimizer_tensors, make_optimizers, optimizer_tensors, set_learning_rate
-from .resume import Checkpoints, check_same_run
+from .processes import make_accelerator
+from .progress import Progress
+from .resume import Checkpoints
+from .saved_run import fingerprints_of, load_run, save_run, trained_weights
 
 Watcher = Callable[[History], None]  # is called with the history of a run that goes on
 
@@ -61,6 +60,7 @@ def train(
     floor_bits_per_byte: float | None = None,
     progress: bool = True,
     on_evaluation: Watcher | None = None,
+    reserved: float = 0.0,
 ) -> History:
     """Train `model` in place; at the end it has the weights that were best on the test text. Frozen weights stay.
 
@@ -75,16 +75,23 @@ def train(
         floor_bits_per_byte: the lowest possible loss, where the text's source is known; only kept for plots.
         progress: say how often the text will be read, and show a progress bar.
         on_evaluation: called with the history after each look at the test text, to draw or to print it.
+        reserved: of a run with `minutes` the seconds that are not for this call: for what was done before, such as
+            learning a vocabulary, and for what comes after.
 
-    Ctrl-C (or the notebook's stop button) ends the run after the current step, with a checkpoint. Same seed, same
-    machine, same number of threads: the same run. A resumed run repeats an uninterrupted one bit for bit.
+    Ctrl-C (or the notebook's stop button) ends the run after the current step, with a checkpoint and with what was
+    learned; a second one raises KeyboardInterrupt at once. Same seed, same machine, same number of threads: the same
+    run. A resumed run repeats an uninterrupted one bit for bit.
     """
     h = hyperparameters or get_hyperparameters()
-    objective = NextToken(train_loader, test_loader, h, teacher, floor_bits_per_byte)
-    run = Run(model, objective, h, folder=folder, resume=resume, device=device, progress=progress)
-    run.say(run.history.plan_in_words())
-    history = run.go(on_evaluation=on_evaluation)
-    run.say(history.result_in_words())
+    if progress and rank_and_world_size()[0] == 0:
+        print("reading the text …", flush=True)
+    with interrupts_wait():
+        objective = NextToken(train_loader, test_loader, h, teacher, floor_bits_per_byte)
+        more = {"folder": folder, "resume": resume, "device": device, "progress": progress, "reserved": reserved}
+        run = Run(model, objective, h, **more)
+        run.say(run.history.plan_in_words())
+        history = run.go(on_evaluation=on_evaluation)
+        run.say(history.result_in_words())
     return history
 
 
@@ -96,13 +103,14 @@ class Run:
     `train`, with an objective.
     """
 
-    def __init__(
-        self, model, objective: Objective, h: Hyperparameters, *, folder=None, resume=False, device=None, progress=True
-    ):
+    def __init__(self, model, objective: Objective, h: Hyperparameters, *, folder=None, resume=False, device=None,
+                 progress=True, reserved=0.0):  # fmt: skip
+        self.started, self.reserved, self.costs = time.perf_counter(), reserved, Costs()
+        self.clock: Clock | None = None  # as long as the number of steps is open
         keep_freed_memory()
         self.h, self.objective = h, objective
         self.checkpoints = folder if isinstance(folder, Checkpoints) else Checkpoints(folder)
-        self.accelerator = _make_accelerator(pick_device(device))
+        self.accelerator = make_accelerator(pick_device(device))
         self.processes, self.rank = self.accelerator.num_processes, self.accelerator.process_index
         self.device = self.accelerator.device if self.processes > 1 else pick_device(device)
         precision = pick_precision(self.device) if h.precision == "auto" else h.precision
@@ -117,10 +125,13 @@ class Run:
         self.shows = progress and self.accelerator.is_main_process
         self.best: dict[str, Tensor] = {}  # the weights that were best on the test text
         self.history = objective.prepare(self)
+        self.most_steps = self.history.total_steps
+        if h.minutes is not None:
+            self.history.pace = first_pace(h, self.most_steps)
         self.fingerprints: dict[str, str] = {}  # of what a resumed run must have in common with this one
         if self.checkpoints.folder is not None:
-            self.fingerprints = self._fingerprints()
-            if not (resume and self._load_checkpoint()):
+            self.fingerprints = fingerprints_of(self)
+            if not (resume and load_run(self)):
                 trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
                 self.checkpoints.check_space(4 * 4 * trained)  # weights, best weights, what the optimizers remember
         elif resume:
@@ -136,33 +147,73 @@ class Run:
 
     def go(self, *, on_step: Watcher | None = None, on_evaluation: Watcher | None = None) -> History:
         """Step until the end, or until the test loss no longer falls, or until Ctrl-C; then keep the best weights."""
-        history, h = self.history, self.h
-        started = time.perf_counter() - history.seconds
-        silent = {} if self.shows else {"disable": True}  # TQDM_DISABLE=1 counts only where `disable` is not given
-        bar = tqdm(total=history.total_steps, initial=history.steps, desc=self.objective.name, unit="step", **silent)
-        with bar, _interruptible() as interrupted:
-            if not history.eval_loss:
-                self._look(bar, on_evaluation)
-            while history.steps < history.total_steps and not self._is_getting_worse():
-                if self._over_processes(len(interrupted)):  # all must end after the same step
-                    break
-                self._step()
-                bar.update()
-                if on_step is not None:
-                    on_step(history)
-                if history.steps % h.eval_every == 0 or history.steps == history.total_steps:
-                    self._look(bar, on_evaluation)
-                history.seconds = time.perf_counter() - started
-                if history.steps % h.checkpoint_every == 0 and history.steps < history.total_steps:
-                    self._save_checkpoint()
-            history.ended = self._why_ended()
+        self.started -= self.history.seconds  # of the run that this one goes on with
+        if self.history.is_open:
+            self.clock = Clock(self.h.minutes * 60 - self.reserved, self.started, self.device)
+        with interrupts_wait() as interrupted, Progress(self.history, self.objective.name, self.shows) as self.progress:
+            self._go_on(interrupted, on_step, on_evaluation)
+            self.history.ended = self._why_ended()
             self._save_checkpoint()
+            if self.history.steps not in self.history.eval_step:
+                self._look(on_evaluation)  # not in the checkpoint: a run that goes on will not have looked here
+            self._keep_the_best(interrupted)
+        self.history.seconds = time.perf_counter() - self.started
+        return self.history
+
+    def _go_on(self, interrupted: list, on_step: Watcher | None, on_evaluation: Watcher | None) -> None:
+        """The steps, and the looks and checkpoints between them."""
+        history = self.history
+        if not history.eval_loss:
+            self._look(on_evaluation)
+        while history.steps < history.total_steps and not self._is_getting_worse():
+            if self._over_processes(len(interrupted)):  # all must end after the same step
+                break
+            self._step()
+            self.progress.step_done()
+            if on_step is not None:
+                on_step(history)
+            if self.clock is not None:
+                self.clock.step_done()
+            if is_time_to_look(history, self.h):
+                self._look(on_evaluation)
+            history.seconds = time.perf_counter() - self.started
+            if self.clock is not None:
+                self._fix_steps()
+            if is_time_to_save(history, self.h):
+                self._save_checkpoint()
+
+    def _fix_steps(self) -> None:
+        """Once enough steps of a run by the clock were timed, fix their number: the first process decides for all."""
+        history = self.history
+        if not self._over_processes(self.rank == 0 and self.clock.knows()):
+            return
+        self._save_checkpoint()  # to know how long that takes
+        if not self.costs.look:  # the same, where this run has not looked yet, as it goes on with another
+            self._read_test_text()
+        fixed = [self.clock.fix(history.steps, self.most_steps, self.h, self.costs, self.objective.test_batches())]
+        if self.processes > 1:
+            from accelerate.utils import broadcast_object_list
+
+            broadcast_object_list(fixed)
+        steps, pace = fixed[0]
+        history.set_total_steps(steps)
+        history.pace |= pace
+        self.clock = None
+        self.progress.fixed(history.pace_in_words(self.most_steps))
+        self._save_checkpoint()  # a run that is killed from here on goes on with this number
+
+    def _keep_the_best(self, interrupted: list) -> None:
+        """Give the model the weights that were best on the test text, and read all of that with them."""
+        history = self.history
         self.plain_model.load_state_dict(self.best, strict=False)  # frozen and tied weights are not there
-        with self.autocast():
-            history.test_loss = self.objective.look(self.model, whole=True)
         self.plain_model.eval()
-        history.seconds = time.perf_counter() - started
-        return history
+        history.test_loss = min(history.eval_loss, default=None)
+        if self._over_processes(len(interrupted)):
+            return
+        with self.autocast():
+            loss = self.objective.look(self.model, history.pace.get("last_batches"), going_on=lambda: not interrupted)
+        if not self._over_processes(len(interrupted)):
+            history.test_loss = loss
 
     def _over_processes(self, number: float) -> float:
         """The sum of a number over all processes."""
@@ -171,7 +222,8 @@ class Run:
         return self.accelerator.reduce(torch.tensor(float(number), device=self.device)).item()
 
     def _is_getting_worse(self) -> bool:
-        return self.history.looks_since_best() >= self.h.patience
+        every = self.history.pace.get("eval_every", self.h.eval_every)  # early looks do not count
+        return self.history.steps_since_best() >= self.h.patience * every
 
     def _why_ended(self) -> str:
         if self.history.steps == self.history.total_steps:
@@ -184,7 +236,7 @@ class Run:
     def _step(self) -> None:
         """One step: the batches' gradients, each weighted by its size, are the gradient of one large batch."""
         history = self.history
-        rate = learning_rate_at(history.steps, history.total_steps, self.h)
+        rate = learning_rate_at(history.steps, history.total_steps, self.h, history.pace.get("warmup_steps"))
         set_learning_rate(self.optimizers, rate)
         batches = self.objective.batches()
         sizes = [self.objective.size(batch) for batch in batches]
@@ -221,113 +273,36 @@ class Run:
             optimizer.zero_grad()
         self.scaler.update()
 
-    def _look(self, bar: tqdm, on_evaluation: Watcher | None) -> None:
+    def _look(self, on_evaluation: Watcher | None) -> None:
         """Read (some of) the test text, note the loss, and keep the weights if they are the best so far."""
-        history = self.history
-        with self.autocast():
-            loss = self.objective.look(self.model)
-        if loss is None:
+        history, began = self.history, time.perf_counter()
+        if (loss := self._read_test_text()) is None:
             return
         history.eval_step.append(history.steps)
         history.eval_loss.append(loss)
         if history.looks_since_best() == 0:
-            self.best = _trained_weights(self.plain_model)
-        bits = history.in_bits_per_byte(loss)
-        bar.set_postfix_str(f"perplexity {history.eval_perplexity[-1]:.2f}, bits per byte {bits:.3f}")
+            self.best = trained_weights(self.plain_model)
+        self.progress.looked()
         if on_evaluation is not None and self.accelerator.is_main_process:
             on_evaluation(history)
+        self.costs.look = time.perf_counter() - began
+        if self.clock is not None:
+            self.clock.pause()
+
+    def _read_test_text(self) -> float | None:
+        """The loss on as much of it as a look reads."""
+        began = time.perf_counter()
+        with self.autocast():
+            loss = self.objective.look(self.model, self.h.eval_batches)
+        self.costs.look = time.perf_counter() - began
+        batches = min(self.h.eval_batches or math.inf, max(1.0, self.objective.test_batches()))
+        self.costs.test_batch = self.costs.look / batches
+        return loss
 
     def _save_checkpoint(self) -> None:
         """Write all that the run needs to go on."""
-        if self.checkpoints.folder is None:
-            return
-        from accelerate.utils import gather_object
-
-        positions = gather_object([self.objective.data.state_dict()])  # one of each process
-        if not self.accelerator.is_main_process:
-            return
-        tensors = {"model": _trained_weights(self.plain_model), "best": self.best}
-        tensors["optimizers"] = optimizer_tensors(self.optimizers)
-        state = {"hyperparameters": asdict(self.h), "history": asdict(self.history), "facts": self.objective.facts}
-        state |= {"positions": positions, "scaler": self.scaler.state_dict(), "fingerprints": self.fingerprints}
-        self.checkpoints.save(self.history.steps, tensors, state)
-
-    def _fingerprints(self) -> dict[str, str]:
-        frozen = [(name, p) for name, p in self.plain_model.named_parameters() if not p.requires_grad]
-        base = {"trained an adapter of another model": fingerprint_tensors(frozen)} if frozen else {}
-        return base | self.objective.fingerprints()
-
-    def _warn(self, line: str) -> None:
-        """Tell of something that is wrong, also where no progress is to be shown."""
-        self.say(line) if self.shows else warnings.warn(line, stacklevel=2)
-
-    def _load_checkpoint(self) -> bool:
-        """Bring back the newest whole checkpoint; False if there is none. Raises ValueError if it is of another run."""
-        if (newest := self.checkpoints.newest(self._warn)) is None:
-            self.say(f"nothing to resume in {self.checkpoints.folder}: starting afresh")
-            return False
-        (state, tensors), folder = newest, self.checkpoints.folder
-        check_same_run(state, asdict(self.h), self.objective.facts, self.fingerprints, self.processes, folder)
-        try:
-            self._take_up(state, tensors)
-        except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
-            made = f"the newest checkpoint in {folder} does not fit ({type(error).__name__}: {error!s:.100})"
-            raise ValueError(f"{made}: delete it to go on from the one before it, or start a new run") from error
-        return True
-
-    def _take_up(self, state: dict, tensors: dict[str, dict[str, Tensor]]) -> None:
-        """Go on from what a checkpoint of this run holds."""
-        folder = self.checkpoints.folder
-        own = {name: p.shape for name, p in self.plain_model.named_parameters() if p.requires_grad}
-        if {name: p.shape for name, p in tensors["model"].items()} != own:
-            others = f"the run in {folder} has other weights than the model trains"
-            raise ValueError(f"{others}: was its shape or its adapter changed?")
-        saved = History(**{**state["history"], "ended": "", "test_loss": None})
-        if (saved.passes, saved.bytes_per_token) != (self.history.passes, self.history.bytes_per_token):
-            raise ValueError(f"the run in {folder} read another text: bring that back, or start a new run")
-        self.plain_model.load_state_dict(tensors["model"], strict=False)
-        self.best = tensors["best"]
-        load_optimizer_tensors(self.optimizers, tensors["optimizers"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.objective.data.load_state_dict(state["positions"][self.rank])
-        self.history = saved
-
-
-def _make_accelerator(device: torch.device):
-    from accelerate import Accelerator  # here: it takes a second, and only a run needs it
-    from accelerate.utils import DistributedDataParallelKwargs
-
-    several = rank_and_world_size()[1] > 1
-    if not several and device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)  # for accelerate, and for kernels that ask which GPU is the present one
-    # buffers are constants: to send them would only wait for a process that has no test lines
-    settings = [DistributedDataParallelKwargs(broadcast_buffers=False)]
-    return Accelerator(mixed_precision="no", cpu=several and device.type == "cpu", kwargs_handlers=settings)
-
-
-def _trained_weights(model: DecoderLanguageModel) -> dict[str, Tensor]:
-    """Copies on the CPU of the weights that are not frozen, by name."""
-    return {name: p.detach().cpu().clone() for name, p in model.named_parameters() if p.requires_grad}
-
-
-@contextmanager
-def _interruptible() -> Iterator[list]:
-    """Let Ctrl-C wait until the step in hand is done: the list it gives is then no longer empty.
-
-    A second Ctrl-C interrupts at once. Outside of the main thread, where Python handles no signals, nothing changes.
-    """
-    asked: list = []
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-
-    def handle(number, frame):
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    before = signal.signal(signal.SIGINT, handle)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGINT, before)
+        began = time.perf_counter()
+        save_run(self)
+        self.costs.checkpoint = time.perf_counter() - began
+        if self.clock is not None:
+            self.clock.pause()

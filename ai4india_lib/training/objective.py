@@ -55,9 +55,14 @@ class Objective:
         """What else to note of the step that was done, by name: what is not the mean of something over batches."""
         return {}
 
-    def look(self, model: nn.Module, *, whole: bool = False) -> float | None:
-        """The loss on some of the test text, or on the `whole` of it; None where there is none."""
+    def look(self, model: nn.Module, max_batches: int | None = None, *, going_on=lambda: True) -> float | None:
+        """The loss on the test text, or on so many batches of it, and on less if `going_on()` turns false; None where
+        there is no test text."""
         return None
+
+    def test_batches(self) -> float:
+        """About how many batches the test text has."""
+        return 0.0
 
 
 class NextToken(Objective):
@@ -124,6 +129,15 @@ class NextToken(Objective):
             taught = self.teacher(inputs, **some)
         return distillation_loss(logits, taught), {"loss": next_token_loss(logits.detach(), targets)}
 
-    def look(self, model: nn.Module, *, whole: bool = False) -> float:
-        batches = None if whole else self.h.eval_batches
-        return compute_loss_and_perplexity(model, self.test_loader, self.device, max_batches=batches)[0]
+    def look(self, model: nn.Module, max_batches: int | None = None, *, going_on=lambda: True) -> float:
+        def batches() -> Iterator[tuple[Tensor, Tensor]]:
+            for batch in self.test_loader:
+                yield batch
+                if not going_on():
+                    return
+
+        return compute_loss_and_perplexity(model, batches(), self.device, max_batches=max_batches)[0]
+
+    def test_batches(self) -> float:
+        data = self.test_loader.dataset
+        return data.num_tokens() / (data.batch_size * data.context_size * data.world_size)

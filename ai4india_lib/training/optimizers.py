@@ -12,12 +12,13 @@ from .muon import Muon
 A_RATE = 0.2  # of the learning rate, for the A of an adapter
 
 
-def learning_rate_at(step: int, total_steps: int, h: Hyperparameters) -> float:
+def learning_rate_at(step: int, total_steps: int, h: Hyperparameters, warmup_steps: int | None = None) -> float:
     """Warm-up, stable, decay (Hu et al., 2024, §4.1): a linear rise, a plateau, and a linear fall to zero at the end.
 
-    `step` counts from 0.
+    `step` counts from 0. The rise takes `warmup_steps`, or if that is None the part of all steps that `h` says.
     """
-    rise = (step + 1) / (round(h.warmup_fraction * total_steps) + 1)
+    warmup_steps = round(h.warmup_fraction * total_steps) if warmup_steps is None else warmup_steps
+    rise = (step + 1) / (warmup_steps + 1)
     fall = (total_steps - step) / (round(h.decay_fraction * total_steps) + 1)
     return h.learning_rate * min(rise, 1.0, fall)
 

@@ -18,7 +18,7 @@ from ..basics.arguments import at_least, between, check_types
 from ..basics.files import fingerprint_json, fingerprint_tensors
 from ..model.decoder import DecoderLanguageModel
 from ..training.history import History
-from ..training.hyperparameters import Hyperparameters, get_hyperparameters
+from ..training.hyperparameters import NO_END, Hyperparameters, get_hyperparameters
 from ..training.loop import Run
 from ..training.objective import Objective
 from .completions import ShuffledOrder, completion_batch, completion_log_probabilities
@@ -151,7 +151,7 @@ def tune_on_rewards(
     if odd := [task for task in tasks if not isinstance(task, Task)]:
         raise ValueError(f"tasks must be a list of Task(prompt, wanted), prompts as ids; it holds {odd[0]!r:.60}")
     h, group = hyperparameters or REINFORCEMENT, group or Group()
-    if h.max_steps is None:
+    if h.max_steps is None and h.minutes is None:
         raise ValueError("max_steps=None: say how many batches of texts are to be drawn, for example max_steps=40")
     longest, context = max(len(task.prompt) for task in tasks), model.config.context_size
     if longest + group.max_new_tokens - 1 > context:  # what a model forgets while it writes can't be trained as drawn
@@ -194,7 +194,7 @@ class _Rewarding(Objective):
         self.model, self.rank, self.processes = run.plain_model, run.rank, run.processes
         self.reference = frozen_copy(self.model) if self.reference is None else self.reference.to(run.device).eval()
         self.data = ShuffledOrder(len(self.tasks), self.h.seed, self.rank, self.processes)
-        return History(self.h.max_steps)
+        return History(self.h.max_steps or NO_END)
 
     def fingerprints(self) -> dict[str, str]:
         tasks = [[task.prompt, task.wanted] for task in self.tasks]

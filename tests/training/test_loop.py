@@ -251,7 +251,8 @@ def test_the_best_weights_are_kept_and_a_hopeless_run_ends(capsys):
     assert history.eval_loss.index(best) == len(history.eval_loss) - 3
     assert history.test_loss == best == compute_loss_and_perplexity(model, loaders[1])[0]
     assert history.ended == "stopped early: the last 2 looks at the test text were no better than an earlier one"
-    before, after = capsys.readouterr().out.splitlines()
+    soon, before, after = capsys.readouterr().out.splitlines()
+    assert soon == "reading the text …"
     assert before.startswith("400 steps of 128 tokens read the text ") and before.endswith(" times")
     assert f"(weights of step {history.steps - 20}, the best on the test text)" in after
 
