@@ -131,12 +131,20 @@ def _add_model_options(parser: argparse.ArgumentParser, usual: str) -> None:
 
 
 def _whole_or_none(text: str) -> int | None:
+    return _or_none(int, text, "a whole number")
+
+
+def _number_or_none(text: str) -> float | None:
+    return _or_none(float, text, "a number")
+
+
+def _or_none(kind: type, text: str, in_words: str) -> float | None:
     if text.lower() == "none":
         return None
     try:
-        return int(text)
+        return kind(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number nor none") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is neither {in_words} nor none") from None
 
 
 def _yes_or_no(text: str) -> bool:
@@ -148,7 +156,7 @@ def _yes_or_no(text: str) -> bool:
 # type of a field → what reads its option, and how the help calls it
 _OPTIONS = {
     int: (int, "INT"), float: (float, "FLOAT"), str: (str, "STR"), bool: (_yes_or_no, "BOOL"),
-    int | None: (_whole_or_none, "INT"),
+    int | None: (_whole_or_none, "INT"), float | None: (_number_or_none, "FLOAT"),
 }  # fmt: skip
 
 
