@@ -23,7 +23,7 @@ from .history import History
 from .hyperparameters import Hyperparameters, get_hyperparameters
 from .interrupts import interrupts_wait
 from .objective import NextToken, Objective
-from .optimizers import learning_rate_at, load_optimizer_tensors, make_optimizers, optimizer_tensors, set_learning_rate
+from .optimizers import learning_rate_at, make_optimizers, set_learning_rate
 from .processes import make_accelerator
 from .progress import Progress
 from .resume import Checkpoints
