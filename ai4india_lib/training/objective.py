@@ -4,6 +4,7 @@ That of a text stands here, those for preferences (DPO) and rewards (GRPO) in th
 """
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -139,5 +140,9 @@ class NextToken(Objective):
         return compute_loss_and_perplexity(model, batches(), self.device, max_batches=max_batches)[0]
 
     def test_batches(self) -> float:
+        return self._test_batches
+
+    @cached_property
+    def _test_batches(self) -> float:
         data = self.test_loader.dataset
         return data.num_tokens() / (data.batch_size * data.context_size * data.world_size)
