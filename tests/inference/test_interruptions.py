@@ -3,7 +3,6 @@ the one that nobody disturbed; a text that cannot go on says so, and never seems
 
 import contextlib
 import random
-import resource
 import sys
 
 import pytest
@@ -232,6 +231,7 @@ def test_a_text_goes_on_after_an_interruption_between_two_steps(make_model):
 @pytest.mark.slow
 def test_two_thousand_requests_with_interruptions_and_cancellations(make_model, monkeypatch):
     """They come and are cancelled at random, the model fails now and then, and memory stays where it was."""
+    resource = pytest.importorskip("resource")  # Windows has none
     model, draw = make_model(num_blocks=1, emb_dim=16, num_heads=2), random.Random(0)
     batcher = DynamicBatcher(model, slots=12, prefill_chunk=10, queue_size=20)
     hidden = batcher._decoder.hidden
