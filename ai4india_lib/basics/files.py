@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -156,8 +157,13 @@ def fingerprint_tensors(tensors: Iterable[tuple[str, Tensor]]) -> str:
 
 
 def check_space(folder: Path, needed: float, purpose: str) -> None:
-    """Raises OSError if the disk of `folder`, which need not exist yet, has no room for `needed` bytes."""
+    """Raises OSError if nothing may be written to `folder`, which need not exist yet, or its disk has no room for
+    `needed` bytes."""
     there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise PermissionError(
+            f"nothing can be written to {there}, where {purpose} is to be kept: choose another folder"
+        )
     if (free := shutil.disk_usage(there).free) < needed:
         room = f"{purpose} takes about {needed / 1e6:,.0f} MB, and the disk of {there} has {free / 1e6:,.0f} MB left"
         error = OSError(f"{room}: make room first, or choose a smaller model or another folder")

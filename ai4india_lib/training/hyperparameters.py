@@ -96,7 +96,7 @@ def get_hyperparameters(preset: str = "laptop", **changes) -> Hyperparameters:
     >>> get_hyperparameters("laptop", batch_size=8).batch_size
     8
     """
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise ValueError(f"preset {preset!r} is not known: there are {', '.join(PRESETS)}")
     known = {f.name for f in fields(Hyperparameters)}
     if unknown := set(changes) - known:
@@ -104,6 +104,14 @@ def get_hyperparameters(preset: str = "laptop", **changes) -> Hyperparameters:
     if changes.get("minutes") is not None:
         changes = {"max_steps": None, **changes}
     return replace(PRESETS[preset], **changes)
+
+
+def given_or_preset(given: Hyperparameters | None, preset: str) -> Hyperparameters:
+    """The settings that a function was given, or those of its preset. Raises ValueError for what are no settings."""
+    if given is not None and not isinstance(given, Hyperparameters):
+        made = f"get_hyperparameters({preset!r}, batch_size=8) makes some"
+        raise ValueError(f"hyperparameters={given!r:.60} must be Hyperparameters, or None: {made}")
+    return get_hyperparameters(preset) if given is None else given
 
 
 def count_steps(h: Hyperparameters, items: float, per_step: int) -> int:

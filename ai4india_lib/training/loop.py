@@ -20,7 +20,7 @@ from ..model.first_weights import begin_by_copying
 from ..text.resumable import TextLoader
 from .clock import Clock, Costs, first_pace, is_time_to_look, is_time_to_save
 from .history import History
-from .hyperparameters import Hyperparameters, get_hyperparameters
+from .hyperparameters import Hyperparameters, given_or_preset
 from .interrupts import interrupts_wait
 from .objective import NextToken, Objective
 from .optimizers import learning_rate_at, make_optimizers, set_learning_rate
@@ -82,7 +82,7 @@ def train(
     learned; a second one raises KeyboardInterrupt at once. Same seed, same machine, same number of threads: the same
     run. A resumed run repeats an uninterrupted one bit for bit.
     """
-    h = hyperparameters or get_hyperparameters()
+    h = given_or_preset(hyperparameters, "laptop")
     if progress and rank_and_world_size()[0] == 0:
         print("reading the text …", flush=True)
     with interrupts_wait():

@@ -34,7 +34,7 @@ class Checkpoints:
 
     def __init__(self, folder: str | Path | None, begin: Callable[[Path], None] | None = None):
         self.folder = None if folder is None else Path(folder)
-        self._begin, self._begun = begin, False
+        self._begin, self._goes_on, self._has_saved = begin, False, False
 
     def save(self, step: int, tensors: dict[str, dict[str, Tensor]], state: dict) -> None:
         """Write all into a new folder, `{name}.safetensors` for each set of tensors; keep it and the one before it."""
@@ -45,7 +45,7 @@ class Checkpoints:
                 write_safetensors(beside / f"{name}.safetensors", content, _MARK)
                 sums[name] = _checksum(beside / f"{name}.safetensors")
             write_json(beside / STATE, {**state, "files": sums}, indent=None)
-            if not self._begun:
+            if not self._has_saved:
                 self._take_over(beside)
 
         newest = self._place(step)
@@ -99,20 +99,22 @@ class Checkpoints:
     def newest(self, say: Callable[[str], None] = print) -> tuple[dict, dict[str, dict[str, Tensor]]] | None:
         """(state, tensors) of the newest whole checkpoint; None if there is none. `say` is told of damaged ones."""
         newest = next(self._readable(_read, say), None)
-        self._begun = newest is not None
+        self._goes_on = newest is not None
         return newest
 
     def _take_over(self, first: Path) -> None:
-        """Delete the checkpoints of an older run, and what a killed process left of one; not this run's `first`."""
-        if self._begin is not None:
-            self._begin(self.folder)
-        for old in self.ours():
-            _delete(old)
+        """Delete what a killed process left half written, but not this run's `first`; and the checkpoints of an older
+        run, unless it is the one that goes on."""
+        if not self._goes_on:
+            if self._begin is not None:
+                self._begin(self.folder)
+            for old in self.ours():
+                _delete(old)
         for left in self.folder.glob(".step-*.part"):
             own = {path.name.removeprefix(".part-") for path in left.iterdir()} <= _FILES
             if left != first and own and _HALF.fullmatch(left.name):
                 shutil.rmtree(left, ignore_errors=True)
-        self._begun = True
+        self._has_saved = True
 
 
 def _order(checkpoint: Path) -> tuple[int, int]:

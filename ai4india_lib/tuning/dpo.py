@@ -18,7 +18,7 @@ from ..evaluation.likelihood import token_log_probabilities
 from ..model.decoder import DecoderLanguageModel
 from ..text.tokenizer import encode_lines, first_id
 from ..training.history import History
-from ..training.hyperparameters import Hyperparameters, count_steps, get_hyperparameters
+from ..training.hyperparameters import Hyperparameters, count_steps, get_hyperparameters, given_or_preset
 from ..training.loop import Run
 from ..training.objective import Objective
 from .completions import ShuffledOrder, completion_batch, sequence_log_probabilities
@@ -101,7 +101,7 @@ def tune_on_preferences(
     Beside its loss the history has, for each step, the mean over its pairs of `accuracy` (1 where the chosen text is
     the likelier), `chosen` and `rejected` (how much likelier each became, in nats), and `margin`, their difference.
     """
-    h = hyperparameters or PREFERENCE_TUNING
+    h = given_or_preset(hyperparameters, "dpo")
     if not pairs:
         raise ValueError("no pairs were given: preference tuning needs at least one")
     above(0, beta=beta)

@@ -21,7 +21,7 @@ from ..text.corpus import json_lines, train_and_test_lines
 from ..text.reading import Record, place_of
 from ..text.resumable import TextLoader
 from ..training.history import History
-from ..training.hyperparameters import Hyperparameters, get_hyperparameters
+from ..training.hyperparameters import Hyperparameters, given_or_preset
 from ..training.loop import train
 from .conversation_batches import EXPECTED, ConversationDataset, Examples, encode_examples
 
@@ -68,7 +68,7 @@ def finetune(
     if lora_alpha is not None and lora_rank is None:
         raise ValueError(f"lora_alpha={lora_alpha} has no effect without lora_rank: give a rank too, or leave it out")
     adapters = lora_rank is not None or has_lora(model)
-    h = hyperparameters or get_hyperparameters("finetune-lora" if adapters else "finetune")
+    h = given_or_preset(hyperparameters, "finetune-lora" if adapters else "finetune")
     h = replace(h, context_size=min(h.context_size, model.config.context_size))
     between(0, 1, replay_share=replay_share)
     if replay_share == 1:

@@ -18,7 +18,7 @@ from ..basics.arguments import at_least, between, check_types
 from ..basics.files import fingerprint_json, fingerprint_tensors
 from ..model.decoder import DecoderLanguageModel
 from ..training.history import History
-from ..training.hyperparameters import NO_END, Hyperparameters, get_hyperparameters
+from ..training.hyperparameters import NO_END, Hyperparameters, get_hyperparameters, given_or_preset
 from ..training.loop import Run
 from ..training.objective import Objective
 from .completions import ShuffledOrder, completion_batch, completion_log_probabilities
@@ -150,7 +150,9 @@ def tune_on_rewards(
         raise ValueError("no tasks were given: reinforcement needs at least one prompt to write on")
     if odd := [task for task in tasks if not isinstance(task, Task)]:
         raise ValueError(f"tasks must be a list of Task(prompt, wanted), prompts as ids; it holds {odd[0]!r:.60}")
-    h, group = hyperparameters or REINFORCEMENT, group or Group()
+    h, group = given_or_preset(hyperparameters, "grpo"), Group() if group is None else group
+    if not isinstance(group, Group):
+        raise ValueError(f"group={group!r:.60} must be a Group, such as Group(size=8), or None")
     if h.max_steps is None and h.minutes is None:
         raise ValueError("max_steps=None: say how many batches of texts are to be drawn, for example max_steps=40")
     longest, context = max(len(task.prompt) for task in tasks), model.config.context_size

@@ -24,9 +24,12 @@ from ai4india_lib import (
     compute_loss_and_perplexity,
     finetune,
     generate,
+    get_hyperparameters,
     speculative_generate,
+    train,
     train_tokenizer,
     tune_on_preferences,
+    tune_on_rewards,
 )
 from ai4india_lib.basics.arguments import above, at_least, between
 
@@ -145,3 +148,20 @@ def test_arguments_of_functions_are_refused_by_name(name, value, make_model):
         return
     with pytest.raises(ValueError, match=rf"^{name}( |=)"):
         CALLS[name](make_model(), value)
+
+
+@pytest.mark.parametrize("given", ["laptop", {"batch_size": 8}, 3, [], Sampling()], ids=lambda given: repr(given)[:12])
+def test_settings_are_settings(given, make_model):
+    for tune in (
+        lambda: train(make_model(), None, None, given),
+        lambda: finetune(make_model(), None, [], given),
+        lambda: tune_on_preferences(make_model(), ["pair"], given),
+        lambda: tune_on_rewards(make_model(), None, ["task"], None, given),
+    ):
+        with pytest.raises(ValueError, match=r"^hyperparameters=.* must be Hyperparameters, or None: get_hyper"):
+            tune()
+    with pytest.raises(ValueError, match=r"^group=.* must be a Group"):
+        tune_on_rewards(make_model(), None, ["task"], None, None, given)
+    if not isinstance(given, str):
+        with pytest.raises(ValueError, match=r"^preset .* is not known: there are laptop"):
+            get_hyperparameters(given)

@@ -201,6 +201,9 @@ def test_room_on_the_disk_is_asked_for_where_the_folder_will_be(tmp_path, monkey
     with pytest.raises(OSError, match=r"it takes about 0 MB, and the disk of .* has 0 MB left: make room first"):
         check_space(tmp_path / "not" / "yet", 6, "it")
     assert asked == [tmp_path, tmp_path]
+    monkeypatch.setattr("os.access", lambda path, how: False)
+    with pytest.raises(PermissionError, match=r"nothing can be written to .*, where it is to be kept: choose another"):
+        check_space(tmp_path / "not" / "yet", 5, "it")
 
 
 def test_fingerprints_differ_with_each_part():

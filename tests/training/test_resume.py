@@ -4,6 +4,7 @@ import copy
 import errno
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -356,3 +357,56 @@ def test_nothing_to_resume_is_said(tmp_path, made, capsys):
     assert f"nothing to resume in {tmp_path / 'misspelt'}: starting afresh" in capsys.readouterr().out
     run(None, settings(max_steps=1), progress=True)
     assert "nothing to resume: no folder was given" in capsys.readouterr().out
+
+
+# Kills
+
+
+class KilledError(BaseException):
+    """Nothing happens after it, as after SIGKILL: no file operation either."""
+
+
+def killed_at(monkeypatch, number):
+    """Let the process be killed before its file operation of this number; the list it gives counts them."""
+    done = []
+
+    def watched(operation):
+        def perform(*arguments, **more):
+            done.append(operation.__name__)
+            if len(done) > number:
+                raise KilledError
+            return operation(*arguments, **more)
+
+        return perform
+
+    for place, name in ((Path, "rename"), (Path, "replace"), (Path, "unlink"), (Path, "mkdir"), (Path, "write_text")):
+        monkeypatch.setattr(place, name, watched(getattr(place, name)))
+    monkeypatch.setattr(shutil, "rmtree", watched(shutil.rmtree))
+    monkeypatch.setattr("safetensors.torch.save_file", watched(save_file))
+    return done
+
+
+def test_a_kill_before_any_file_operation_costs_nothing_but_the_steps_since_the_last_checkpoint(tmp_path, monkeypatch):
+    """A new run in the place of an older one: afterwards one of the two goes on bit for bit, or none is there."""
+    old, new = (settings(max_steps=4, checkpoint_every=2, eval_every=4, seed=seed) for seed in (1, 2))
+    expected, found = {h.seed: run(None, h) for h in (old, new)}, []
+    older = tmp_path / "older"
+    run(older, old)
+    for number in range(99):
+        folder = tmp_path / f"run-{number}"
+        shutil.copytree(older, folder)
+        with monkeypatch.context() as patch:
+            killed_at(patch, number)
+            try:
+                run(folder, new, resume=False)
+            except KilledError:
+                pass
+            else:
+                break
+        state = Checkpoints(folder).state()
+        found.append(state and state["hyperparameters"]["seed"])
+        h = old if found[-1] == 1 else new
+        assert same(run(folder, h), expected[h.seed])
+        assert all(name.startswith("step-000000") for name in names(folder)), "and no half of one stays"
+    assert number > 25 and set(found) <= {1, 2, None}
+    assert found == sorted(found, key=(1, None, 2).index), "first the older one, then for a moment none, then the new"
