@@ -107,7 +107,7 @@ def _under_our_names(
     layers = {hugging_face_name(name): name for name in matrices}
     found = {}
     for key, tensor in tensors.items():
-        layer, part = key.removeprefix(_PREFIX).removesuffix(".weight").rsplit(".", 1)
+        layer, _, part = key.removeprefix(_PREFIX).removesuffix(".weight").rpartition(".")
         if layer not in layers or part not in ("lora_A", "lora_B"):
             raise ValueError(f"{source} has {key!r}, which is no adapter of a matrix of this model")
         rows, columns = model.get_submodule(layers[layer]).weight.shape  # (out, in)

@@ -3,6 +3,7 @@
 from contextlib import suppress
 from pathlib import Path
 
+from ..basics.arguments import is_whole
 from ..basics.files import read_json
 from ..text.chat import TURN_ENDS
 
@@ -48,7 +49,7 @@ def is_chat_model(model_name: str | Path, tokenizer=None, *, folder: str | Path 
     ends = read_settings(path).get("eos_token_id")
     ends = ends if isinstance(ends, list) else [ends]
     if tokenizer is not None:
-        names = [tokenizer.convert_ids_to_tokens(i) for i in ends if i is not None]
+        names = [tokenizer.convert_ids_to_tokens(i) for i in ends if is_whole(i)]
     elif (source / "tokenizer.json").is_file():
         added = read_settings(source / "tokenizer.json").get("added_tokens", [])
         names = [token["content"] for token in added if token["id"] in ends]
