@@ -17,6 +17,7 @@ from ai4india_lib import (
     NgramDraft,
     PackedTextDataset,
     Sampling,
+    Task,
     TextLoader,
     add_lora,
     answer_questions,
@@ -156,12 +157,12 @@ def test_settings_are_settings(given, make_model):
         lambda: train(make_model(), None, None, given),
         lambda: finetune(make_model(), None, [], given),
         lambda: tune_on_preferences(make_model(), ["pair"], given),
-        lambda: tune_on_rewards(make_model(), None, ["task"], None, given),
+        lambda: tune_on_rewards(make_model(), None, [Task([1])], None, given),
     ):
         with pytest.raises(ValueError, match=r"^hyperparameters=.* must be Hyperparameters, or None: get_hyper"):
             tune()
     with pytest.raises(ValueError, match=r"^group=.* must be a Group"):
-        tune_on_rewards(make_model(), None, ["task"], None, None, given)
+        tune_on_rewards(make_model(), None, [Task([1])], None, None, given)
     if not isinstance(given, str):
         with pytest.raises(ValueError, match=r"^preset .* is not known: there are laptop"):
             get_hyperparameters(given)
