@@ -25,6 +25,7 @@ from . import given, hyperparameters_of
 from .options import Usual
 
 RUN = "run.json"
+_KINDS = {"half": bool, "lora": int, "lora_alpha": (int, float), "replay_share": (int, float)}  # all others: texts
 LONGEST_NAME = 240  # bytes: file systems take 255, and a model is written beside its place under a longer name
 OF_A_RUN = ("run.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
@@ -91,7 +92,19 @@ def _options_of(folder: Path) -> dict | None:
         if "does not say" in str(error):
             return None
         raise
-    return found if isinstance(found["options"], dict) else None
+    if not isinstance(found["options"], dict):
+        return None
+    for name, value in found["options"].items():
+        if not _can_be(name, value):
+            raise ValueError(f"{folder / 'training' / RUN} has {value!r:.60} as its {name}: it is damaged")
+    return found
+
+
+def _can_be(name: str, value: object) -> bool:
+    """May an option of this name have this value?"""
+    if isinstance(value, list):
+        return name == "data" and all(isinstance(source, str) for source in value)
+    return value is None or isinstance(value, _KINDS.get(name, str))
 
 
 def note_run(options: argparse.Namespace, names: str, tokenizer=None, **more) -> Callable[[Path], None]:
@@ -142,7 +155,7 @@ def take_up_options(options: argparse.Namespace, folder: Path, must_agree: str) 
 
 def was_given(value: object) -> bool:
     """Does an option have this value because the command line says so?"""
-    return value not in (None, False) and not isinstance(value, Usual)
+    return value is not None and value is not False and not isinstance(value, Usual)
 
 
 def _device_if_there(name: str) -> str | None:

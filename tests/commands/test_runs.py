@@ -330,9 +330,12 @@ def test_a_text_may_have_moved(begun):
     assert main(["train", "--name", "mine", "--resume", "--data", "moved"]) == 0
 
 
-@pytest.mark.parametrize(
-    "content", ["", "[]", "null", '{"command": 3}', "\x00\x00", '{"command": "train", "options": 1}']
-)
+DAMAGED = ["", "[]", "null", '{"command": 3}', "\x00\x00", '{"command": "train", "options": 1}', "[" * 100_000]
+ODD = [(name, value) for name in ("data", "preset", "teacher", "device") for value in ("3", "[1]", "{}", "true")]
+DAMAGED += [f'{{"command": "train", "options": {{"{name}": {value}}}}}' for name, value in ODD]
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=lambda content: content[:70])
 def test_a_damaged_run_json_is_told_by_name_or_done_without(content, begun, capsys):
     path = begun / "models" / "mine" / "training" / "run.json"
     path.write_text(content, encoding="utf-8")
