@@ -102,10 +102,9 @@ def begun(place_with_runs, tmp_path, monkeypatch):
 
 
 def tree(folder):
-    """All that is there, byte for byte."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")
-    }
+    """All that is there, byte for byte, but for the ids of a text that are kept beside it to be read sooner."""
+    paths = (path for path in folder.rglob("*") if ".encoded" not in path.parts)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None for path in paths}
 
 
 def cut_power(monkeypatch, step, happening=None):
