@@ -12,7 +12,9 @@ from .imports import import_when_used
 if TYPE_CHECKING:  # each is imported when it is first used
     from .arguments import above, at_least, between, check_types
     from .device import keep_freed_memory, may_lack_threads, pick_device, pick_precision, rank_and_world_size
-    from .files import read_json, read_safetensors, replace_folder, replaced_file, write_json, write_safetensors
+    from .files import (
+        finish_folder, read_json, read_safetensors, replace_folder, replaced_file, write_json, write_safetensors,
+    )
 # fmt: on
 
 __getattr__, __dir__, __all__ = import_when_used(__name__)

@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,27 +81,61 @@ def read_json(path: str | Path, *, needs: Iterable[str] = ()) -> dict:
     return content
 
 
-def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
+def replace_folder(target: Path, write: Callable[[Path], None], *, owned: Iterable[str] = ()) -> None:
     """Let `write` fill a new folder beside `target`, then put it in its place.
 
-    If `write` fails, `target` is as it was. A new `target` appears in one move; in an old one each file is replaced in
-    one move, `config.json` last, and files that `write` did not make stay.
+    If `write` fails, `target` is as it was. A new `target` appears in one move. In an old one, files whose names match
+    a pattern of `owned` go, as they belong to what was there before; all others, and folders, stay. If that is broken
+    off, by a killed process say, the folder has no `config.json` or `adapter_config.json`, so that no program opens the
+    old and the new mixed, and `finish_folder` goes on with it.
     """
     if target.is_file():
         raise FileExistsError(f"{target} is a file: a folder of that name is to be made, so move it or choose another")
+    finish_folder(target)
+    target = target.resolve() if target.is_symlink() else target
     beside = target.with_name(f".{target.name}.part")
     shutil.rmtree(beside, ignore_errors=True)  # what a killed process left
     try:
         with _explain_full_disk(target):
             beside.mkdir(parents=True)
             write(beside)
-            if target.exists():
-                for path in sorted(beside.iterdir(), key=lambda path: path.name == "config.json"):
-                    path.replace(target / path.name)
-            else:
+            if not target.exists():
                 beside.rename(target)
+                return
+            before = [path.name for path in target.iterdir() if path.is_file() and not (beside / path.name).exists()]
+            write_json(beside / _GONE, [name for name in before if any(fnmatch(name, pattern) for pattern in owned)])
+            beside.rename(_decided(target))  # from here on the new one counts
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+    finish_folder(target)
+
+
+_HEADS = ("config.json", "adapter_config.json")  # without one, no program opens the folder
+_GONE = ".gone.json"  # names of the files that the new ones replace
+
+
+def _decided(target: Path) -> Path:
+    """Where the new content of a folder lies, whole, until all of it is moved."""
+    return target.with_name(f".{target.name}.new")
+
+
+def finish_folder(target: Path) -> None:
+    """Go on where a process was killed while it put a folder in the place of `target`; else do nothing.
+
+    It may be killed at any moment again: what is moved already is left as it is.
+    """
+    target = target.resolve() if target.is_symlink() else target
+    if not (new := _decided(target)).is_dir():
+        return
+    target.mkdir(parents=True, exist_ok=True)
+    files = sorted((path for path in new.iterdir() if path.name != _GONE), key=lambda path: path.name in _HEADS)
+    if files:
+        heads = [path.name for path in files if path.name in _HEADS]
+        for name in [*heads, *json.loads((new / _GONE).read_text(encoding="utf-8"))]:
+            (target / name).unlink(missing_ok=True)
+        for path in files:
+            path.replace(target / path.name)
+    shutil.rmtree(new)
 
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -126,6 +161,12 @@ def read_safetensors_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]
     with _opened(path) as file:
         parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
         return {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in parts.items()}
+
+
+def read_safetensors_metadata(path: Path) -> dict[str, str]:
+    """What a file says of itself beside its tensors."""
+    with _opened(path) as file:
+        return file.metadata() or {}
 
 
 @contextmanager

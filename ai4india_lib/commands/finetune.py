@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> None:
     more |= {"folder": kept, "resume": options.resume, "device": device}
     history = finetune(model, tokenizer, options.data, h, replay_share=fraction, **more)
     if adapters:
-        save_adapter(model, folder, base=base, dtype=torch.bfloat16 if options.half else None)
+        save_adapter(model, folder, base=base, dtype=torch.bfloat16 if options.half else None, overwrite=True)
     else:
         save_model(model, tokenizer, folder, chats=True)
     history.save(folder / "history.json")

@@ -56,7 +56,7 @@ def check_run_options(options: argparse.Namespace, folder: Path) -> None:
 def _holds_files(folder: Path) -> bool:
     """Is there any file, apart from what a run that was killed left half written?"""
     files = (path.relative_to(folder).parts for path in folder.rglob("*") if path.is_file())
-    return any(not any(re.fullmatch(r"\.(training|step-.*)\.part", part) for part in parts) for parts in files)
+    return any(not any(re.fullmatch(r"\.(training|step-.*)\.(part|new)", part) for part in parts) for parts in files)
 
 
 def _check_may_overwrite(folder: Path) -> None:

@@ -4,11 +4,19 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..basics.arguments import is_whole
-from ..basics.files import read_json
-from ..text.chat import TURN_ENDS
+from ..basics.files import finish_folder, read_json
+from ..text.chat import TURN_ENDS, turn_end
 
 MODELS = Path("models")
 SHIPPED = ("kahani-hi", "kahani-hi-large", "kahani-en", "kahani-hi-small", "kahani-hi-draft", "kahani-hi-chat")
+
+MODEL_FILES = (
+    "config.json generation_config.json model.safetensors model.safetensors.index.json model-*-of-*.safetensors "
+    "pytorch_model*.bin pytorch_model.bin.index.json adapter_config.json adapter_model.safetensors adapter_model.bin "
+    "tokenizer.json tokenizer_config.json tokenizer.model special_tokens_map.json added_tokens.json vocab.json "
+    "vocab.txt merges.txt spiece.model chat_template.jinja chat_template.json"
+).split()
+"""Patterns of the files that a model or an adapter is made of: a folder holds those of one, replaced as one."""
 
 
 def holds_adapter(path: Path) -> bool:
@@ -36,26 +44,43 @@ def model_folder(model_name: str | Path, folder: str | Path = MODELS) -> Path:
 
 def models_in(folder: str | Path = MODELS) -> list[Path]:
     """The folders of all models and adapters in `folder`, by name."""
+    for path in Path(folder).glob(".*.new"):  # what a killed process had begun to replace
+        finish_folder(path.with_name(path.name[1:-4]))
     return sorted(path for path in Path(folder).glob("[!.]*") if holds_model(path))
 
 
+def read_ends(source: Path) -> list[int]:
+    """Ids that end a text, as the files of a model say: several, for a published model that chats."""
+    for path in (source / "generation_config.json", source / "config.json"):
+        if path.is_file() and (ends := read_settings(path).get("eos_token_id")) is not None:
+            ends = ends if isinstance(ends, list) else [ends]
+            if not all(map(is_whole, ends)):
+                raise ValueError(f"{path} says eos_token_id={ends!r:.60}: it must be an id, or a list of ids")
+            return ends
+    return []
+
+
 def is_chat_model(model_name: str | Path, tokenizer=None, *, folder: str | Path = MODELS) -> bool:
-    """Was this model taught to answer? An adapter is taken for one; of a whole model `generation_config.json` says
-    whether the end of a turn ends its text. Without the tokenizer its file in the folder tells what the ids mean."""
+    """Was this model taught to answer? An adapter is taken for one. A whole model is one if what ends its text, as its
+    files say, is the end of a turn: a token of such a name, or what its chat template writes behind an answer.
+
+    Without the tokenizer its file in the folder tells the names, and the template is not asked.
+    """
     source = model_folder(model_name, folder)
-    path = source / "generation_config.json"
-    if holds_adapter(source) or not path.is_file():
+    if holds_adapter(source) or not (source / "generation_config.json").is_file():
         return holds_adapter(source)
-    ends = read_settings(path).get("eos_token_id")
-    ends = ends if isinstance(ends, list) else [ends]
+    ends = read_ends(source)
     if tokenizer is not None:
-        names = [tokenizer.convert_ids_to_tokens(i) for i in ends if is_whole(i)]
+        known = [token for token in ends if 0 <= token < len(tokenizer)]
+        names = tokenizer.convert_ids_to_tokens(known)
     elif (source / "tokenizer.json").is_file():
         added = read_settings(source / "tokenizer.json").get("added_tokens", [])
         names = [token["content"] for token in added if token["id"] in ends]
     else:
         names = []
-    return not set(names).isdisjoint(TURN_ENDS)
+    if not set(map(str, names)).isdisjoint(TURN_ENDS):
+        return True
+    return tokenizer is not None and turn_end(tokenizer) in ends
 
 
 def _talks(path: Path) -> bool:

@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import save_file
 
 from ..basics.device import pick_device
-from ..basics.files import replace_folder, write_json
+from ..basics.files import finish_folder, replace_folder, write_json
 from ..basics.memory import check_memory
 from ..model.decoder import DecoderLanguageModel, rope_tables
 from ..model.lora import has_lora, merge_lora
 from ..text.chat import end_ids
 from ..text.tokenizer import load_tokenizer, save_tokenizer
 from .adapters import base_of, load_adapter
-from .folders import MODELS, holds_adapter, model_folder, models_in
+from .folders import MODEL_FILES, MODELS, holds_adapter, model_folder, models_in, read_ends
 from .llama_format import hugging_face_config, hugging_face_name
 from .published import read_config, read_precision
 from .weights import fill, read_weights
@@ -36,7 +36,7 @@ def save_model(
     """Write model and tokenizer to `models/<model_name>/` and return that folder.
 
     A path with more than one part, such as "/tmp/mine" or "./mine", is taken as it is. A crash leaves an old folder as
-    it was, and files in it that are not the model's stay (`replace_folder`).
+    it was, files in it that are not a model's stay, those of an older model or adapter go (`replace_folder`).
     `dtype` is that of the numbers in the file: torch.bfloat16 makes that of a float32 model half as large and keeps
     three digits; it opens as float32 again. None: as they are.
     Of a model that `chats` the folder says that a turn's end ends a text too, so that every program stops there.
@@ -62,7 +62,7 @@ def save_model(
         write_json(beside / "generation_config.json", ids)
         save_tokenizer(tokenizer, beside)
 
-    replace_folder(target, write)
+    replace_folder(target, write, owned=MODEL_FILES)
     return target
 
 
@@ -74,6 +74,7 @@ def load_model(model_name: str | Path, device: str | torch.device | None = None,
     there is. Raises FileNotFoundError, or ValueError for a model of another kind.
     """
     source = model_folder(model_name, folder)
+    finish_folder(source)
     if holds_adapter(source):
         model, tokenizer = load_model(base_of(source), device)
         return merge_lora(load_adapter(model, source)), tokenizer
@@ -89,4 +90,6 @@ def load_model(model_name: str | Path, device: str | torch.device | None = None,
         model = DecoderLanguageModel.from_config(config)
     model.cos, model.sin = rope_tables(config)
     fill(model, weights, source)
-    return model.to(pick_device(device)).eval(), load_tokenizer(source)
+    tokenizer = load_tokenizer(source)
+    tokenizer.also_ends = [token for token in read_ends(source) if 0 <= token < config.vocab_size]
+    return model.to(pick_device(device)).eval(), tokenizer

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from .templates import render
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -41,10 +43,24 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
 def end_ids(tokenizer: PreTrainedTokenizerBase, *, chat: bool = True) -> list[int]:
     """Ids that end a text: the end of a document, and in a `chat` the end of a turn, where the tokenizer has one.
 
-    A turn's end is known by its name: <|end_of_turn|> (ours), <|im_end|> (Qwen), <|eot_id|> (Llama 3).
+    A turn's end is known by its name: <|end_of_turn|> (ours), <|im_end|> (Qwen), <|eot_id|> (Llama 3). What else ends
+    a text is a matter of the model: `load_model` notes it as `tokenizer.also_ends`, from its `generation_config.json`.
     """
     turn_ends = [i for i, token in tokenizer.added_tokens_decoder.items() if str(token) in TURN_ENDS]
-    return list(dict.fromkeys([tokenizer.eos_token_id, *(turn_ends if chat else [])]))
+    also = getattr(tokenizer, "also_ends", [])
+    return list(dict.fromkeys([tokenizer.eos_token_id, *also, *(turn_ends if chat else [])]))
+
+
+def turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The special token that the chat template writes right behind an answer; None if it writes none there."""
+    talk = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
+    try:
+        (text,), _ = _render(tokenizer, [talk])
+    except ValueError:  # no template, or one that fails
+        return None
+    special = special_tokens(tokenizer)
+    behind = re.match(r"\s*(" + "|".join(map(re.escape, special)) + ")", text.rpartition("!")[2])
+    return special[behind[1]] if behind else None
 
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase, *, chat: bool = True) -> list[int]:
@@ -65,7 +81,17 @@ def encode_request(tokenizer: PreTrainedTokenizerBase, messages: list[dict]) -> 
         raise ValueError(
             "the last message is the assistant's own: end with one of the user's, so that it can be answered"
         )
-    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    (text,), _ = _render(tokenizer, [list(messages)], add_generation_prompt=True)
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def _render(tokenizer, conversations: list[list[dict]], **more) -> tuple[list[str], list]:
+    """Conversations as text, and where in it the template marks what the assistant says; see `templates.render`."""
+    template = tokenizer.get_chat_template() if tokenizer.chat_template else None
+    if not template:
+        raise ValueError("the tokenizer has no chat template: take one of a model that chats, or set chat_template")
+    named = {name: str(token) for name, token in tokenizer.special_tokens_map.items() if not isinstance(token, list)}
+    return render(template, conversations, known=template == CHAT_TEMPLATE, **named, **more)
 
 
 def fit_messages(tokenizer, messages: list[dict], context_size: int) -> list[dict] | None:
@@ -112,10 +138,9 @@ def check_messages(messages: object) -> list[dict]:
     return messages
 
 
-def _span(tokenizer, messages: list[dict], index: int, whole: str) -> tuple[int, int]:
+def _span(tokenizer, messages: list[dict], index: int, prompt: str, whole: str) -> tuple[int, int]:
     """Where in `whole` the assistant's message `index` begins and ends: from where the template would let the model
-    begin, up to and with a special token right after its content."""
-    prompt = tokenizer.apply_chat_template(messages[:index], tokenize=False, add_generation_prompt=True)
+    begin, after `prompt`, up to and with a special token right after its content."""
     content = messages[index]["content"].strip()
     found = whole.find(content, len(prompt)) if whole.startswith(prompt) else -1
     end_token = re.compile(r"\s*(" + "|".join(map(re.escape, special_tokens(tokenizer))) + ")")
@@ -126,23 +151,29 @@ def _span(tokenizer, messages: list[dict], index: int, whole: str) -> tuple[int,
     raise ValueError(f"this chat template does not tell {where}: {advice}")
 
 
-def _encode_by_search(tokenizer, messages: list[dict]) -> tuple[list[int], list[int]]:
-    """For a template that does not mark the assistant's part, as most published ones."""
-    whole = tokenizer.apply_chat_template(messages, tokenize=False)
-    spans = [_span(tokenizer, messages, i, whole) for i, m in enumerate(messages) if m["role"] == "assistant"]
-    encoded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
-    offsets = encoded["offset_mapping"]  # where in `whole` each id begins and ends
-    return encoded["input_ids"], [int(any(begin < to and end > since for since, to in spans)) for begin, end in offsets]
+def _spans_by_search(tokenizer, conversations: list[list[dict]], texts: list[str]) -> list[list[tuple[int, int]]]:
+    """Where the assistant speaks, for a template that does not mark it, as most published ones."""
+    turns = [(n, i) for n, talk in enumerate(conversations) for i, m in enumerate(talk) if m["role"] == "assistant"]
+    prompts, _ = _render(tokenizer, [conversations[n][:i] for n, i in turns], add_generation_prompt=True)
+    spans: list[list[tuple[int, int]]] = [[] for _ in conversations]
+    for (n, i), prompt in zip(turns, prompts, strict=True):
+        spans[n].append(_span(tokenizer, conversations[n], i, prompt, texts[n]))
+    return spans
 
 
 def encode_conversations(tokenizer, conversations: list[list[dict]]) -> list[tuple[list[int], list[int]]]:
     """`encode_conversation` of many at once, which is faster."""
-    if not tokenizer.chat_template:
-        raise ValueError("the tokenizer has no chat template: take one of a model that chats, or set chat_template")
-    if not re.search(r"\{%-? generation", tokenizer.chat_template):
-        return [_encode_by_search(tokenizer, messages) for messages in conversations]
-    marked = tokenizer.apply_chat_template(conversations, return_dict=True, return_assistant_tokens_mask=True)
-    return list(zip(marked["input_ids"], marked["assistant_masks"], strict=True))
+    marked = bool(re.search(r"\{%-?\s*generation\s*-?%\}", tokenizer.chat_template or ""))
+    texts, spans = _render(tokenizer, conversations, **({"return_assistant_tokens_mask": True} if marked else {}))
+    if not marked:
+        spans = _spans_by_search(tokenizer, conversations, texts)
+    encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
+    offsets = encoded["offset_mapping"]  # where in its text each id begins and ends
+    learn = [
+        [int(any(begin < to and end > since for since, to in said)) for begin, end in own]
+        for own, said in zip(offsets, spans, strict=True)
+    ]
+    return list(zip(encoded["input_ids"], learn, strict=True))
 
 
 def encode_conversation(tokenizer, messages: list[dict]) -> tuple[list[int], list[int]]:

@@ -17,13 +17,16 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from ai4india_lib.evaluation.questions import Question, answer_questions, question_prompt
 from ai4india_lib.formats import pretrained
 from ai4india_lib.formats.adapters import save_adapter
 from ai4india_lib.formats.folders import is_chat_model
 from ai4india_lib.formats.pretrained import load_model, save_model
-from ai4india_lib.inference.generation import generate_text
+from ai4india_lib.inference.generation import generate, generate_text
+from ai4india_lib.inference.sampling import Sampling
 from ai4india_lib.model.lora import add_lora
-from ai4india_lib.text.tokenizer import save_tokenizer
+from ai4india_lib.text.chat import end_ids
+from ai4india_lib.text.tokenizer import load_tokenizer, save_tokenizer
 
 LLAMA3 = {
     "rope_type": "llama3",
@@ -322,6 +325,67 @@ def test_file_in_the_way(make_model, tokenizer, tmp_path):
     with pytest.raises(FileExistsError, match="kahani is a file"):
         save_model(make_model(), tokenizer, "kahani", folder=tmp_path)
     assert (tmp_path / "kahani").read_text(encoding="utf-8") == "mine" and names_in(tmp_path) == ["kahani"]
+
+
+@pytest.mark.parametrize(
+    "generation, config, ends",
+    [
+        ({"eos_token_id": [9, 2, 11]}, {}, [9, 2, 11]),
+        ({"eos_token_id": 9}, {"eos_token_id": 12}, [9]),
+        ({}, {"eos_token_id": [12, 2]}, [12, 2]),
+        (None, {"eos_token_id": 12}, [12]),
+        ({"eos_token_id": [9, 10_000, -1]}, {}, [9]),
+        (None, {"eos_token_id": None}, []),
+    ],
+)
+def test_what_ends_a_text_is_told_by_the_model(saved, generation, config, ends):
+    """Models of other families end theirs with tokens whose names we do not know."""
+    _, folder = saved
+    edit_config(folder, **config)
+    (folder / "generation_config.json").unlink()
+    if generation is not None:
+        (folder / "generation_config.json").write_text(json.dumps(generation), encoding="utf-8")
+    _, tokenizer = load_model(folder, "cpu")
+    turn = tokenizer.convert_tokens_to_ids("<|end_of_turn|>")
+    assert set(end_ids(tokenizer, chat=False)) == {tokenizer.eos_token_id, *ends}
+    assert set(end_ids(tokenizer)) == {tokenizer.eos_token_id, *ends, turn}
+
+
+@pytest.mark.parametrize("value", ["</s>", {"a": 1}, [2, "x"], True, 2.0])
+def test_ends_of_a_wrong_type(saved, value):
+    _, folder = saved
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": value}), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"generation_config\.json says eos_token_id=.*: it must be an id, or a"):
+        load_model(folder, "cpu")
+
+
+def test_answers_end_where_the_model_says(make_model, tokenizer, tmp_path):
+    """Also where its end has no name that we know."""
+    folder = save_model(make_model(), tokenizer, tmp_path / "kahani")
+    model, its_tokenizer = load_model(folder, "cpu")
+    asked = [Question("who", "मीरा आई।", "कौन आया?", "मीरा")]
+    whole = answer_questions(model, its_tokenizer, asked, max_new_tokens=12)[0]
+    prompt = question_prompt(its_tokenizer, asked[0], chat=True)
+    written = generate(model, [prompt], max_new_tokens=12, sampling=Sampling(temperature=0))[0]
+    ends = {"eos_token_id": [2, written[4]]}
+    (folder / "generation_config.json").write_text(json.dumps(ends), encoding="utf-8")
+    model, its_tokenizer = load_model(folder, "cpu")
+    shorter = answer_questions(model, its_tokenizer, asked, max_new_tokens=12)[0]
+    assert len(shorter) < len(whole) and whole.startswith(shorter[:1])
+
+
+def test_a_published_chat_model_is_known_by_its_template(saved, tokenizer):
+    """Its answers end with the end of a document, as those of TinyLlama do; of a base model no template says so."""
+    _, folder = saved
+    theirs = load_tokenizer(folder)
+    assert not is_chat_model(folder, theirs)
+    template = "{% for m in messages %}<|user|>{{ m.content }}{{ eos_token }}{% endfor %}"
+    theirs.chat_template = template
+    assert is_chat_model(folder, theirs)
+    theirs.chat_template = "{{ raise_exception('no') }}"
+    assert not is_chat_model(folder, theirs)
+    theirs.chat_template = None
+    assert not is_chat_model(folder, theirs)
 
 
 def test_a_chat_model_is_known_by_what_ends_its_text(saved, make_model, tokenizer, tmp_path):

@@ -137,6 +137,11 @@ def test_our_adapter_opens_in_peft(base, tmp_path, targets):
         {"target_modules": "all-linear"},
         {"target_modules": r".*\.1\.mlp\.up_proj"},
         {"target_modules": ["v_proj"], "use_rslora": True},
+        {"target_modules": ["v_proj", "gate_proj"], "layers_to_transform": [1]},
+        {"target_modules": ["q_proj"], "init_lora_weights": "gaussian"},
+        {"target_modules": ["q_proj"], "init_lora_weights": "orthogonal"},
+        {"target_modules": ["q_proj"], "init_lora_weights": False},
+        {"target_modules": "all-linear", "exclude_modules": ["up_proj"]},
     ],
 )
 def test_adapter_of_peft_opens_here(base, tmp_path, settings):
@@ -215,8 +220,31 @@ def adapter(base, tmp_path):
         ({"bias": "all"}, "bias"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"rank_pattern": {"q_proj": 8}}, "rank_pattern"),
+        ({"alpha_pattern": {"q_proj": 8}}, "alpha_pattern"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights=pissa"),
+        ({"init_lora_weights": "pissa_niter_16"}, "init_lora_weights=pissa"),
+        ({"init_lora_weights": "olora"}, "init_lora_weights=olora"),
+        ({"init_lora_weights": "loftq", "loftq_config": {"loftq_bits": 4}}, "loftq_config, init_lora_weights=loftq"),
+        ({"init_lora_weights": "corda", "corda_config": {"a": 1}}, "corda_config, init_lora_weights=corda"),
+        ({"init_lora_weights": ["pissa"]}, "init_lora_weights"),
+        ({"fan_in_fan_out": True}, "fan_in_fan_out"),
+        ({"layer_replication": [[0, 2], [1, 2]]}, "layer_replication"),
+        ({"trainable_token_indices": [5, 6]}, "trainable_token_indices"),
+        ({"alora_invocation_tokens": [5]}, "alora_invocation_tokens"),
+        ({"lora_bias": True}, "lora_bias"),
+        ({"a_kind_of_tomorrow": True}, "a_kind_of_tomorrow"),
         ({"r": None}, "r and lora_alpha"),
+        ({"r": True}, "r and lora_alpha"),
+        ({"r": 4.0}, "r and lora_alpha"),
+        ({"lora_alpha": "8"}, "r and lora_alpha"),
+        ({"lora_alpha": float("nan")}, "r and lora_alpha"),
         ({"r": 8}, "has shape"),
+        ({"r": 10**12}, "has shape"),
+        ({"peft_type": ["LORA"]}, "type"),
+        ({"base_model_name_or_path": 5}, "base_model_name_or_path=5: it must name a model"),
+        ({"base_model_name_or_path": ["base"]}, "it must name a model"),
+        ({"base_model_name_or_path": {"a": 1}}, "it must name a model"),
+        ({"use_qalora": False, "velora_config": None, "bias": "none", "r": 8}, "has shape"),
     ],
 )
 def test_adapters_that_are_not_computed_here(adapter, changes, told):
@@ -245,6 +273,37 @@ def test_broken_adapters(adapter, make_model, tokenizer, base):
         load_model(adapter, "cpu")
     with pytest.raises(FileExistsError, match="holds a whole model"):
         save_adapter(add_lora(make_model(), 2), base[1], base="x")
+
+
+@pytest.mark.parametrize("key", ["hello", "base_model.model.lm_head.lora_A.weight", "q_proj.lora_A.default.weight", ""])
+def test_tensors_that_are_of_no_matrix(adapter, key):
+    path = adapter / "adapter_model.safetensors"
+    save_file(load_file(path) | {key: torch.zeros(4, 4)}, path)
+    with pytest.raises(ValueError, match="no adapter of a matrix of this model"):
+        load_model(adapter, "cpu")
+
+
+def test_numbers_that_are_quantised(adapter):
+    path = adapter / "adapter_model.safetensors"
+    save_file({name: tensor.to(torch.int8) for name, tensor in load_file(path).items()}, path)
+    with pytest.raises(ValueError, match=r"numbers of type torch\.int8"):
+        load_model(adapter, "cpu")
+
+
+def test_a_base_that_was_trained_anew_is_told_in_a_line(adapter, base, make_model, tokenizer, capsys):
+    folder = base[1]
+    load_model(adapter, "cpu")
+    assert capsys.readouterr().err == ""
+    save_model(make_model(seed=5, num_kv_heads=2), tokenizer, folder)
+    load_model(adapter, "cpu")
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and f"note: {folder} was changed since the adapter in {adapter}" in told
+    load_adapter(load_model(folder, "cpu")[0], adapter)
+    assert "was changed" in capsys.readouterr().err
+    path = adapter / "adapter_model.safetensors"
+    save_file(load_file(path), path)  # one that notes nothing, as PEFT's
+    load_model(adapter, "cpu")
+    assert capsys.readouterr().err == ""
 
 
 def test_first_correction_is_drawn_as_in_peft(make_model):
