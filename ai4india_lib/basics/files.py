@@ -130,8 +130,8 @@ def finish_folder(target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     files = sorted((path for path in new.iterdir() if path.name != _GONE), key=lambda path: path.name in _HEADS)
     if files:
-        heads = [path.name for path in files if path.name in _HEADS]
-        for name in [*heads, *json.loads((new / _GONE).read_text(encoding="utf-8"))]:
+        gone = json.loads((new / _GONE).read_text(encoding="utf-8")) + [p.name for p in files if p.name in _HEADS]
+        for name in sorted(gone, key=lambda name: name not in _HEADS):  # heads first: so it cannot be opened mixed
             (target / name).unlink(missing_ok=True)
         for path in files:
             path.replace(target / path.name)

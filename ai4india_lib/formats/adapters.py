@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..basics.arguments import is_number, is_whole
-from ..basics.files import read_safetensors, read_safetensors_metadata, replace_folder, write_json
+from ..basics.files import finish_folder, read_safetensors, read_safetensors_metadata, replace_folder, write_json
 from ..model.decoder import DecoderLanguageModel
 from ..model.lora import lora_modules, put_adapters
 from .folders import MODEL_FILES, MODELS, model_folder, read_settings
@@ -121,6 +121,7 @@ def base_of(source: Path) -> Path:
         raise ValueError(f"{told}: it must name a model")
     candidates = (Path(named), source.parent / Path(named).name)
     for folder in candidates:
+        finish_folder(folder)
         if (folder / "config.json").is_file():
             return folder
     base = f"the model {named!r}, which is neither at {candidates[0]} nor at {candidates[1]}"

@@ -82,14 +82,17 @@ def load_model(model_name: str | Path, device: str | torch.device | None = None,
         known = ", ".join(path.name for path in models_in(folder))
         hint = f"there are: {known}" if known else "none is there yet: python -m ai4india_lib train makes one"
         raise FileNotFoundError(f"no model in {source} (no config.json). Models in {folder}: {hint}")
+    device = pick_device(device)
     config, precision = read_config(source / "config.json"), read_precision(source / "config.json")
     size, what = config.memory(4 if precision is None else precision.itemsize), f"the model in {source}"
-    check_memory(size, what, "close other programs, or take a smaller model")
+    for place in (None, device):  # weights are read where the CPU computes, then moved
+        check_memory(size, what, "close other programs, or take a smaller model", place)
     weights = read_weights(source, config, precision)
     with torch.device("meta"):  # shapes only: the weights come from the file
         model = DecoderLanguageModel.from_config(config)
     model.cos, model.sin = rope_tables(config)
     fill(model, weights, source)
     tokenizer = load_tokenizer(source)
+    tokenizer = load_tokenizer(source)
     tokenizer.also_ends = [token for token in read_ends(source) if 0 <= token < config.vocab_size]
-    return model.to(pick_device(device)).eval(), tokenizer
+    return model.to(device).eval(), tokenizer

@@ -20,6 +20,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 
 from ..basics.arguments import at_least, is_whole
 from ..basics.files import write_json
+from ..basics.memory import check_memory
 from .chat import CHAT_TEMPLATE, special_tokens
 
 if TYPE_CHECKING:  # transformers takes a second to import: who loads no tokenizer need not wait for it
@@ -119,6 +120,7 @@ def train_tokenizer(
     if not is_whole(vocab_size) or vocab_size < smallest:
         must = f"must be a whole number of at least {smallest} ({len(SPECIAL_TOKENS)} special tokens and 256 bytes)"
         raise ValueError(f"vocab_size={vocab_size!r} is too small: it {must}; try 4096")
+    check_memory(100 * vocab_size, f"learning a vocabulary of {vocab_size:,}", "try 4096")
     core = Tokenizer(models.BPE())
     core.normalizer = normalizers.NFC()
     split = pre_tokenizers.Split(Regex(INDIC_SPLIT), behavior="isolated")
