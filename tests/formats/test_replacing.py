@@ -14,8 +14,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from ai4india_lib import add_lora, load_model, merge_lora, save_adapter, save_model, train_tokenizer
-from ai4india_lib.formats.folders import MODEL_FILES, newest_model
-from ai4india_lib.formats.pretrained import is_chat_model
+from ai4india_lib.formats.folders import MODEL_FILES, is_chat_model, newest_model
 from ai4india_lib.formats.weights import read_weights
 
 IDS = torch.tensor([[1, 9, 200, 33]])
