@@ -93,6 +93,5 @@ def load_model(model_name: str | Path, device: str | torch.device | None = None,
     model.cos, model.sin = rope_tables(config)
     fill(model, weights, source)
     tokenizer = load_tokenizer(source)
-    tokenizer = load_tokenizer(source)
     tokenizer.also_ends = [token for token in read_ends(source) if 0 <= token < config.vocab_size]
     return model.to(device).eval(), tokenizer
