@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,6 +104,8 @@ def replace_folder(target: Path, write: Callable[[Path], None], *, owned: Iterab
                 return
             before = [path.name for path in target.iterdir() if path.is_file() and not (beside / path.name).exists()]
             write_json(beside / _GONE, [name for name in before if any(fnmatch(name, pattern) for pattern in owned)])
+            with suppress(OSError):
+                _decided(target).rmdir()  # empty, if a process was killed while it tidied up
             beside.rename(_decided(target))  # from here on the new one counts
     finally:
         shutil.rmtree(beside, ignore_errors=True)
@@ -125,7 +127,8 @@ def finish_folder(target: Path) -> None:
     It may be killed at any moment again: what is moved already is left as it is.
     """
     target = target.resolve() if target.is_symlink() else target
-    if not (new := _decided(target)).is_dir():
+    new = _decided(target)
+    if not (new / _GONE).is_file():  # nothing, or not ours
         return
     target.mkdir(parents=True, exist_ok=True)
     files = sorted((path for path in new.iterdir() if path.name != _GONE), key=lambda path: path.name in _HEADS)

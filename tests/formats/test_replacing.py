@@ -186,7 +186,19 @@ def test_broken_off_at_any_operation_it_is_the_old_or_the_new(
         assert all((folder / name).read_text(encoding="utf-8") == "mine" for name in own)
         seen.add(found[0])
     assert seen == {first, second}, "both must have happened, else nothing was broken off"
-    assert {path.name for path in (tmp_path / "x").iterdir()} <= {"mine", "base", ".mine.part"}
+    assert {path.name for path in (tmp_path / "x").iterdir()} <= {"mine", "base", ".mine.part", ".mine.new"}
+
+
+def test_what_only_looks_like_a_replacement_is_left_alone(made, tokenizer, other_tokenizer, tmp_path):
+    """A user's own hidden folder; and the empty one that a process killed at its very end leaves."""
+    for name in (".mine.new", ".kept.new"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".kept.new" / "notes.txt").write_text("mine", encoding="utf-8")
+    assert newest_model(tmp_path) == "base"
+    for kind in ("older", "newer"):
+        saver(kind, made, tokenizer, other_tokenizer, tmp_path / "mine")()
+    assert not (tmp_path / ".mine.new").exists() and (tmp_path / ".kept.new" / "notes.txt").exists()
+    assert torch.equal(logits(load_model(tmp_path / "mine", "cpu")[0]), logits(made[1]))
 
 
 def test_a_link_to_another_place_stays_one(made, tokenizer, other_tokenizer, tmp_path):
