@@ -4,12 +4,11 @@ import argparse
 import sys
 from collections.abc import Iterator
 
-from jinja2 import TemplateError
-
 from ..formats.folders import is_chat_model
 from ..formats.pretrained import load_model
 from ..inference.generation import stream_reply
 from ..text.chat import fit_messages
+from ..text.templates import FAILS
 from . import check_at_least, chosen_sampling, model_of, tell_model
 from .options import CHAT_TEMPERATURE, SLASH_COMMANDS
 
@@ -32,8 +31,11 @@ def _first_messages(tokenizer, options: argparse.Namespace, context: int) -> lis
     start = [{"role": "system", "content": options.system}]
     try:
         fits = fit_messages(tokenizer, [*start, {"role": "user", "content": "?"}], context)
-    except (TemplateError, ValueError) as error:
-        raise ValueError(f"this model's chat template refuses a system message ({error}): leave --system out") from None
+    except ValueError as error:
+        reason = str(error).removeprefix(f"{FAILS}: ")
+        raise ValueError(
+            f"this model's chat template refuses a system message ({reason}): leave --system out"
+        ) from None
     if fits is None:
         raise ValueError(f"--system is too long: with a question it must leave room for an answer in {context} tokens")
     return start

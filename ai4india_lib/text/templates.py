@@ -16,6 +16,7 @@ from queue import Empty, Queue
 
 SECONDS = 20.0  # the longest that the conversations of one call may take
 BYTES = 2**30  # the most that a template may take, and write
+FAILS = "the chat template of this tokenizer fails"
 START_SECONDS = 180.0  # an old disk takes long to read what a template needs
 
 # what the process does: a line of JSON with the arguments of a call comes in, one with its results goes out
@@ -125,4 +126,4 @@ def render(template: str, conversations: list[list[dict]], *, known: bool, **mor
             return render_jinja_template(**arguments)
         except Exception as error:
             failed = str(error) or type(error).__name__
-    raise ValueError(f"the chat template of this tokenizer fails: {' '.join(failed.split())[:300]}")
+    raise ValueError(f"{FAILS}: {' '.join(failed.split())[:300]}")
