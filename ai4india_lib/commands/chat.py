@@ -32,10 +32,8 @@ def _first_messages(tokenizer, options: argparse.Namespace, context: int) -> lis
     try:
         fits = fit_messages(tokenizer, [*start, {"role": "user", "content": "?"}], context)
     except ValueError as error:
-        reason = str(error).removeprefix(f"{FAILS}: ")
-        raise ValueError(
-            f"this model's chat template refuses a system message ({reason}): leave --system out"
-        ) from None
+        why = str(error).removeprefix(f"{FAILS}: ")
+        raise ValueError(f"this model's chat template refuses a system message ({why}): leave --system out") from None
     if fits is None:
         raise ValueError(f"--system is too long: with a question it must leave room for an answer in {context} tokens")
     return start
