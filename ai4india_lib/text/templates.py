@@ -19,18 +19,21 @@ BYTES = 2**30  # the most that a template may take, and write
 FAILS = "the chat template of this tokenizer fails"
 START_SECONDS = 180.0  # an old disk takes long to read what a template needs
 
-# what the process does: a line of JSON with the arguments of a call comes in, one with its results goes out
+# what the process does: a line of JSON with the arguments of a call comes in, one with its results goes out. If nobody
+# is left to end it, it ends itself after a minute: faulthandler's clock runs beside the template
 _PROGRAM = """
-import json, sys
+import faulthandler, json, sys
 from transformers.utils.chat_template_utils import render_jinja_template
 out, sys.stdout = sys.stdout, sys.stderr
 print("{}", file=out, flush=True)
 for line in sys.stdin:
+    faulthandler.dump_traceback_later(60, exit=True)
     try:
         texts, marks = render_jinja_template(**json.loads(line))
         answer = {"texts": texts, "marks": marks}
     except BaseException as error:
         answer = {"failed": str(error) or type(error).__name__}
+    faulthandler.cancel_dump_traceback_later()
     print(json.dumps(answer), file=out, flush=True)
 """
 

@@ -1,6 +1,7 @@
 """Protects text.templates: a chat template of a stranger can neither hold up the program nor take its memory, and tells
 in one sentence what is wrong; what it writes is what `transformers` would."""
 
+import json
 import time
 
 import pytest
@@ -103,3 +104,13 @@ def test_a_tokenizer_without_a_template(of_a_stranger):
     for call in (lambda t: encode_request(t, ASKED), lambda t: chat.encode_conversation(t, TALK)):
         with pytest.raises(ValueError, match="has no chat template: take one of a model that chats"):
             call(of_a_stranger(None))
+
+
+def test_a_process_that_nobody_watches_ends_itself(monkeypatch):
+    """As after a kill of the program: it must not compute for ever."""
+    monkeypatch.setattr(templates, "_PROGRAM", templates._PROGRAM.replace("later(60", "later(1"))
+    process = templates._Process()
+    loops = ENDLESS["one operation that takes for ever"]
+    process.process.stdin.write(json.dumps({"conversations": [ASKED], "chat_template": loops}) + "\n")
+    process.process.stdin.flush()
+    assert process.process.wait(timeout=30) != 0
