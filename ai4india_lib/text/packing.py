@@ -24,7 +24,7 @@ from ..basics.device import rank_and_world_size
 from .corpus import fingerprint_text, train_and_test_lines
 from .encoded import EncodedText, IdKeeper, kept_ids, place_of_ids
 from .resumable import BatchDataset, TextLoader
-from .tokenizer import encode_documents, fingerprint_tokenizer
+from .tokenizer import checked_texts, encode_documents, fingerprint_tokenizer
 
 LINES_AT_ONCE = 256  # lines handed to the tokenizer together: it is faster on many than on one
 BYTES_AT_ONCE = 1_000_000  # of lines together, if there are several: the tokenizer needs a hundred times their size
@@ -48,7 +48,7 @@ class _Line:
 
 
 def _numbered(lines: Iterable[str]) -> Iterator[_Line]:
-    return (_Line(number, len(line.encode()) + 1, line) for number, line in enumerate(lines))
+    return (_Line(number, len(line.encode()) + 1, line) for number, line in enumerate(checked_texts(lines)))
 
 
 def in_light_groups(lines: Iterable[str]) -> Iterator[list[str]]:
@@ -155,6 +155,8 @@ class PackedTextDataset(BatchDataset):
         world_size: int = 1,
     ):
         super().__init__(context_size, batch_size, rank, world_size)
+        if isinstance(lines, (str, bytes)):
+            raise TypeError(f"lines is one string ({lines[:40]!r}): give TextLines(path), or a list of strings")
         at_least(0, shuffle_buffer=shuffle_buffer)
         self.lines, self.tokenizer = lines, tokenizer
         self.shuffle_buffer, self.seed, self.keep_last = shuffle_buffer, seed, keep_last

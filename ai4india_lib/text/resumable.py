@@ -71,7 +71,8 @@ class TextLoader:
             raise ValueError("persistent_workers=True cannot be used: workers learn where to start when a pass begins")
         at_least(0, num_workers=num_workers)
         self.dataset, self.num_workers = dataset, num_workers
-        self._more = {"worker_init_fn": _leave_interrupts_to_main if num_workers else None, **more}
+        own = {"worker_init_fn": _leave_interrupts_to_main if num_workers else None, "collate_fn": _as_it_is}
+        self._more = own | more
         self._to_beginning()
         self._resumed = False  # does the next pass go on from a loaded position?
 
@@ -103,7 +104,8 @@ class TextLoader:
         self._resumed = False
         workers = _Workers(self.dataset, list(self._positions), self._next_worker)
         with _one_tokenizer_thread_in_workers():
-            batches = iter(DataLoader(workers, batch_size=None, num_workers=self.num_workers, **self._more))
+            loader = DataLoader(workers, batch_size=None, num_workers=self.num_workers, **self._more)
+            batches = iter(loader)
         for inputs, targets, worker, position in batches:
             self._positions[worker] = position
             self._next_worker = (worker + 1) % len(self._positions)
@@ -138,6 +140,11 @@ def _one_tokenizer_thread_in_workers() -> Iterator[None]:
         del os.environ[name]
         if before is not None:
             os.environ[name] = before
+
+
+def _as_it_is(batch: tuple) -> tuple:
+    """Keeps torch from looking into a batch, and into each number of its position, for something to convert."""
+    return batch
 
 
 def _leave_interrupts_to_main(worker: int) -> None:

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+import urllib3
 from servers import NEW, OLD, serve_site  # noqa: F401 (the fixture `site`)
 
 from ai4india_lib.text.archives import CorpusError
@@ -407,6 +408,14 @@ def test_silent_server_times_out(site, tmp_path, waits):
     with pytest.raises(DownloadError, match="no answer"):
         fetch(site, tmp_path, timeout=0.1, retries=0)
     done.set()
+
+
+def test_an_older_urllib3_keeps_what_came_too(site, tmp_path, waits, monkeypatch):
+    for kind in (urllib3.HTTPResponse, *urllib3.HTTPResponse.__bases__):
+        monkeypatch.delattr(kind, "read1", raising=False)
+    site.replies.extend([("stall", 200_000)] * 2)
+    assert fetch(site, tmp_path, timeout=0.2, retries=1).read_bytes() == OLD
+    assert len(site.requests) == 3 and all(int(r["Range"][6:-1]) > 190_000 for r in site.requests[1:])
 
 
 def test_what_came_before_a_line_stalled_is_kept(site, tmp_path, waits):

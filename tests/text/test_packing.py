@@ -115,6 +115,23 @@ def test_senseless_settings_are_named(words_tokenizer, more, message):
         PackedTextDataset(["w1"], words_tokenizer, **{"context_size": 8, "world_size": 2} | more)
 
 
+@pytest.mark.parametrize(
+    ("lines", "error", "message"),
+    [
+        (["w1", None], TypeError, "line 2 is not a str but NoneType"),
+        (["w1", b"w2"], TypeError, "line 2 is not a str but bytes"),
+        (["w1", "w2 \ud83d"], ValueError, r"line 2 holds half a character \(U\+D83D\)"),
+        ("w1", TypeError, "lines is one string"),
+    ],
+)
+def test_what_is_no_text_is_named(words_tokenizer, lines, error, message):
+    for kind in (PackedTextDataset, WholeDocumentDataset):
+        with pytest.raises(error, match=message):
+            list(kind(lines, words_tokenizer, 8))
+    with pytest.raises(error, match=message):
+        count_text(lines, words_tokenizer)
+
+
 def gpt2_like():
     """Byte-level BPE whose only special token both begins and ends a text."""
     core = Tokenizer(models.BPE())

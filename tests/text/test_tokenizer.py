@@ -475,6 +475,19 @@ def test_pieces_per_word_counts_words_between_blanks(tokenizer):
         pieces_per_word(tokenizer, " \n")
 
 
+@pytest.mark.parametrize("make", [word_level, word_piece, unigram, gpt2_like])
+def test_encoding_without_places_gives_the_ids_of_transformers(make):
+    """Also behind a call that cuts and fills up, and one that reads special tokens."""
+    tokenizer = make()
+    texts = [*SENTENCES, *random_texts(200, seed=2), "एक </s> दिन", "<|endoftext|> [SEP]", ""]
+    plain = {"add_special_tokens": False, "split_special_tokens": True}
+    wanted = [tokenizer(text, **plain)["input_ids"] for text in texts]
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer(texts, padding=True, truncation=True, max_length=3)
+    assert tokenizer_module._plain_ids(tokenizer, texts) == wanted
+
+
 @pytest.mark.parametrize("make", [word_level, word_piece, unigram, gpt2_like, ByT5Tokenizer])
 def test_fingerprint_outlives_saving_and_padding(make, tmp_path):
     make().save_pretrained(tmp_path / "a")
