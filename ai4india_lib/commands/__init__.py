@@ -5,8 +5,13 @@ nothing.
 """
 
 import argparse
+import os
+import re
+import shlex
+import subprocess
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 from ..training.hyperparameters import Hyperparameters, get_hyperparameters
 
@@ -24,8 +29,11 @@ def refuse(options: argparse.Namespace, names: str, when: str, instead: str = ""
 
 
 def refuse_empty(options: argparse.Namespace) -> None:
-    """Raises ValueError for an option with an empty value, as a script's unset variable leaves behind."""
+    """Raises ValueError for an option with an empty value, as a script's unset variable leaves behind, and for a text
+    that is none."""
     for name, value in vars(options).items():
+        if name in ("prompt", "system") and any("\ud800" <= sign <= "\udfff" for sign in value or ""):
+            raise ValueError(f"the {name} is no text in UTF-8: type it again in a terminal of that encoding")
         if value == "" and name != "prompt":
             raise ValueError(f"--{name.replace('_', '-')} is empty: give it a value, or leave it out")
 
@@ -35,6 +43,45 @@ def check_at_least(options: argparse.Namespace, least: int, names: str) -> None:
     for name in names.split():
         if (value := getattr(options, name)) is not None and value < least:
             raise ValueError(f"--{name.replace('_', '-')} {value} must be at least {least}")
+
+
+def check_output(options: argparse.Namespace, sources: str) -> None:
+    """Raises ValueError if --output can be no file, or is one that another of the options `sources` reads."""
+    if options.output is None:
+        return
+    path, told = Path(options.output).absolute(), f"--output {options.output}"
+    try:
+        if path.is_dir():
+            raise ValueError("it is a folder")
+        path.with_name(f".part-{path.name}").exists()  # what takes its place in the end has a longer name
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{told} cannot be a file ({error}): name another") from None
+    if path.parent in (Path("/dev"), Path("/dev/fd")) or (path.exists() and not path.is_file()):
+        raise ValueError(f"{told} is a device or a pipe: name a file")
+    if in_the_way := [place for place in path.parents if place.is_file()]:
+        raise ValueError(f"{told} cannot be written: {in_the_way[0]} is a file, and no folder")
+    for name in sources.split():
+        source = getattr(options, name)
+        if source and path.exists() and Path(source).exists() and path.samefile(source):
+            raise ValueError(f"{told} would replace what --{name} reads: name another file")
+
+
+def quoted(word: str) -> str:
+    """`word` as a terminal reads it back as one: in quotation marks where it has spaces or signs with a meaning.
+
+    >>> print("generate --model", quoted("my stories"))
+    generate --model "my stories"
+    """
+    if word and not re.search(r"""[\s"'`$\\!&|;<>()*?\[\]{}#~^]""", word):
+        return word
+    if not re.search(r'["`$\\!]', word):
+        return f'"{word}"'  # as every terminal reads it, that of Windows too
+    return subprocess.list2cmdline([word]) if os.name == "nt" else shlex.quote(word)
+
+
+def with_model(name: str | Path) -> str:
+    """The option that names this model, for a command to paste: `--model my-stories`, and `--model=-mine`."""
+    return f"--model{'=' if str(name).startswith('-') else ' '}{quoted(str(name))}"
 
 
 def model_of(options: argparse.Namespace, *, chat: bool | None = None) -> str:

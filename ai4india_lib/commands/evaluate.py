@@ -20,7 +20,7 @@ from ..model.decoder import DecoderLanguageModel
 from ..plots import plot_scores, save_figure, use_indic_fonts
 from ..text.corpus import read_about, train_and_test_lines
 from ..text.ngrams import NgramModel
-from . import check_at_least, model_of, refuse, tell_model
+from . import check_at_least, check_output, model_of, refuse, tell_model
 from .options import LANGUAGES
 
 COUNTED = 8000  # documents of the training text that the n-gram baseline counts: some seconds
@@ -84,9 +84,11 @@ def _read_exam(text: str | None, pairs: str | None, questions: str | None, limit
                 exam.pairs.append(pair)
     if questions:
         exam.questions = read_questions(questions, limit=limit)
-        about = {} if Path(questions).suffix == ".jsonl" else read_about(questions)
-        blind = about.get("story_blind_accuracy", {})
+        blind = read_about(questions).get("story_blind_accuracy") or {}
         exam.blind = blind | ({"mean": blind["all"]} if "all" in blind else {})
+    for source, items in ((pairs, exam.pairs), (questions, exam.questions)):
+        if source and not items:
+            raise ValueError(f"{source} is empty: there is nothing in it to measure with")
     return exam
 
 
@@ -191,6 +193,7 @@ def _save_chart(candidates: list[Candidate], exam: Exam, path: Path) -> Path:
 def run(options: argparse.Namespace) -> None:
     """Read the tests, let each model sit them, print the table, save the chart."""
     check_at_least(options, 1, "limit")
+    check_output(options, "data pairs questions")
     if options.data and options.pairs and options.questions:
         refuse(options, "language", "where --data, --pairs and --questions say what to measure with")
     name = model_of(options)

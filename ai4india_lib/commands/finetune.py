@@ -17,9 +17,9 @@ from ..text.corpus import train_and_test_lines
 from ..training.hyperparameters import MODEL_SHAPE
 from ..training.resume import Checkpoints
 from ..tuning.finetuning import finetune
-from . import model_of, refuse, tell_model
+from . import model_of, refuse, tell_model, with_model
 from .options import REPLAY_SHARE
-from .runs import check_run_options, check_training_memory, note_run, run_hyperparameters, take_up_options
+from .runs import check_run_options, check_training_memory, note_run, run_hyperparameters, take_up_options, tell_steps
 
 OF_THE_RUN = "model data lora lora_alpha half replay replay_share preset device"  # what --resume takes up again
 STORIES = 300  # test texts on which forgetting is measured
@@ -92,6 +92,7 @@ def run(options: argparse.Namespace) -> None:
     kept = Checkpoints(folder / "training", begin=note_run(options, OF_THE_RUN, start=start))
     more |= {"folder": kept, "resume": options.resume, "device": device}
     history = finetune(model, tokenizer, options.data, h, replay_share=fraction, **more)
+    tell_steps(options, h, history.total_steps)
     if adapters:
         save_adapter(model, folder, base=base, dtype=torch.bfloat16 if options.half else None, overwrite=True)
     else:
@@ -102,4 +103,5 @@ def run(options: argparse.Namespace) -> None:
         figures = f"{before:.4f} bits per byte before, {after:.4f} after ({after / before - 1:+.1%})"
         print(f"{len(texts)} texts like those of the first training: {figures}")
     print(f"saved to {folder}" + (f", an adapter of {base}" if adapters else ""))
-    print(f"now try: python -m ai4india_lib chat --model {folder.name if folder.parent == MODELS else folder}")
+    named = with_model(folder.name if folder.parent == MODELS else folder)
+    print(f"now try: python -m ai4india_lib chat {named}")

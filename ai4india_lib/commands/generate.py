@@ -18,7 +18,7 @@ from ..model.decoder import DecoderLanguageModel
 from ..text.chat import stop_ids
 from ..text.corpus import TextLines
 from ..text.tokenizer import encode_prompt
-from . import check_at_least, chosen_sampling, model_of, refuse, tell_model
+from . import check_at_least, check_output, chosen_sampling, model_of, refuse, tell_model
 from .options import SLOTS
 
 
@@ -27,7 +27,7 @@ def _check(options: argparse.Namespace) -> None:
     check_at_least(options, 0, "max_length")
     check_at_least(options, 1, "count")
     if not options.prompts:
-        if options.output:
+        if options.output is not None:
             raise ValueError("--output goes with --prompts FILE; a single text is shown, and > keeps it")
         refuse(options, "slots", "without --prompts, as single texts are written one after the other")
     elif options.prompt is not None:
@@ -36,6 +36,7 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError("--draft speeds up single texts, with --prompts many are written at once: leave one out")
     if (options.int8 or options.timing) and (options.prompts or options.draft):
         raise ValueError("--int8 and --timing are for single texts: leave out --prompts and --draft")
+    check_output(options, "prompts")
     if options.int8 and options.compile:
         raise ValueError("--int8 and --compile are not for use together: choose one")
 
@@ -122,7 +123,9 @@ def show(texts: Iterator[dict], output: str | None) -> None:
         for text in texts:
             print(f"{text['line']}: {text['prompt']}{text['text']}\n", flush=True)
         return
-    with replaced_file(output) as beside, beside.open("w", encoding="utf-8") as file:
+    path = Path(output).resolve()  # what a link leads to is replaced, and not the link
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced_file(path) as beside, beside.open("w", encoding="utf-8") as file:
         sizes = [file.write(json.dumps(text, ensure_ascii=False) + "\n") for text in texts]
     print(f"{len(sizes)} texts in {output}", file=sys.stderr)
 

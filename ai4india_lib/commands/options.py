@@ -109,7 +109,11 @@ def _add_evaluate(subparsers) -> None:
     add("--language", choices=LANGUAGES, help="whose tests (default: from the name, else hi)")
     add("--data", metavar="SOURCE", help="test text: an archive or folder as for `train`")
     add("--pairs", metavar="FILE", help="minimal pairs, as in data/kahani/pairs-hi.jsonl")
-    add("--questions", metavar="SOURCE", help="questions: test.jsonl, or an archive that holds it")
+    add(
+        "--questions",
+        metavar="SOURCE",
+        help="questions: a .jsonl file, or an archive or folder that holds test.jsonl, or the URL of one",
+    )
     add("--chat", action=yes_or_no, help="ask as a chat does (default: as the model was trained)")
     add("--baselines", action=yes_or_no, default=True, help="also 5-grams and an untrained model")
     add("--limit", type=int, metavar="N", help="at most N documents, questions, pairs of each kind")

@@ -179,6 +179,14 @@ def run_hyperparameters(options: argparse.Namespace, folder: Path) -> Hyperparam
     return replace(Hyperparameters(**saved), **given(options, Hyperparameters))
 
 
+def tell_steps(options: argparse.Namespace, h: Hyperparameters, steps: int) -> None:
+    """Say so where --max-steps asks for more steps than `num_epochs` allows."""
+    asked = getattr(options, "max_steps", None)
+    if asked is not None and steps < asked:
+        read = f"in {steps} steps all is read {h.num_epochs:g} times"
+        print(f"--max-steps {asked} is not reached: {read}; a larger --num-epochs gives more", flush=True)
+
+
 def check_training_memory(
     config: DecoderConfig, h: Hyperparameters, device: torch.device, *, trained: bool = True
 ) -> None:

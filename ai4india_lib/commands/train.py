@@ -15,11 +15,11 @@ from ..text.corpus import read_about, train_and_test_lines
 from ..text.packing import download_and_prepare_data
 from ..text.tokenizer import fingerprint_tokenizer, load_tokenizer, train_tokenizer
 from ..text.urls import file_name, without_secrets
-from ..training.hyperparameters import MODEL_SHAPE, Hyperparameters
+from ..training.hyperparameters import MODEL_SHAPE, Hyperparameters, plan_steps
 from ..training.loop import make_model, train
 from ..training.resume import Checkpoints
-from . import hyperparameters_of, refuse  # noqa: F401 (what reads a model's card takes the first one from here)
-from .runs import check_run_options, check_training_memory, note_run, run_hyperparameters, take_up_options
+from . import hyperparameters_of, quoted, refuse, with_model  # noqa: F401 (what reads a model's card takes the first one from here)
+from .runs import check_run_options, check_training_memory, note_run, run_hyperparameters, take_up_options, tell_steps
 
 OF_THE_RUN = "data preset tokenizer teacher half device"  # the options that --resume takes up again
 
@@ -85,9 +85,12 @@ def run(options: argparse.Namespace) -> None:
     if tokenizer is None:
         print(f"learning a vocabulary of {h.vocab_size} from {without_secrets(options.data)} …", flush=True)
         tokenizer = train_tokenizer(lines, h.vocab_size)
+        if len(tokenizer) < h.vocab_size:
+            print(f"the text has parts for a vocabulary of {len(tokenizer)}, not of {h.vocab_size}", flush=True)
     loaders = download_and_prepare_data(options.data, h.batch_size, tokenizer, h.context_size, seed=h.seed)
     model = make_model(h, tokenizer)
     print(f"training a model of {model.num_parameters():,} parameters on {without_secrets(options.data)}", flush=True)
+    tell_steps(options, h, plan_steps(h, loaders[0].dataset.num_tokens())[0])
     kept = Checkpoints(run_folder, begin=note_run(options, OF_THE_RUN, tokenizer))
     more = {"folder": kept, "resume": options.resume, "device": device, "floor_bits_per_byte": floor}
     history = train(model, *loaders, h, teacher=teacher, **more)
@@ -100,4 +103,5 @@ def run(options: argparse.Namespace) -> None:
     picture = save_figure(plot_history(history), folder / "perplexity.png")
     print(f"saved to {folder}, with {picture.name} and history.json")
     first_words = " ".join(next(iter(loaders[1].dataset.lines)).split()[:2])
-    print(f'now try: python -m ai4india_lib generate --model {name} "{first_words}"')
+    prompt = ("-- " if first_words.startswith("-") else "") + quoted(first_words)
+    print(f"now try: python -m ai4india_lib generate {with_model(name)} {prompt}")

@@ -247,6 +247,11 @@ def _corpus(path: Path, found: _Found) -> tuple[TextLines, TextLines, dict]:
     return train, test, _parsed_about(*abouts[folder]) if folder in abouts else {}
 
 
+def _is_json_lines(path: Path) -> bool:
+    """Is this the file itself, and not what holds it?"""
+    return path.is_file() and path.name.lower().endswith((".jsonl", ".jsonl.gz"))
+
+
 def train_and_test_lines(source: str | Path, *, folder: str | Path = DOWNLOADS) -> tuple[TextLines, TextLines]:
     """The training and the test text of a corpus.
 
@@ -263,9 +268,11 @@ def read_about(source: str | Path, *, folder: str | Path = DOWNLOADS) -> dict:
     Where there are no texts but JSON Lines, such as questions, it is the only `about.json` that there is.
     """
     path = _local(source, folder)
+    if _is_json_lines(path):
+        return {}
     found = _find(path, CORPUS_FILES)
-    if [text.full_name.name for text, _ in found.files] == ["about.json"]:
-        return _parsed_about(*found.files[0])
+    if all(text.full_name.name == "about.json" for text, _ in found.files):
+        return _parsed_about(*found.files[0]) if len(found.files) == 1 else {}
     return _corpus(path, found)[2]
 
 
@@ -279,8 +286,7 @@ def json_lines(
     Raises CorpusError, with the number of the line, for what is not a JSON object.
     """
     path = _local(source, folder)
-    is_it = path.is_file() and path.name.lower().endswith((".jsonl", ".jsonl.gz"))
-    found = _Found([(TextLines(path), None)]) if is_it else _find(path, (name,))
+    found = _Found([(TextLines(path), None)]) if _is_json_lines(path) else _find(path, (name,))
     texts = [text for text, _ in found.files]
     if optional and not texts:
         return
