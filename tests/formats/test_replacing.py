@@ -179,7 +179,8 @@ def test_broken_off_at_any_operation_it_is_the_old_or_the_new(
             raw = read_weights(folder, made[0].config, None)["model.embed_tokens.weight"]
             size = len(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"])
             assert torch.equal(raw, made[0].embedding.weight) == (size > 350), f"a mixture after operation {number}"
-        assert newest_model(tmp_path / "x") in ("mine", "base")
+        if number % 2:  # a look at all models finishes it too
+            assert newest_model(tmp_path / "x") in ("mine", "base")
         model, its_tokenizer = load_model(folder, "cpu")
         found = [kind for kind in wholes if torch.equal(logits(model), wholes[kind][0])]
         assert found and len(its_tokenizer) == wholes[found[0]][1], f"neither after operation {number}"
