@@ -114,3 +114,12 @@ def test_a_process_that_nobody_watches_ends_itself(monkeypatch):
     process.process.stdin.write(json.dumps({"conversations": [ASKED], "chat_template": loops}) + "\n")
     process.process.stdin.flush()
     assert process.process.wait(timeout=30) != 0
+
+
+def test_memory_is_watched_too(of_a_stranger, narrow, monkeypatch):
+    """Long before the time is up."""
+    monkeypatch.setattr(templates, "SECONDS", 30.0)
+    started = time.monotonic()
+    with pytest.raises(ValueError, match="of memory: take another, or repair it"):
+        encode_request(of_a_stranger("{% set x = messages[0].role * 10 ** 8 %}" + ENDLESS["loops"]), ASKED)
+    assert time.monotonic() - started < 25
