@@ -1,6 +1,7 @@
 """The command line, python -m ai4india_lib COMMAND. Each command is a module in `commands/`."""
 
 import sys
+import time
 from importlib import import_module
 
 from .commands import refuse_empty
@@ -12,7 +13,9 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")  # a Windows console may have another encoding
+    started = time.perf_counter()
     options = make_parser().parse_args(arguments)
+    options.started = started  # a run by the clock counts from here
     try:
         refuse_empty(options)
         import_module(f".commands.{options.command}", __package__).run(options)  # only now is torch loaded

@@ -59,7 +59,7 @@ def room_of(module):
 
 def test_imports_are_seen():
     """The reading itself: one import of each kind that the library has."""
-    assert "text.download" in IMPORTS["text.corpus"] and "text.corpus" in IMPORTS["commands.train"]
+    assert "text.download" in IMPORTS["text.corpus"] and "text.corpus" in IMPORTS["commands.train_run"]
     assert "plots" in IMPORTS["__init__"] and {"basics.files", "basics.device"} <= set(IMPORTS)
 
 

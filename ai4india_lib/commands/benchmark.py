@@ -1,16 +1,26 @@
-"""python -m ai4india_lib benchmark: how fast text is written, held against other ways, in one table."""
+"""python -m ai4india_lib benchmark: how fast text is written, how soon a model is good, held against other ways."""
 
 import argparse
 
 from ..benchmarks.generation import ROWS
+from ..benchmarks.quality import print_quality
 from ..benchmarks.table import print_table
 from ..inference.compiled import can_compile
-from . import check_at_least
+from . import check_at_least, refuse
+from .options import HINDI_STORIES
 
 
 def run(options: argparse.Namespace) -> None:
     """Print the table, row by row as they are measured."""
     check_at_least(options, 1, "repeats threads")
+    if options.what == "quality":
+        refuse(options, "rows", "with quality", "name texts with --data")
+        seconds = options.seconds or [60.0, 120.0, 180.0]
+        if min(seconds) < 20:
+            raise ValueError(f"--seconds {min(seconds):g} is too short to train anything: give at least 20")
+        print_quality(options.data or [HINDI_STORIES], seconds, options.repeats, options.threads)
+        return
+    refuse(options, "data seconds", "with generation")
     possible = [name for name in ROWS if not name.endswith("-compiled") or can_compile()]
     names = options.rows.split(",") if options.rows else possible
     if unknown := [name for name in names if name not in ROWS]:

@@ -11,6 +11,7 @@ from ..training.hyperparameters import MODEL_SHAPE, TEXT_PRESETS, Hyperparameter
 
 HINDI_STORIES = "data/kahani-hi.tar.gz"
 REPLAY_SHARE = 0.5
+MINUTES = 4.0  # of `train` without options
 SLOTS = 16
 SLASH_COMMANDS = "/reset begins a new conversation, Ctrl-C stops an answer, /quit (or Ctrl-D) ends"
 CHAT_TEMPERATURE = 0.3  # answers want to be right more than to be new
@@ -35,13 +36,13 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _add_train(subparsers) -> None:
     about = "Train a model and save it to models/NAME, with a perplexity plot and the history of the run. "
-    about += "Without options: four minutes on two cores, on the course's Hindi stories."
+    about += "Without options: four minutes, on the course's Hindi stories."
     parser = subparsers.add_parser("train", help="train a model on a text archive", description=about)
     add = parser.add_argument
     text = "a .tar.gz with train.txt and test.txt, a folder with them, or the URL of such an archive (%(default)s)"
     add("--data", default=Usual(HINDI_STORIES), metavar="SOURCE", help=text)
     add("--name", help="save to models/NAME (default: the archive's name with -mine behind it)")
-    add("--preset", default=Usual("laptop"), choices=TEXT_PRESETS, help="a set of hyperparameters (%(default)s)")
+    add("--preset", default=Usual("laptop"), choices=TEXT_PRESETS, help=PRESETS_IN_WORDS)
     add("--tokenizer", metavar="FOLDER", help="use this tokenizer (a folder or a Hugging Face name)")
     taught = "learn to predict what this model predicts, and take its tokenizer: makes a small model its draft"
     add("--teacher", metavar="NAME_OR_FOLDER", help=taught)
@@ -121,10 +122,13 @@ def _add_evaluate(subparsers) -> None:
 
 
 def _add_benchmark(subparsers) -> None:
-    about = "Each row is measured in turns with its peer, in one run; the speedup is the ratio of medians."
-    parser = subparsers.add_parser("benchmark", help="measure how fast text is written", description=about)
-    parser.add_argument("what", choices=["generation"], help="what to measure")
+    about = "generation: how fast text is written; each row is measured in turns with its peer, in one run, and the "
+    about += "speedup is the ratio of medians. quality: how good a model is after so many seconds of training."
+    parser = subparsers.add_parser("benchmark", help="measure against other programs", description=about)
+    parser.add_argument("what", choices=["generation", "quality"], help="what to measure")
     parser.add_argument("--rows", help="only these rows, such as s1,m8 (default: all that can be measured here)")
+    parser.add_argument("--data", nargs="+", metavar="SOURCE", help="quality: texts to train on, as for `train`")
+    parser.add_argument("--seconds", nargs="+", type=float, help="quality: of each training (60 120 180)")
     parser.add_argument("--repeats", type=int, default=3, help="how often each is measured (%(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="cores to use (%(default)s)")
 
@@ -164,6 +168,14 @@ _OPTIONS = {
 }  # fmt: skip
 
 
+PRESETS_IN_WORDS = "laptop (%(default)s): a storyteller on two cores; quick: a small one, in a minute or two; colab: a "
+PRESETS_IN_WORDS += "larger one on a GPU such as a T4; finetune, finetune-lora: a trained model; tiny: for tests"
+_HELP = {
+    "minutes": "take so many minutes, with all that belongs to the run, and as many steps as fit into them (`train`: "
+    f"{MINUTES:g}, unless --preset, --max-steps or --num-epochs says how long)"
+}
+
+
 def _add_training_options(parser: argparse.ArgumentParser, preset: str, *, shape: bool = True) -> None:
     """What to do about an older run, and an option for each field of `Hyperparameters`; values of `preset` are shown.
 
@@ -181,7 +193,7 @@ def _add_training_options(parser: argparse.ArgumentParser, preset: str, *, shape
             group.add_argument(option, nargs="?", const=True, help=argparse.SUPPRESS)
         else:
             (read, metavar), usual = _OPTIONS[f.type], getattr(get_hyperparameters(preset), f.name)
-            group.add_argument(option, type=read, metavar=metavar, help=f"preset {preset}: {usual}")
+            group.add_argument(option, type=read, metavar=metavar, help=_HELP.get(f.name, f"preset {preset}: {usual}"))
 
 
 def _add_sampling_options(parser: argparse.ArgumentParser, temperature: float) -> None:

@@ -9,20 +9,21 @@ import re
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from ..basics.device import pick_device
 from ..basics.files import read_json, replace_folder, write_json
-from ..basics.memory import check_memory
 from ..formats.folders import MODELS, holds_model
-from ..model.config import DecoderConfig
 from ..text.tokenizer import save_tokenizer
 from ..text.urls import without_secrets
 from ..training.hyperparameters import Hyperparameters
 from ..training.resume import Checkpoints
 from . import given, hyperparameters_of
 from .options import Usual
+
+if TYPE_CHECKING:  # to check what is asked for takes no torch
+    import torch
+
+    from ..model.config import DecoderConfig
 
 RUN = "run.json"
 _KINDS = {"half": bool, "lora": int, "lora_alpha": (int, float), "replay_share": (int, float)}  # all others: texts
@@ -160,20 +161,23 @@ def was_given(value: object) -> bool:
 
 def _device_if_there(name: str) -> str | None:
     """The device of the run, if this machine has it too."""
+    from ..basics.device import pick_device
+
     try:
         return str(pick_device(name))
     except ValueError:
         return None
 
 
-def run_hyperparameters(options: argparse.Namespace, folder: Path) -> Hyperparameters:
-    """Those of the run to resume, or else of the preset; with the fields changed that the command line names.
+def run_hyperparameters(options: argparse.Namespace, folder: Path, num_bytes: float | None = None) -> Hyperparameters:
+    """Those of the run to resume, or else of the preset, or what is planned for a text of `num_bytes`; with the fields
+    changed that the command line names.
 
     A field that differs from the run's is refused when the run goes on: see `check_same_run`.
     """
     state = Checkpoints(folder / "training").state() if options.resume else None
     if state is None or (was_given(options.preset) and _options_of(folder) is None):
-        return hyperparameters_of(options)
+        return hyperparameters_of(options, num_bytes)
     known = {f.name for f in fields(Hyperparameters)}
     saved = {name: value for name, value in state["hyperparameters"].items() if name in known}
     return replace(Hyperparameters(**saved), **given(options, Hyperparameters))
@@ -188,10 +192,12 @@ def tell_steps(options: argparse.Namespace, h: Hyperparameters, steps: int) -> N
 
 
 def check_training_memory(
-    config: DecoderConfig, h: Hyperparameters, device: torch.device, *, trained: bool = True
+    config: "DecoderConfig", h: Hyperparameters, device: "torch.device", *, trained: bool = True
 ) -> None:
     """Raises ValueError where not even the least fits that training takes: weights, gradients and AdamW's two memories
     of them (the weights alone where they are not `trained`), and four numbers for each one in the residual stream."""
+    from ..basics.memory import check_memory
+
     stream = h.batch_size * min(h.context_size, config.context_size) * config.emb_dim * config.num_blocks
     size = config.memory(16 if trained else 4) + 4 * 4 * stream
     what = (

@@ -22,6 +22,7 @@ AT_MOST = 0.15  # after this part of the time two must do,
 LATEST = 0.5  # after this one whatever is known
 AIM = 0.98  # of the time: machines grow warm and slow
 LOOKING, SAVING = 0.04, 0.02  # parts of the time for looks at the test text, and for checkpoints, at most
+EARLY = 0.01  # part of the time for each early look, at most
 LOOKS = 25  # in a run, at most: more would say little, and `patience` counts them
 LAST_LOOK = 0.1  # part of the time for the last look, at most
 
@@ -42,9 +43,10 @@ def first_pace(h: Hyperparameters, most_steps: int) -> dict:
 
 
 def is_time_to_look(history: History, h: Hyperparameters) -> bool:
-    """At multiples of `eval_every`, at the end, and early, so that the curve soon has points."""
+    """At multiples of `eval_every`, at the end, and early, so that the curve soon has points (see `early_looks`)."""
     steps, every = history.steps, history.pace.get("eval_every", h.eval_every)
-    return steps % every == 0 or steps == history.total_steps or steps in early_looks(every)
+    early = history.pace.get("early_looks", True) and steps in early_looks(every)
+    return steps % every == 0 or steps == history.total_steps or early
 
 
 def early_looks(eval_every: int) -> list[int]:
@@ -125,12 +127,14 @@ class Clock:
         left = max(0.0, left - min(whole, longest))
         eval_every = max(h.eval_every, math.ceil(left / step / LOOKS), math.ceil(costs.look / (LOOKING * step)))
         checkpoint_every = max(h.checkpoint_every, math.ceil(costs.checkpoint / (SAVING * step)))
-        soon = sum(done < early < done + left / step for early in early_looks(eval_every))
+        early = costs.look <= EARLY * self.seconds
+        soon = sum(done < at < done + left / step for at in early_looks(eval_every)) if early else 0
         left = max(0.0, left - (soon + 1) * costs.look)  # one at the end
         total = done + int(left / (step + costs.look / eval_every + costs.checkpoint / checkpoint_every))
         pace = {
             "step_seconds": step,
             "eval_every": eval_every,
+            "early_looks": early,
             "checkpoint_every": checkpoint_every,
             "last_batches": None if whole <= longest else max(1, int(longest / costs.test_batch)),
         }

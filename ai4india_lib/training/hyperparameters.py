@@ -63,10 +63,10 @@ _FINETUNE = Hyperparameters(
 )  # fmt: skip
 
 PRESETS = {
-    "laptop": Hyperparameters(),  # less than four minutes on two cores
-    "quick": Hyperparameters(emb_dim=128, num_blocks=2, max_steps=200, eval_every=40, eval_batches=4),  # a minute
-    "colab": Hyperparameters(  # some minutes on a T4
-        emb_dim=384, num_heads=6, num_blocks=8, context_size=512, batch_size=32, max_steps=2000, learning_rate=2e-3,
+    "laptop": Hyperparameters(),  # a storyteller on two cores; `minutes` instead of its steps where they are slow
+    "quick": Hyperparameters(emb_dim=128, num_blocks=2, max_steps=200, eval_every=40, eval_batches=4),  # lesson 00
+    "colab": Hyperparameters(  # a larger storyteller, within six minutes on a T4 (arithmetic: benchmarks/README.md)
+        emb_dim=384, num_heads=6, num_blocks=8, context_size=512, batch_size=32, max_steps=800, learning_rate=2e-3,
     ),
     "finetune": _FINETUNE,  # a trained model on conversations: about three minutes on two cores
     "finetune-lora": replace(_FINETUNE, learning_rate=6.5e-3, weight_decay=0.0),  # the same for adapters

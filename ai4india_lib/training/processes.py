@@ -6,6 +6,7 @@ from ..basics.device import rank_and_world_size
 
 
 def make_accelerator(device: torch.device):
+    """What joins the processes of a run; one alone has it too."""
     from accelerate import Accelerator  # here: it takes a second, and only a run needs it
     from accelerate.utils import DistributedDataParallelKwargs
 

@@ -10,11 +10,14 @@ import zlib
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from ..basics.files import check_space, read_json, read_safetensors, replace_folder, write_json, write_safetensors
+
+if TYPE_CHECKING:  # to see what checkpoints there are takes no torch
+    from torch import Tensor
 
 STATE = "state.json"
 _FILES = {STATE, "model.safetensors", "best.safetensors", "optimizers.safetensors"}
@@ -36,7 +39,7 @@ class Checkpoints:
         self.folder = None if folder is None else Path(folder)
         self._begin, self._goes_on, self._has_saved = begin, False, False
 
-    def save(self, step: int, tensors: dict[str, dict[str, Tensor]], state: dict) -> None:
+    def save(self, step: int, tensors: "dict[str, dict[str, Tensor]]", state: dict) -> None:
         """Write all into a new folder, `{name}.safetensors` for each set of tensors; keep it and the one before it."""
 
         def write(beside: Path) -> None:
@@ -96,7 +99,7 @@ class Checkpoints:
         """The state of the newest checkpoint that can be read, without its tensors; None if there is no checkpoint."""
         return next(self._readable(_read_state, lambda problem: None), None)
 
-    def newest(self, say: Callable[[str], None] = print) -> tuple[dict, dict[str, dict[str, Tensor]]] | None:
+    def newest(self, say: Callable[[str], None] = print) -> tuple[dict, "dict[str, dict[str, Tensor]]"] | None:
         """(state, tensors) of the newest whole checkpoint; None if there is none. `say` is told of damaged ones."""
         newest = next(self._readable(_read, say), None)
         self._goes_on = newest is not None
@@ -175,7 +178,7 @@ def _read_state(path: Path) -> dict:
     return state
 
 
-def _read(path: Path) -> tuple[dict, dict[str, dict[str, Tensor]]]:
+def _read(path: Path) -> tuple[dict, "dict[str, dict[str, Tensor]]"]:
     """The state and the tensors of a checkpoint. Raises ValueError, with the file's name, for what is damaged."""
     state, tensors = _read_state(path), {}
     sums = state["files"] or dict.fromkeys(("model", "best", "optimizers"))

@@ -4,6 +4,7 @@ The loop is that of pretraining (`training.train`); what differs is the data. Th
 says, and some plain text of the first training may be mixed in ("replay"), so that the model does not forget it.
 """
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import islice
@@ -44,6 +45,7 @@ def finetune(
     device: str | torch.device | None = None,
     progress: bool = True,
     on_evaluation: Callable[[History], None] | None = None,
+    reserved: float = 0.0,
 ) -> History:
     """Teach `model`, in place, to answer as the assistant in conversations does.
 
@@ -57,7 +59,7 @@ def finetune(
             weights train. A model that has adapters already goes on with those.
         replay: plain text to be learned too, as for `train`: an archive or lines. `replay_share` is its share of the
             tokens, those that come first left aside; it rises through each pass (see `ConversationDataset`).
-        folder, resume, device, progress, on_evaluation: as in `training.train`.
+        folder, resume, device, progress, on_evaluation, reserved: as in `training.train`.
 
     Returns the history; its bits per byte are those of the assistant's words. After it adapters are still separate:
     `save_adapter` saves them, `merge_lora` makes them part of the model.
@@ -67,6 +69,7 @@ def finetune(
     above(0, lora_alpha=lora_alpha)
     if lora_alpha is not None and lora_rank is None:
         raise ValueError(f"lora_alpha={lora_alpha} has no effect without lora_rank: give a rank too, or leave it out")
+    began = time.perf_counter()
     adapters = lora_rank is not None or has_lora(model)
     h = given_or_preset(hyperparameters, "finetune-lora" if adapters else "finetune")
     h = replace(h, context_size=min(h.context_size, model.config.context_size))
@@ -81,6 +84,7 @@ def finetune(
     elif not adapters and model.embedding.weight.dtype != torch.float32:
         model.float()  # small steps would be lost in half precision
     more = {"folder": folder, "resume": resume, "device": device, "on_evaluation": on_evaluation}
+    more["reserved"] = reserved + time.perf_counter() - began
     return train(model, *parts, h, progress=progress, **more)
 
 

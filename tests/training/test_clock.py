@@ -246,7 +246,9 @@ def test_looks_and_checkpoints_take_a_small_part_of_the_time(step, look, save):
     steps, pace = fixed(step, Costs(look, look / 8, save))
     looking, saving = steps / pace["eval_every"] * look, steps / pace["checkpoint_every"] * save
     assert looking <= 0.05 * 240 and saving <= 0.03 * 240 and steps / pace["eval_every"] <= 30
-    early = sum(10 < at < min(steps, pace["eval_every"]) for at in early_looks(pace["eval_every"])) + 1
+    assert pace["early_looks"] is (look <= 2.4), "a hundredth of the time"
+    early = sum(10 < at < min(steps, pace["eval_every"]) for at in early_looks(pace["eval_every"]))
+    early = early * pace["early_looks"] + 1
     assert (steps - 10) * step + early * look + looking + 2 * save + saving == pytest.approx(240, rel=0.1)
     assert pace["eval_every"] >= 100 and pace["checkpoint_every"] >= 100
 

@@ -1,0 +1,89 @@
+"""What `train` does: text archive → tokenizer → model → models/NAME, with a plot and the history."""
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+
+from ..basics.device import pick_device
+from ..formats.pretrained import load_model, save_model
+from ..model.config import DecoderConfig
+from ..model.new_tokens import give_places, untrained_tokens
+from ..plots import plot_history, save_figure, use_indic_fonts
+from ..text.corpus import read_about, train_and_test_lines
+from ..text.packing import download_and_prepare_data
+from ..text.tokenizer import fingerprint_tokenizer, load_tokenizer, train_tokenizer
+from ..text.urls import without_secrets
+from ..training.hyperparameters import MODEL_SHAPE, Hyperparameters, plan_steps
+from ..training.interrupts import interrupts_wait
+from ..training.loop import make_model, train
+from ..training.plan import plan_in_words
+from ..training.resume import Checkpoints
+from . import quoted, with_model
+from .runs import check_training_memory, note_run, run_hyperparameters, tell_steps, was_given
+
+OF_THE_RUN = "data preset tokenizer teacher half device"  # the options that --resume takes up again
+SAVING = 3.0  # seconds of a run by the clock that are left for saving the model and its plot
+
+
+def _known_tokenizer(options: argparse.Namespace, tokenizer, run_folder: Path):
+    """The teacher's `tokenizer`, that of --tokenizer or of the run to resume; None where one is to be learned.
+
+    Raises ValueError if the run to resume has another one than is asked for.
+    """
+    if options.teacher:
+        print(f"taught by {options.teacher}, with its vocabulary of {len(tokenizer)}", flush=True)
+    elif options.tokenizer:
+        tokenizer = load_tokenizer(options.tokenizer)
+    if options.resume:
+        begun = load_tokenizer(run_folder)
+        if tokenizer is not None and fingerprint_tokenizer(tokenizer) != fingerprint_tokenizer(begun):
+            other = options.teacher or options.tokenizer
+            raise ValueError(f"the run in {run_folder} has another tokenizer than {other}: resume it with its own")
+        return begun
+    return tokenizer
+
+
+def _check_shape(h: Hyperparameters, vocab_size: int, device: torch.device) -> None:
+    """Raises ValueError for a model that cannot be, or that this machine has no memory for, before one is made."""
+    shape = {name: getattr(h, name) for name in MODEL_SHAPE if name != "vocab_size"}
+    config = DecoderConfig(vocab_size=vocab_size, context_size=h.context_size, pad_idx=0, **shape)
+    check_training_memory(config, h, device)
+
+
+def run(options: argparse.Namespace, name: str, folder: Path) -> None:
+    """Train and save. All is checked before a file is written: what the run needs later comes with its checkpoint."""
+    run_folder = folder / "training"
+    device = pick_device(options.device)
+    teacher, tokenizer = load_model(options.teacher, device) if options.teacher else (None, None)
+    tokenizer = _known_tokenizer(options, tokenizer, run_folder)
+    lines, floor = train_and_test_lines(options.data)[0], read_about(options.data).get("test_floor_bits_per_byte")
+    h = run_hyperparameters(options, folder, lines.num_bytes)
+    _check_shape(h, h.vocab_size if tokenizer is None else len(tokenizer), device)
+    if not was_given(options.preset) and not options.resume:
+        print(plan_in_words(lines.num_bytes, h), flush=True)
+    if tokenizer is None:
+        print(f"learning a vocabulary of {h.vocab_size} from {without_secrets(options.data)} …", flush=True)
+        tokenizer = train_tokenizer(lines, h.vocab_size)
+        if len(tokenizer) < h.vocab_size:
+            print(f"the text has parts for a vocabulary of {len(tokenizer)}, not of {h.vocab_size}", flush=True)
+    loaders = download_and_prepare_data(options.data, h.batch_size, tokenizer, h.context_size, seed=h.seed)
+    model = make_model(h, tokenizer)
+    print(f"training a model of {model.num_parameters():,} parameters on {without_secrets(options.data)}", flush=True)
+    tell_steps(options, h, plan_steps(h, loaders[0].dataset.num_tokens())[0])
+    kept = Checkpoints(run_folder, begin=note_run(options, OF_THE_RUN, tokenizer))
+    more = {"folder": kept, "resume": options.resume, "device": device, "floor_bits_per_byte": floor}
+    more["reserved"] = time.perf_counter() - options.started + SAVING
+    with interrupts_wait():  # who stops the run gets the model saved
+        history = train(model, *loaders, h, teacher=teacher, **more)
+        special = [i for i, token in tokenizer.added_tokens_decoder.items() if token.special]
+        give_places(model, untrained_tokens(model, special))  # to the signs of a chat, for a later fine-tuning
+        save_model(model, tokenizer, name, dtype=torch.bfloat16 if options.half else None)
+        history.save(folder / "history.json")
+        use_indic_fonts()
+        picture = save_figure(plot_history(history), folder / "perplexity.png")
+    print(f"saved to {folder}, with {picture.name} and history.json")
+    first_words = " ".join(next(iter(loaders[1].dataset.lines)).split()[:2])
+    prompt = ("-- " if first_words.startswith("-") else "") + quoted(first_words)
+    print(f"now try: python -m ai4india_lib generate {with_model(name)} {prompt}")

@@ -1,0 +1,35 @@
+"""What is trained follows from how much text there is. That is decided here, and nowhere else.
+
+A model that reads little text again and again learns it by heart. Then fewer tokens in the vocabulary, so that each is
+seen more often, smaller batches, so that a text gives more steps, a stronger weight decay, and an earlier end give a
+better model (`benchmark quality` measures it, and the README of the benchmarks has figures).
+"""
+
+import math
+
+from .hyperparameters import Hyperparameters, get_hyperparameters
+
+LITTLE = 2_000_000  # bytes of text: below this, text is read so often that a model begins to learn it by heart
+LITTLE_TEXT = {"vocab_size": 2048, "batch_size": 8, "learning_rate": 6e-3, "weight_decay": 0.5, "num_epochs": 5.0}
+
+
+def plan_for_text(num_bytes: float, **changes) -> Hyperparameters:
+    """The settings of a model that is trained from nothing on a text of so many bytes; `changes` override them.
+
+    >>> plan_for_text(1_000_000, minutes=3).vocab_size
+    2048
+    """
+    if not num_bytes > 0:
+        raise ValueError(f"num_bytes={num_bytes}: a text has at least one byte")
+    planned = dict(LITTLE_TEXT) if num_bytes < LITTLE else {}
+    if changes.get("max_steps") is not None:  # who says how many steps wants them all
+        planned.pop("num_epochs", None)
+    return get_hyperparameters("laptop", **{**planned, **changes})
+
+
+def plan_in_words(num_bytes: float, h: Hyperparameters) -> str:
+    """One line about what was planned, and why."""
+    size = f"{num_bytes / 1e6:.1f} MB" if num_bytes >= 1e5 else f"{math.ceil(num_bytes / 1e3)} KB"
+    often = f"read at most {h.num_epochs:g} times"
+    little = ", as little text is soon known by heart" if num_bytes < LITTLE else ""
+    return f"{size} of text: weight decay {h.weight_decay:g}, batches of {h.batch_size}, {often}{little}"
