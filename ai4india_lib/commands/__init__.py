@@ -107,18 +107,20 @@ def given(options: argparse.Namespace, kind: type) -> dict:
     return {f.name: getattr(options, f.name) for f in fields(kind) if f.name in options}
 
 
-def hyperparameters_of(options: argparse.Namespace, num_bytes: float | None = None) -> Hyperparameters:
+def hyperparameters_of(
+    options: argparse.Namespace, num_bytes: float | None = None, device: str = "cpu"
+) -> Hyperparameters:
     """The preset, with the fields changed that the command line names.
 
     `train` takes `MINUTES` where neither a preset nor a number of steps or epochs was asked for; and where no preset
-    was asked for, it does what is planned for a text of `num_bytes`, if they are given.
+    was asked for, it does what is planned for a text of `num_bytes`, if they are given, on this kind of device.
     """
     changes = given(options, Hyperparameters)
     says_how_long = {"minutes", "max_steps", "num_epochs"} & changes.keys() or not isinstance(options.preset, Usual)
     if options.command == "train" and not says_how_long:
         changes["minutes"] = MINUTES
     if num_bytes is not None and isinstance(options.preset, Usual):
-        return plan_for_text(num_bytes, **changes)
+        return plan_for_text(num_bytes, device, **changes)
     return get_hyperparameters(options.preset, **changes)
 
 
