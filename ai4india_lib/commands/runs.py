@@ -169,7 +169,9 @@ def _device_if_there(name: str) -> str | None:
         return None
 
 
-def run_hyperparameters(options: argparse.Namespace, folder: Path, num_bytes: float | None = None) -> Hyperparameters:
+def run_hyperparameters(
+    options: argparse.Namespace, folder: Path, num_bytes: float | None = None, device: str = "cpu"
+) -> Hyperparameters:
     """Those of the run to resume, or else of the preset, or what is planned for a text of `num_bytes`; with the fields
     changed that the command line names.
 
@@ -177,7 +179,7 @@ def run_hyperparameters(options: argparse.Namespace, folder: Path, num_bytes: fl
     """
     state = Checkpoints(folder / "training").state() if options.resume else None
     if state is None or (was_given(options.preset) and _options_of(folder) is None):
-        return hyperparameters_of(options, num_bytes)
+        return hyperparameters_of(options, num_bytes, device)
     known = {f.name for f in fields(Hyperparameters)}
     saved = {name: value for name, value in state["hyperparameters"].items() if name in known}
     return replace(Hyperparameters(**saved), **given(options, Hyperparameters))

@@ -59,7 +59,7 @@ def run(options: argparse.Namespace, name: str, folder: Path) -> None:
     teacher, tokenizer = load_model(options.teacher, device) if options.teacher else (None, None)
     tokenizer = _known_tokenizer(options, tokenizer, run_folder)
     lines, floor = train_and_test_lines(options.data)[0], read_about(options.data).get("test_floor_bits_per_byte")
-    h = run_hyperparameters(options, folder, lines.num_bytes)
+    h = run_hyperparameters(options, folder, lines.num_bytes, device.type)
     _check_shape(h, h.vocab_size if tokenizer is None else len(tokenizer), device)
     if not was_given(options.preset) and not options.resume:
         print(plan_in_words(lines.num_bytes, h), flush=True)
