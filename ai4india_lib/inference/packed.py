@@ -25,6 +25,7 @@ from ..basics.device import may_lack_threads
 from ..model.cache import KVCache
 from ..model.config import DecoderConfig
 from ..model.decoder import DecoderBlock, DecoderLanguageModel, check_room
+from .packed_single import SingleStep
 from .packed_steps import FEW, Rotary, make_step
 
 SOME, LARGE = 2, 150_000  # rows and numbers in a matrix from which another order of the weights is faster
@@ -71,6 +72,10 @@ class Matrix:
             self.reordered = torch.ops.mkldnn._reorder_linear_weight(self.weight.t().contiguous(), len(x))
         return torch.ops.mkldnn._linear_pointwise(x, self.reordered, None, "none", [], "")
 
+    def write(self, x: Tensor, out: Tensor) -> None:
+        """out = x @ weight, for a single row."""
+        torch.mm(x, self.weight, out=out)
+
     def add_to(self, stream: Tensor, x: Tensor) -> Tensor:
         """stream += x @ weight, in place."""
         if len(x) < SOME or not self.has_kernel:
@@ -95,6 +100,9 @@ class Int8Matrix:
         if self.has_kernel and len(x) <= FEW:
             return torch._weight_int8pack_mm(x.bfloat16(), self.weight, self.scale).to(x.dtype)
         return F.linear(x, self.weight.to(x.dtype)) * self.scale.to(x.dtype)
+
+    def write(self, x: Tensor, out: Tensor) -> None:
+        out.copy_(self(x))
 
     def add_to(self, stream: Tensor, x: Tensor) -> Tensor:
         return stream.add_(self(x))
@@ -161,6 +169,8 @@ class FastDecoder:
         self.blocks = [PackedBlock(block, config, kind) for block in model.blocks]
         self.output = kind(_with_gain(model.head, model.norm.gain))
         self.stream_floor = torch.tensor(math.sqrt(config.emb_dim * config.norm_eps), device=self.device)
+        parts = self.rotary, self.embedding, self.blocks, self.output, self.stream_floor
+        self._single = SingleStep(config, *parts) if SingleStep.serves(config, self.embedding) else None
 
     def new_cache(self, batch_size: int, max_length: int) -> KVCache:
         """An empty cache that fits this model's shape, device and dtype."""
@@ -172,6 +182,11 @@ class FastDecoder:
 
         `lengths` and errors as in the model's `forward`.
         """
+        if self._single is not None and self._single.fits(ids, cache):
+            check_room(ids, cache, self.config)
+            logits = self._single(ids.item(), cache)
+            cache.advance(1 if lengths is None else lengths)
+            return logits.view(1, 1, -1)
         return self.head(self.hidden(ids, cache, lengths=lengths))
 
     @torch.inference_mode()

@@ -20,17 +20,17 @@ class Rotary:
     def __init__(self, model: DecoderLanguageModel):
         self.cos, self.sin, self.dtype = model.cos, model.sin, model.embedding.weight.dtype
         angles = torch.cat((self.cos, self.cos, self.sin, -self.sin), dim=1)
-        self._entries = angles.to(self.dtype)  # (context_size, 2 · head_dim): those of a matrix that are not 0
+        self.entries = angles.to(self.dtype)  # (context_size, 2 · head_dim): those of a matrix that are not 0
         size, half = model.config.head_dim, model.config.head_dim // 2
         one, two = torch.arange(half, device=model.device), torch.arange(half, size, device=model.device)
         # where they stand in a matrix (head_dim, head_dim) that is multiplied from the right
-        self._index = torch.cat((one * size + one, two * size + two, one * size + two, two * size + one))
+        self.index = torch.cat((one * size + one, two * size + two, one * size + two, two * size + one))
         self._size = size
 
     def matrices(self, positions: slice | Tensor) -> Tensor:
         """The turn at each position as a matrix: (positions, head_dim, head_dim)."""
-        entries = self._entries[positions]  # (positions, 2 · head_dim)
-        flat = entries.new_zeros(len(entries), self._size**2).index_copy_(1, self._index, entries)
+        entries = self.entries[positions]  # (positions, 2 · head_dim)
+        flat = entries.new_zeros(len(entries), self._size**2).index_copy_(1, self.index, entries)
         return flat.view(-1, self._size, self._size)
 
 
