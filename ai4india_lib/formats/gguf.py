@@ -7,6 +7,7 @@ Needs the package `gguf`, which the extra `benchmark` brings. Source: the GGUF s
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,13 +67,13 @@ def save_gguf(
 def _vocabulary(tokenizer: PreTrainedTokenizerBase, size: int) -> tuple[list[str], list[str]]:
     """All `size` tokens in the order of their ids, and the merges of byte-level BPE."""
     described = json.loads(tokenizer.backend_tokenizer.to_str())
-    if described["model"]["type"] != "BPE" or INDIC_SPLIT not in json.dumps(described["pre_tokenizer"], indent=None):
-        pattern = json.dumps(INDIC_SPLIT)[1:-1]
-        if described["model"]["type"] != "BPE" or pattern not in json.dumps(described["pre_tokenizer"]):
-            raise ValueError(
-                "this tokenizer does not split text as ours do: convert the model with llama.cpp's own tool"
-            )
-    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in described["model"]["merges"]]
+    model, before = described["model"], described["pre_tokenizer"] or {}
+    patterns = [part.get("pattern", {}).get("Regex") for part in before.get("pretokenizers", [before])]
+    if model["type"] != "BPE" or INDIC_SPLIT not in patterns:
+        raise ValueError(
+            "this tokenizer does not split text as ours do: convert its model with llama.cpp's own program"
+        )
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
     names = {i: token for token, i in tokenizer.get_vocab().items()}
     return [names.get(i, f"<|unused_{i}|>") for i in range(size)], merges
 
@@ -136,15 +137,9 @@ def _add_weights(writer: GGUFWriter, model: DecoderLanguageModel, kind: str, pre
         numbers, stored = _stored(weight, precision)
         name = names.get_name(hugging_face_name(ours), try_suffixes=(".weight",))
         writer.add_tensor(name, numbers, raw_dtype=stored)
-    if config.rope_scaling is not None:
-        plain = config.rope_theta ** -(_pairs(config) / config.head_dim)
+    if config.rope_scaling is not None:  # by how much each pair turns slower than without
+        plain = rope_frequencies(replace(config, rope_scaling=None))
         writer.add_tensor("rope_freqs.weight", (plain / rope_frequencies(config)).numpy())
-
-
-def _pairs(config: DecoderConfig) -> Tensor:
-    import torch
-
-    return torch.arange(0, config.head_dim, 2, dtype=torch.float32)
 
 
 def _neighbours(weight: Tensor, head_dim: int) -> Tensor:

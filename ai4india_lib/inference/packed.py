@@ -66,7 +66,7 @@ class Matrix:
         self.reordered = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        if len(x) < SOME or not self.has_kernel:
+        if x.shape[0] < SOME or not self.has_kernel:
             return torch.mm(x, self.weight)  # (rows, in) -> (rows, out)
         if self.reordered is None:
             self.reordered = torch.ops.mkldnn._reorder_linear_weight(self.weight.t().contiguous(), len(x))
@@ -78,7 +78,7 @@ class Matrix:
 
     def add_to(self, stream: Tensor, x: Tensor) -> Tensor:
         """stream += x @ weight, in place."""
-        if len(x) < SOME or not self.has_kernel:
+        if x.shape[0] < SOME or not self.has_kernel:
             return stream.addmm_(x, self.weight)
         return stream.add_(self(x))
 
@@ -97,15 +97,19 @@ class Int8Matrix:
         self.has_kernel = weight.device.type == "cpu" and weight.shape[0] % 16 == 0 and weight.shape[1] % 16 == 0
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self.has_kernel and len(x) <= FEW:
-            return torch._weight_int8pack_mm(x.bfloat16(), self.weight, self.scale).to(x.dtype)
+        return self._product(x).to(x.dtype)
+
+    def _product(self, x: Tensor) -> Tensor:
+        """As bfloat16 where the kernel gives that."""
+        if self.has_kernel and x.shape[0] <= FEW:
+            return torch._weight_int8pack_mm(x.bfloat16(), self.weight, self.scale)
         return F.linear(x, self.weight.to(x.dtype)) * self.scale.to(x.dtype)
 
     def write(self, x: Tensor, out: Tensor) -> None:
-        out.copy_(self(x))
+        out.copy_(self._product(x))
 
     def add_to(self, stream: Tensor, x: Tensor) -> Tensor:
-        return stream.add_(self(x))
+        return stream.add_(self._product(x))
 
 
 class PackedBlock:

@@ -4,6 +4,7 @@ however the rows of a batch lie."""
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -230,6 +231,43 @@ torch.testing.assert_close(Matrix(weight)(x), x @ weight, atol=1e-3, rtol=1e-3)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_THREAD_LIMIT": "1"}
     run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_one_text_is_written_alike_in_numpy_and_in_torch(make_model, name, monkeypatch):
+    """Of float32 on a CPU; a text too long for it goes on in torch."""
+    model, ids = make_model(spread=0.1, **SHAPES[name]), random_ids(1, 40)
+    decoder = FastDecoder(model)
+    assert decoder._single is not None and FastDecoder(make_model().to(torch.bfloat16))._single is None
+    monkeypatch.setattr(decoder._single, "largest", 25)
+    both = decoder, FastDecoder.__new__(FastDecoder)
+    vars(both[1]).update({**vars(decoder), "_single": None})
+    single, torchs = ([d(ids[:, t : t + 1], c) for t in range(40)] for d in both for c in [d.new_cache(1, 40)])
+    assert_same(torch.cat(single, dim=1), torch.cat(torchs, dim=1))
+    assert_same(torch.cat(single, dim=1), model(ids))
+
+
+def test_one_text_in_each_of_several_threads(make_model):
+    """They share the decoder, and each its own vectors."""
+    model, texts = make_model(spread=0.1), [random_ids(1, 60, seed=n) for n in range(4)]
+    decoder = FastDecoder(model)
+
+    def write(ids):
+        cache = decoder.new_cache(1, 60)
+        return torch.cat([decoder(ids[:, t : t + 1], cache) for t in range(60)], dim=1)
+
+    with ThreadPoolExecutor(4) as pool:
+        for ids, logits in zip(texts, pool.map(write, texts), strict=True):
+            assert_same(logits, model(ids))
+
+
+@pytest.mark.parametrize("token", [-1, 384])
+def test_an_id_that_is_none(make_model, token):
+    decoder = FastDecoder(make_model())
+    cache = decoder.new_cache(1, 10)
+    with pytest.raises(IndexError):
+        decoder(torch.tensor([[token]]), cache)
+    assert cache.longest == 0
 
 
 def test_timing(make_model):
