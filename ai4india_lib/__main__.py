@@ -2,10 +2,16 @@
 
 import sys
 import time
+import warnings
 from importlib import import_module
 
 from .commands import refuse_empty
 from .commands.options import make_parser
+
+
+def _as_a_note(message, *_, **__) -> str:
+    """A warning in one line, without the place in the source that sent it."""
+    return f"note: {message}\n"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,4 +37,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    warnings.formatwarning = _as_a_note
     sys.exit(main())

@@ -37,8 +37,6 @@ def _check(options: argparse.Namespace) -> None:
     if (options.int8 or options.timing) and (options.prompts or options.draft):
         raise ValueError("--int8 and --timing are for single texts: leave out --prompts and --draft")
     check_output(options, "prompts")
-    if options.int8 and options.compile:
-        raise ValueError("--int8 and --compile are not for use together: choose one")
 
 
 def read_prompts(path: Path) -> list[tuple[int, str]]:

@@ -10,6 +10,7 @@ So it is for those who write much: `compiled=True` in `generate_steps`, `Dynamic
 
 import copy
 import inspect
+import warnings
 from functools import partial
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 from ..basics.device import may_lack_threads
 from ..model.cache import KVCache
 from ..model.decoder import DecoderLanguageModel, check_room, rope
-from .packed import FastDecoder, Matrix, direction
+from .packed import FastDecoder, Int8Matrix, Matrix, direction
 from .packed_steps import FEW
 
 READ_AT_ONCE = 128  # tokens of a prompt: from there on the fused attention of longer steps is faster
@@ -28,34 +29,45 @@ READ_AT_ONCE = 128  # tokens of a prompt: from there on the fused attention of l
 
 def can_compile() -> bool:
     """Can `compiled=True` be used here: is torch as it must be, and does it find a C++ compiler?"""
-    from torch._inductor.cpp_builder import get_cpp_compiler
-
-    try:
-        return not _obstacle() and bool(get_cpp_compiler())
-    except RuntimeError:  # InvalidCxxCompiler is one
-        return False
+    return obstacle() is None
 
 
-def _obstacle() -> str | None:
-    """What stands in the way of compiled writing, a missing compiler apart."""
+def obstacle() -> str | None:
+    """What stands in the way of compiled writing, and what helps; None where nothing does."""
     if "isolate_recompiles" not in inspect.signature(torch.compile).parameters:
         return f"needs torch 2.13 or later, this is {torch.__version__}: update torch"
     if may_lack_threads():
         return "needs all its threads: unset OMP_THREAD_LIMIT and OMP_DYNAMIC, and set OMP_NUM_THREADS"
-    return None
+    try:
+        from torch._inductor.cpp_builder import get_cpp_compiler
+
+        found = bool(get_cpp_compiler())
+    except Exception:  # InvalidCxxCompiler, or what its search meets on some machine
+        found = False
+    return None if found else "needs a C++ compiler, and none was found: install g++ or clang"
+
+
+def go_on_uncompiled(reason: str) -> None:
+    """Say in one sentence why nothing is compiled."""
+    warnings.warn(f"compiled writing {reason}; going on uncompiled", stacklevel=3)
 
 
 class _Product(nn.Module):
     """A weight matrix, kept (out, in): the order in which a compiled loop reads it for one row."""
 
-    def __init__(self, matrix: Matrix):
+    def __init__(self, matrix: Matrix | Int8Matrix):
         super().__init__()
-        self.weight = nn.Parameter(matrix.weight.t().contiguous(), requires_grad=False)
+        int8 = isinstance(matrix, Int8Matrix)  # kept (out, in) anyway
+        self.weight = nn.Parameter(matrix.weight if int8 else matrix.weight.t().contiguous(), requires_grad=False)
+        self.scale = nn.Parameter(matrix.scale.float(), requires_grad=False) if int8 else None  # (out,)
 
     def forward(self, x: Tensor) -> Tensor:
-        if len(x) == 1:  # a loop that is fused with its neighbours
-            return (x[:, None] * self.weight).sum(-1)
-        return F.linear(x, self.weight)
+        weight = self.weight.to(x.dtype)
+        if x.shape[0] == 1:  # a loop that is fused with its neighbours
+            product = (x[:, None] * weight).sum(-1)
+        else:
+            product = F.linear(x, weight)
+        return product if self.scale is None else product * self.scale.to(x.dtype)
 
     def add_to(self, stream: Tensor, x: Tensor) -> Tensor:
         return stream + self(x)
@@ -158,38 +170,50 @@ def kind_of(ids: Tensor, cache: KVCache, *, logits: bool) -> Kind | None:
 class CompiledDecoder(FastDecoder):
     """A `FastDecoder` whose steps of the four kinds above are compiled, each kind when it first comes.
 
-    Raises RuntimeError where there is no C++ compiler, where torch is too old, and where threads may be missing.
+    For machines where `obstacle()` sees none. Should compiling fail all the same, it says so in one sentence and goes
+    on as a `FastDecoder`.
     """
 
-    def __init__(self, model: DecoderLanguageModel):
-        if obstacle := _obstacle():
-            raise RuntimeError(f"compiled writing {obstacle}, or leave `compiled` out")
-        super().__init__(model)
-        self._step, self._compiled = _StepFunction(self), {}
+    def __init__(self, model: DecoderLanguageModel, *, int8: bool = False):
+        super().__init__(model, int8=int8)
+        self._step, self._compiled, self._failed = _StepFunction(self), {}, False
         self._numbers = torch.arange(self.config.context_size + 1, device=self.device)
 
     def __call__(self, ids: Tensor, cache: KVCache, *, lengths: Tensor | None = None) -> Tensor:
-        if kind := kind_of(ids, cache, logits=True):
+        if (kind := kind_of(ids, cache, logits=True)) and self._ready(kind, ids, cache):
             return self._run(kind, ids, cache, lengths)
         return super().__call__(ids, cache, lengths=lengths)
 
     def hidden(self, ids: Tensor, cache: KVCache, *, lengths: Tensor | None = None) -> Tensor:
-        if kind := kind_of(ids, cache, logits=False):
+        if (kind := kind_of(ids, cache, logits=False)) and self._ready(kind, ids, cache):
             return self._run(kind, ids, cache, lengths)
         return super().hidden(ids, cache, lengths=lengths)
 
     def prepare_for(self, rows: int) -> None:
         """Compile now what is needed to read single prompts, and to write one text or up to so many rows."""
         for kind in (NEXT, NEXT_OF_EACH, READ) if rows > 1 else (NEXT, READ):
-            if kind not in self._compiled:
+            self._is_compiled(kind)
+
+    def _ready(self, kind: Kind, ids: Tensor, cache: KVCache) -> bool:
+        """Is the kind compiled, or can it be now? What cannot be read is refused before."""
+        check_room(ids, cache, self.config)
+        return self._is_compiled(kind)
+
+    def _is_compiled(self, kind: Kind) -> bool:
+        """Compile the kind, unless that is done. False where it fails: then nothing more is tried."""
+        if kind not in self._compiled and not self._failed:
+            try:
                 self._compile(kind)
+            except Exception as error:  # whatever torch, or the compiler that it calls, may throw
+                cause = getattr(error, "inner_exception", error)
+                lines = str(cause).strip().splitlines() or ["no reason given"]
+                go_on_uncompiled(f"failed ({type(cause).__name__}: {lines[0][:150]})")
+                self._failed = True
+        return kind in self._compiled
 
     @torch.inference_mode()
     def _run(self, kind: Kind, ids: Tensor, cache: KVCache, lengths: Tensor | None) -> Tensor:
         """What the step gives, (batch, time, vocab_size or emb_dim); the cache takes up `ids` (batch, time)."""
-        check_room(ids, cache, self.config)
-        if kind not in self._compiled:
-            self._compile(kind)
         numbers = self._numbers[: max(cache.longest, 2)]  # torch compiles sizes of 0 and 1 apart
         result = self._compiled[kind](ids.contiguous(), cache.lengths, numbers, cache.keys, cache.values)
         cache.advance(ids.shape[1] if lengths is None else lengths)
@@ -212,16 +236,15 @@ class CompiledDecoder(FastDecoder):
             open_sizes += [(ids, 1)]
         for tensor, dimension in open_sizes:
             torch._dynamo.mark_dynamic(tensor, dimension)
+        from torch._inductor import select_algorithm
+
         unchecked = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
         step = self._step if kind.logits else self._step.hidden
         run = torch.compile(step, fullgraph=True, dynamic=False, isolate_recompiles=True, options=unchecked)
         several = kind.rows * kind.tokens > 1  # products with several rows: weights in an order made for them
-        try:
-            with torch._inductor.config.patch(freezing=several, max_autotune=several):
-                run(ids, cache.lengths, numbers, cache.keys, cache.values)
-        except torch._inductor.exc.InductorError as error:
-            if not isinstance(error.inner_exception, torch._inductor.exc.InvalidCxxCompiler):
-                raise
-            missing = "compiled writing needs a C++ compiler, and none was found"
-            raise RuntimeError(f"{missing}: install g++ or clang, or leave `compiled` out") from error
+        tuned = several and kind.logits  # kernels tried out; for the products of a prompt that gains nothing
+        select_algorithm.PRINT_AUTOTUNE = False
+        with torch._inductor.config.patch(freezing=several, max_autotune=tuned), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, about torch
+            run(ids, cache.lengths, numbers, cache.keys, cache.values)
         self._compiled[kind] = run

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from ..model.decoder import DecoderLanguageModel
-from .compiled import CompiledDecoder
+from .compiled import CompiledDecoder, go_on_uncompiled, obstacle
 from .packed import FastDecoder, is_plain
 
 PACK_FROM = 20  # new tokens from which packing the weights is earned back
@@ -32,18 +32,20 @@ def pick_decoder(
 def fast_decoder(model: DecoderLanguageModel, *, int8: bool = False, compiled: bool = False) -> FastDecoder:
     """A packed decoder for the model as it is now: the one made last of this kind, unless a weight has changed since.
 
-    `int8` rounds the weights (see `FastDecoder`), `compiled` lets torch compile the steps (see `CompiledDecoder`).
+    `int8` rounds the weights (see `FastDecoder`), `compiled` lets torch compile the steps (see `CompiledDecoder`):
+    where that cannot be, it says why in one sentence, and gives a decoder that isn't compiled.
     Looking through the weights costs about as much as one token, packing as much as ten or twenty.
-    Raises ValueError for a model with more than plain matrices, and for `int8` and `compiled` together.
+    Raises ValueError for a model with more than plain matrices.
     """
-    if int8 and compiled:
-        raise ValueError("int8 and compiled are not for use together: choose one")
+    if compiled and (reason := obstacle()):
+        go_on_uncompiled(reason)
+        compiled = False
     now = _fingerprint(model)
     if model not in _made or _made[model][0] != now:
         _made[model] = now, {}
     decoders = _made[model][1]
     if (int8, compiled) not in decoders:
-        decoders[int8, compiled] = CompiledDecoder(model) if compiled else FastDecoder(model, int8=int8)
+        decoders[int8, compiled] = (CompiledDecoder if compiled else FastDecoder)(model, int8=int8)
     return decoders[int8, compiled]
 
 

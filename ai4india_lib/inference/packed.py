@@ -180,6 +180,9 @@ class FastDecoder:
         """An empty cache that fits this model's shape, device and dtype."""
         return KVCache(self.config, batch_size, max_length, device=self.device, dtype=self.dtype)
 
+    def prepare_for(self, rows: int) -> None:
+        """What must be done before so many rows are written: nothing, but `CompiledDecoder` compiles."""
+
     @torch.inference_mode()
     def __call__(self, ids: Tensor, cache: KVCache, *, lengths: Tensor | None = None) -> Tensor:
         """Logits (batch, time, vocab_size) of the tokens `ids` (batch, time) that follow those in the cache.

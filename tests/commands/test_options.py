@@ -49,7 +49,6 @@ def at_work(tmp_path, monkeypatch):
         (["generate", "--prompts", "x", "--draft", "ngram"], "leave one out"),
         (["generate", "--prompts", "x", "--timing"], "for single texts"),
         (["generate", "--draft", "ngram", "--int8"], "for single texts"),
-        (["generate", "--int8", "--compile"], "not for use together"),
         (["generate", "--temperature", "0", "--seed", "0"], "--seed has no effect with --temperature 0"),
         (["generate", "--temperature", "0", "--top-k", "5"], "--top-k has no effect with --temperature 0"),
         (["generate", "--top-k", "0"], "top_k=0"),

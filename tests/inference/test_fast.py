@@ -9,7 +9,7 @@ import weakref
 import pytest
 import torch
 
-from ai4india_lib import Sampling, add_lora, generate
+from ai4india_lib import DynamicBatcher, Sampling, add_lora, generate
 from ai4india_lib.inference import fast
 from ai4india_lib.inference.fast import fast_decoder, pick_decoder
 from ai4india_lib.inference.packed import FastDecoder
@@ -48,9 +48,20 @@ def test_the_text_is_the_same_with_and_without_packing(make_model, monkeypatch):
     assert plain not in fast._made
 
 
-def test_int8_and_compiled_do_not_go_together(make_model):
-    with pytest.raises(ValueError, match="int8 and compiled are not for use together"):
-        fast_decoder(make_model(), int8=True, compiled=True)
+def test_what_cannot_be_compiled_is_written_all_the_same(make_model, monkeypatch):
+    model, settings = make_model(), {"max_new_tokens": 30, "sampling": Sampling(temperature=0)}
+    expected = generate(model, [[1, 40, 50]], **settings)
+    monkeypatch.setattr(fast, "obstacle", lambda: "needs a C++ compiler, and none was found: install g++ or clang")
+    for int8 in (False, True):
+        with pytest.warns(UserWarning, match=r"install g\+\+ or clang; going on uncompiled$"):
+            assert fast_decoder(model, compiled=True, int8=int8) is fast_decoder(model, int8=int8)
+    with pytest.warns(UserWarning, match="going on uncompiled$"):
+        assert generate(model, [[1, 40, 50]], compiled=True, **settings) == expected
+    with pytest.warns(UserWarning, match="going on uncompiled$"):
+        batcher = DynamicBatcher(model, slots=2, compiled=True)
+    request = batcher.submit([1, 40, 50], **settings)
+    batcher.run()
+    assert request.tokens == expected[0]
 
 
 # A decoder is a copy: it must be seen when the model has changed.
