@@ -63,10 +63,8 @@ class _Product(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight.to(x.dtype)
-        if x.shape[0] == 1:  # a loop that is fused with its neighbours
-            product = (x[:, None] * weight).sum(-1)
-        else:
-            product = F.linear(x, weight)
+        single = x.shape[0] == 1  # then as a loop that is fused with its neighbours
+        product = (x[:, None] * weight).sum(-1) if single else F.linear(x, weight)
         return product if self.scale is None else product * self.scale.to(x.dtype)
 
     def add_to(self, stream: Tensor, x: Tensor) -> Tensor:
