@@ -8,6 +8,7 @@ against each other token by token.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import islice
@@ -23,6 +24,7 @@ from ..inference.sampling import Sampling
 from ..inference.speculative import NgramDraft, Speculation, speculative_generate
 from ..text.corpus import train_and_test_lines
 from ..text.tokenizer import encode_documents
+from . import separate
 from .contestants import (
     GREEDY,
     PROMPT,
@@ -70,6 +72,23 @@ def against_transformers(
     same, count = None if int8 else wrote["ours"] == wrote["growing"], batch * NEW
     peer = f"transformers, {best} cache"
     return [Result(name, count / seconds["ours"], peer, count / seconds[best], target, same, note)]
+
+
+def against_llama_cpp(name: str, repeats: int, *, compiled: bool = False) -> list[Result]:
+    """A trained model by llama.cpp and by us, each in a process of its own, in turns; int8 beside float32 too."""
+    speeds, wrote = separate.measure_writing(name, repeats, torch.get_num_threads(), compiled)
+    how, note = (", compiled" if compiled else ""), "; ".join(f"{n}: {separate.spread(s)}" for n, s in speeds.items())
+    rows = [("ours", "llama.cpp f32", 1.15 if compiled else 0.75), ("ours, int8", "llama.cpp q8_0", 0.9)]
+    rows = [(f"{ours}{how}", peer, target if compiled or peer.endswith("f32") else None) for ours, peer, target in rows]
+    rows += [("ours, int8", "ours", 1.4)] if not compiled else []
+    results = []
+    for ours, peer, target in rows:
+        fast, slow = statistics.median(speeds[ours]), statistics.median(speeds[peer])
+        shown = min(len(wrote[ours]), len(wrote[peer]), 300)  # signs; one of them may show an end token as a text
+        same = wrote[ours][:shown] == wrote[peer][:shown] if "int8" not in ours else None
+        results.append(Result(ours.replace("ours", name, 1), fast, peer, slow, target, same))
+    results[0].note = note
+    return results
 
 
 def against_no_cache(repeats: int) -> list[Result]:
@@ -185,6 +204,8 @@ ROWS: dict[str, Callable[[int], list[Result]]] = {
     "m32": partial(against_transformers, "M", 32, 1.5),
     "int8": partial(against_transformers, "M", 1, 4.0, int8=True),
     "no-cache": against_no_cache,
+    "llama-cpp": partial(against_llama_cpp, "kahani-hi"),
+    "llama-cpp-large": partial(against_llama_cpp, "kahani-hi-large"),
     "draft": partial(speculation, "model", GREEDY, 1.6),
     "draft-0.8": partial(speculation, "model", Sampling(temperature=0.8, seed=1), 1.6),
     "ngram": partial(speculation, "ngram", GREEDY, None),

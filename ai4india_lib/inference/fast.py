@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from ..model.decoder import DecoderLanguageModel
+from .captured import CapturedDecoder
 from .compiled import CompiledDecoder, go_on_uncompiled, obstacle
 from .packed import FastDecoder, is_plain
 
@@ -33,11 +34,13 @@ def fast_decoder(model: DecoderLanguageModel, *, int8: bool = False, compiled: b
     """A packed decoder for the model as it is now: the one made last of this kind, unless a weight has changed since.
 
     `int8` rounds the weights (see `FastDecoder`), `compiled` lets torch compile the steps (see `CompiledDecoder`):
-    where that cannot be, it says why in one sentence, and gives a decoder that isn't compiled.
+    where that cannot be, it says why in one sentence, and gives a decoder that isn't compiled. On a GPU steps are
+    recorded, with or without `compiled` (see `CapturedDecoder`).
     Looking through the weights costs about as much as one token, packing as much as ten or twenty.
     Raises ValueError for a model with more than plain matrices.
     """
-    if compiled and (reason := obstacle()):
+    on_gpu = model.device.type == "cuda"
+    if compiled and not on_gpu and (reason := obstacle()):
         go_on_uncompiled(reason)
         compiled = False
     now = _fingerprint(model)
@@ -45,7 +48,8 @@ def fast_decoder(model: DecoderLanguageModel, *, int8: bool = False, compiled: b
         _made[model] = now, {}
     decoders = _made[model][1]
     if (int8, compiled) not in decoders:
-        decoders[int8, compiled] = (CompiledDecoder if compiled else FastDecoder)(model, int8=int8)
+        kind = CapturedDecoder if on_gpu else CompiledDecoder if compiled else FastDecoder
+        decoders[int8, compiled] = kind(model, int8=int8)
     return decoders[int8, compiled]
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ai4india_lib import __main__, load_model, train_and_test_lines
-from ai4india_lib.benchmarks import contestants, generation, profiling
+from ai4india_lib.benchmarks import contestants, generation, profiling, separate
 from ai4india_lib.inference.packed import FastDecoder
 from ai4india_lib.inference.sampling import Sampling
 from ai4india_lib.text.tokenizer import encode_documents
@@ -56,6 +56,53 @@ def test_turns_take_the_median_and_leave_the_first_round_out(monkeypatch):
     seconds, last = profiling.in_turns({"a": lambda: nap("a"), "b": lambda: nap("b")}, 3)
     assert order == ["a", "b"] * 4 and last == {"a": 7, "b": 8}
     assert seconds == {"a": 2.0, "b": 5.0}  # the medians of 1, 9, 2 and of 5, 5, 5
+
+
+def test_processes_write_in_turns_and_are_ended(monkeypatch):
+    order, ended = [], []
+
+    class Stand:
+        def __init__(self, name, speeds):
+            self.name, self.speeds = name, iter(speeds)
+
+        def write(self):
+            order.append(self.name)
+            return next(self.speeds), f"{self.name} {len(order)}"
+
+        def close(self):
+            ended.append(self.name)
+
+    monkeypatch.setattr(separate, "Contestant", Stand)
+    asked = {"a": {"name": "a", "speeds": [99, 5, 7, 6]}, "b": {"name": "b", "speeds": [1, 2, 3, 4]}}
+    speeds, texts = separate.measure(asked, 3)
+    assert order == ["a", "b"] * 4 and ended == ["a", "b"]
+    assert speeds == {"a": [5, 7, 6], "b": [2, 3, 4]} and texts == {"a": "a 7", "b": "b 8"}
+    assert separate.spread(speeds["a"]) == "6 (5 to 7)"
+    with pytest.raises(StopIteration):
+        separate.measure(asked | {"c": {"name": "c", "speeds": []}}, 1)
+    assert ended == ["a", "b", "a", "b", "c"]
+
+
+def test_a_contestant_that_fails_is_told():
+    contestant = separate.Contestant(model="no-such-model", threads=1, int8=False, compiled=False)
+    with pytest.raises(RuntimeError, match=r"ended with status 1: .*no-such-model"):
+        contestant.write()
+    contestant.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not separate.has_llama_cpp(), reason="needs llama.cpp: pip install ai4india[benchmark]")
+def test_llama_cpp_and_we_write_the_same():
+    exact, rounded, earned = generation.against_llama_cpp("kahani-hi-draft", 1)
+    assert exact.same and (exact.name, exact.peer) == ("kahani-hi-draft", "llama.cpp f32")
+    assert rounded.same is None and rounded.peer == "llama.cpp q8_0" and earned.peer == "ours" and earned.target == 1.4
+    assert exact.ours == earned.theirs > 0 and exact.note.count(" to ") == 4
+
+
+def test_llama_cpp_is_asked_for_where_it_is_missing(monkeypatch, capsys):
+    monkeypatch.setattr(separate, "find_spec", lambda name: None)
+    assert __main__.main(["benchmark", "generation", "--rows", "llama-cpp"]) == 1
+    assert "pip install xllamacpp gguf" in capsys.readouterr().err
 
 
 @pytest.fixture
