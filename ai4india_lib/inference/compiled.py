@@ -11,7 +11,9 @@ So it is for those who write much: `compiled=True` in `generate_steps`, `Dynamic
 import copy
 import inspect
 import warnings
+from contextlib import redirect_stderr
 from functools import partial
+from io import StringIO
 from typing import NamedTuple
 
 import torch
@@ -234,15 +236,12 @@ class CompiledDecoder(FastDecoder):
             open_sizes += [(ids, 1)]
         for tensor, dimension in open_sizes:
             torch._dynamo.mark_dynamic(tensor, dimension)
-        from torch._inductor import select_algorithm
-
         unchecked = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
         step = self._step if kind.logits else self._step.hidden
         run = torch.compile(step, fullgraph=True, dynamic=False, isolate_recompiles=True, options=unchecked)
         several = kind.rows * kind.tokens > 1  # products with several rows: weights in an order made for them
         tuned = several and kind.logits  # kernels tried out; for the products of a prompt that gains nothing
-        select_algorithm.PRINT_AUTOTUNE = False
-        with torch._inductor.config.patch(freezing=several, max_autotune=tuned), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch, about torch
+        tables_of_kernels = redirect_stderr(StringIO())  # which torch prints, with warnings about itself
+        with torch._inductor.config.patch(freezing=several, max_autotune=tuned), tables_of_kernels:
             run(ids, cache.lengths, numbers, cache.keys, cache.values)
         self._compiled[kind] = run
