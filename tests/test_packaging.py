@@ -38,6 +38,9 @@ def text_of(page):
     return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
 
 
+NOT_PINNED = ("benchmark",)  # peers to be measured against: no lesson and no part of the library needs them
+
+
 def pins():
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     plain = [line for line in lines if line and not line.startswith(("#", "-"))]
@@ -54,7 +57,8 @@ def test_top_level_is_as_promised():
 
 def test_every_pin_is_exact_and_lies_in_the_range_of_pyproject():
     project = read_toml(ROOT / "pyproject.toml")["project"]
-    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    extras = project["optional-dependencies"]
+    groups = [project["dependencies"], *(extras[name] for name in extras if name not in NOT_PINNED)]
     ranges = {Requirement(line).name: Requirement(line) for group in groups for line in group}
     assert set(pins()) == set(ranges), "requirements.txt and pyproject.toml name different packages"
     for name, pin in pins().items():
@@ -63,10 +67,10 @@ def test_every_pin_is_exact_and_lies_in_the_range_of_pyproject():
         assert ranges[name].specifier.contains(exact.version), f"{pin} is outside of {ranges[name]}"
 
 
-def test_requirements_install_this_folder_with_all_its_extras():
+def test_requirements_install_this_folder_with_all_its_extras_but_the_peers():
     extras = read_toml(ROOT / "pyproject.toml")["project"]["optional-dependencies"]
     last = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()[-1]
-    assert set(re.fullmatch(r"-e \.\[(.+)\]", last)[1].split(",")) == set(extras)
+    assert {*re.fullmatch(r"-e \.\[(.+)\]", last)[1].split(","), *NOT_PINNED} == set(extras)
 
 
 def test_torch_is_pinned_and_not_capped():

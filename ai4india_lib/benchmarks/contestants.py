@@ -55,7 +55,7 @@ def random_prompts(batch: int, length: int = PROMPT) -> list[list[int]]:
 @torch.inference_mode()
 def write_with_transformers(theirs, prompts: list[list[int]], count: int, cache: str | None) -> list[list[int]]:
     """Greedily, `count` tokens on prompts of one length; `cache` None is the growing one, "static" the fixed one."""
-    ids = torch.tensor(prompts)
+    ids = torch.tensor(prompts, device=theirs.device)
     settings = {"max_new_tokens": count, "min_new_tokens": count, "do_sample": False, "cache_implementation": cache}
     return theirs.generate(ids, attention_mask=torch.ones_like(ids), **settings)[:, ids.shape[1] :].tolist()
 

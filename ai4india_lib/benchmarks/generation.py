@@ -17,6 +17,7 @@ import torch
 from torch.nn import functional as F
 
 from ..formats.pretrained import load_model
+from ..inference.compiled import can_compile
 from ..inference.fast import fast_decoder
 from ..inference.generation import generate
 from ..inference.packed import FEW, FastDecoder
@@ -47,10 +48,17 @@ STORED = 2000  # stories in which n-gram proposals are looked up
 
 
 def against_transformers(
-    shape: str, batch: int, target: float, repeats: int, *, int8: bool = False, compiled: bool = False
+    shape: str,
+    batch: int,
+    target: float,
+    repeats: int,
+    *,
+    int8: bool = False,
+    compiled: bool = False,
+    device: str = "cpu",
 ) -> list[Result]:
     """Plain decoding, against the faster of the two caches of `transformers`."""
-    model, theirs = make_pair(shape)
+    model, theirs = (one.to(device) for one in make_pair(shape))
     prompts = random_prompts(batch)
     ours = partial(generate, model, prompts, max_new_tokens=NEW, sampling=GREEDY, int8=int8, compiled=compiled)
     seconds, wrote = in_turns(
@@ -62,13 +70,16 @@ def against_transformers(
         repeats,
     )
     best = min("growing", "static", key=seconds.get)
-    size = weight_bytes(fast_decoder(model, int8=int8))
-    limit = reading_speed(size) / size * batch
-    note = f"reads {size / 1e6:.1f} MB a step; that alone would allow {limit:,.0f} tokens/s"
-    note += "; " + where_time_goes(ours)
+    note = torch.cuda.get_device_name() if device == "cuda" else ""
+    if device == "cpu":
+        size = weight_bytes(fast_decoder(model, int8=int8))
+        limit = reading_speed(size) / size * batch
+        note = f"reads {size / 1e6:.1f} MB a step; that alone would allow {limit:,.0f} tokens/s"
+        note += "; " + where_time_goes(ours)
     if int8:
         note += f"; {int8_loss()}"
     name = f"{shape}, {batch} at once" + (", int8" if int8 else "") + (", compiled" if compiled else "")
+    name += " (GPU)" if device == "cuda" else ""
     same, count = None if int8 else wrote["ours"] == wrote["growing"], batch * NEW
     peer = f"transformers, {best} cache"
     return [Result(name, count / seconds["ours"], peer, count / seconds[best], target, same, note)]
@@ -220,3 +231,13 @@ ROWS |= {  # those that the compiler helps
     for name, row in ROWS.items()
     if name not in ("int8", "no-cache", "ngram")
 }
+ROWS |= {  # those for machines with a GPU
+    "m1-gpu": partial(against_transformers, "M", 1, 8.0, device="cuda"),
+    "m64-gpu": partial(against_transformers, "M", 64, 4.0, device="cuda"),
+}
+
+
+def can_be_measured(name: str) -> bool:
+    """Has this machine what the row needs: a compiler, a GPU, llama.cpp?"""
+    needs = {"-compiled": can_compile, "-gpu": torch.cuda.is_available, "llama-cpp": separate.has_llama_cpp}
+    return all(there() for part, there in needs.items() if part in name)

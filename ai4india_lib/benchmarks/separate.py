@@ -21,6 +21,7 @@ INSTALL = "needs llama.cpp: pip install xllamacpp gguf (the extra `benchmark`)"
 
 
 def has_llama_cpp() -> bool:
+    """Is llama.cpp installed, and what writes its files?"""
     return all(find_spec(name) for name in ("xllamacpp", "gguf"))
 
 
@@ -42,6 +43,7 @@ class Contestant:
         raise RuntimeError(f"a contestant ended with status {self.process.wait()}: {self.process.args[-1]}")
 
     def close(self) -> None:
+        """End the process."""
         self.process.stdin.close()
         self.process.wait()
 
@@ -63,6 +65,7 @@ def measure(contestants: dict[str, dict], repeats: int) -> tuple[dict[str, list[
 
 
 def spread(speeds: list[float]) -> str:
+    """Median, smallest and largest."""
     return f"{statistics.median(speeds):,.0f} ({min(speeds):,.0f} to {max(speeds):,.0f})"
 
 
@@ -90,6 +93,7 @@ def measure_writing(name: str, repeats: int, threads: int, compiled: bool) -> tu
 
 
 def writer_of_llama_cpp(file: str, threads: int) -> Callable[[], tuple[float, str]]:
+    """A function that lets llama.cpp write greedily, and gives its speed and the text."""
     import xllamacpp
 
     settings = xllamacpp.CommonParams()
@@ -106,6 +110,7 @@ def writer_of_llama_cpp(file: str, threads: int) -> Callable[[], tuple[float, st
 
 
 def writer_of_ours(model: str, threads: int, int8: bool, compiled: bool) -> Callable[[], tuple[float, str]]:
+    """The same for a model of ours."""
     import torch
 
     from ..formats.pretrained import load_model

@@ -2,10 +2,9 @@
 
 import argparse
 
-from ..benchmarks.generation import ROWS
+from ..benchmarks.generation import ROWS, can_be_measured
 from ..benchmarks.quality import print_quality
 from ..benchmarks.table import print_table
-from ..inference.compiled import can_compile
 from . import check_at_least, refuse
 from .options import HINDI_STORIES
 
@@ -21,8 +20,7 @@ def run(options: argparse.Namespace) -> None:
         print_quality(options.data or [HINDI_STORIES], seconds, options.repeats, options.threads)
         return
     refuse(options, "data seconds", "with generation")
-    possible = [name for name in ROWS if not name.endswith("-compiled") or can_compile()]
-    names = options.rows.split(",") if options.rows else possible
+    names = options.rows.split(",") if options.rows else [name for name in ROWS if can_be_measured(name)]
     if unknown := [name for name in names if name not in ROWS]:
         raise ValueError(f"no row is called {', '.join(unknown)}: there are {', '.join(ROWS)}")
     print_table([ROWS[name] for name in names], options.repeats, options.threads)

@@ -1,8 +1,8 @@
 """A prompt → text, one at a time or many at once, and fast.
 
-Built in lessons 10 to 13: `sampling` and `generation` (10), `timing`, `packed` with `packed_steps`, `compiled`, and
-`fast`, which chooses among them (11), `continuous_batching` (12), `speculative` (13). For all of them `requests` checks
-what is asked for, and `interruption` what was broken off.
+Built in lessons 10 to 13: `sampling` and `generation` (10), `timing`, `packed` with `packed_steps` and `packed_single`,
+`compiled`, `captured` (for GPUs), and `fast`, which chooses among them (11), `continuous_batching` (12), `speculative`
+(13). For all of them `requests` checks what is asked for, and `interruption` what was broken off.
 """
 
 from typing import TYPE_CHECKING

@@ -186,6 +186,25 @@ def test_the_command_prints_the_rows_that_were_asked_for(tiny, capsys):
     assert lines[-1].startswith("S, 1 at once: reads ")
 
 
+def test_all_rows_that_a_machine_has_the_means_for(monkeypatch):
+    means = {"compiled": False, "gpu": False, "llama": False}
+    monkeypatch.setattr(generation, "can_compile", lambda: means["compiled"])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: means["gpu"])
+    monkeypatch.setattr(separate, "has_llama_cpp", lambda: means["llama"])
+
+    def possible():
+        return {name for name in generation.ROWS if generation.can_be_measured(name)}
+
+    plain = possible()
+    assert {"s1", "int8", "batching-m-64"} < plain and not any("-gpu" in name or "llama" in name for name in plain)
+    means["gpu"] = True
+    assert possible() - plain == {"m1-gpu", "m64-gpu"}
+    means |= {"gpu": False, "llama": True}
+    assert possible() - plain == {"llama-cpp", "llama-cpp-large"}
+    means |= {"gpu": True, "compiled": True}
+    assert possible() == set(generation.ROWS)
+
+
 @pytest.mark.parametrize(
     ("options", "told"), [(["--rows", "s1,x9"], "no row is called x9"), (["--repeats", "0"], "must be at least 1")]
 )
