@@ -11,7 +11,7 @@ rows, each stretch, and each cache.
 import copy
 import warnings
 import weakref
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from .packed import FastDecoder
 
 STRETCH = 64  # tokens: a recorded step looks at so many, or twice as many, or four times …
 KEPT = 64  # recordings; the one that was not used for longest goes first
+WORTH = 3  # a step is recorded when it comes for the third time: that takes as long as some steps
 
 
 def record_graph(step: Callable[[], Tensor], pool) -> tuple[Callable[[], None], Tensor]:
@@ -61,6 +62,7 @@ class CapturedDecoder(FastDecoder):
     def __init__(self, model: DecoderLanguageModel, *, int8: bool = False):
         super().__init__(model, int8=int8)
         self._recordings: OrderedDict[tuple, _Recording] = OrderedDict()
+        self._asked: Counter[tuple] = Counter()  # how often a step of this kind came
         self._lent: list[tuple[weakref.ref, KVCache]] = []  # who has it, and a cache over the same memory
         self._failed = False
         self._pool = torch.cuda.graph_pool_handle() if self.device.type == "cuda" else None
@@ -106,9 +108,10 @@ class CapturedDecoder(FastDecoder):
             return recording.logits.clone()  # the next step writes there
 
     def _recording(self, ids: Tensor, cache: KVCache, stretch: int) -> _Recording | None:
-        """The recording for this cache and number of rows, made if there is none; None where that fails."""
+        """The recording for this cache and number of rows, if it is worth one; None, too, where none can be made."""
         name = (len(ids), stretch, cache.keys.data_ptr(), cache.values.data_ptr(), cache.keys.stride())
-        if name not in self._recordings and not self._failed:
+        self._asked[name] += 1
+        if name not in self._recordings and not self._failed and self._asked[name] >= WORTH:
             try:
                 self._recordings[name] = self._made(ids, cache, stretch)
             except Exception as error:  # of the driver, of a library that cannot be recorded, or for want of memory
