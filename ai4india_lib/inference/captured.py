@@ -93,12 +93,8 @@ class CapturedDecoder(FastDecoder):
 
     def __call__(self, ids: Tensor, cache: KVCache, *, lengths: Tensor | None = None) -> Tensor:
         check_room(ids, cache, self.config)
-        stretch = self.stretch(cache.longest + 1)
-        if (
-            ids.shape[1] != 1
-            or cache.keys.shape[3] < stretch
-            or not (recording := self._recording(ids, cache, stretch))
-        ):
+        stretch = min(self.stretch(cache.longest + 1), cache.keys.shape[3])
+        if ids.shape[1] != 1 or not (recording := self._recording(ids, cache, stretch)):
             return super().__call__(ids, cache, lengths=lengths)
         with torch.inference_mode():
             recording.ids.copy_(ids)
