@@ -51,7 +51,7 @@ def obstacle() -> str | None:
 
 def go_on_uncompiled(reason: str) -> None:
     """Say in one sentence why nothing is compiled."""
-    warnings.warn(f"compiled writing {reason}; going on uncompiled", stacklevel=3)
+    warnings.warn(f"compiled writing {reason}; going on uncompiled", stacklevel=4)
 
 
 class _Product(nn.Module):

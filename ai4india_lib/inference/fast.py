@@ -39,18 +39,22 @@ def fast_decoder(model: DecoderLanguageModel, *, int8: bool = False, compiled: b
     Looking through the weights costs about as much as one token, packing as much as ten or twenty.
     Raises ValueError for a model with more than plain matrices.
     """
-    on_gpu = model.device.type == "cuda"
-    if compiled and not on_gpu and (reason := obstacle()):
-        go_on_uncompiled(reason)
-        compiled = False
     now = _fingerprint(model)
     if model not in _made or _made[model][0] != now:
         _made[model] = now, {}
     decoders = _made[model][1]
     if (int8, compiled) not in decoders:
-        kind = CapturedDecoder if on_gpu else CompiledDecoder if compiled else FastDecoder
-        decoders[int8, compiled] = kind(model, int8=int8)
+        decoders[int8, compiled] = _made_anew(model, int8, compiled)
     return decoders[int8, compiled]
+
+
+def _made_anew(model: DecoderLanguageModel, int8: bool, compiled: bool) -> FastDecoder:
+    if model.device.type == "cuda":
+        return CapturedDecoder(model, int8=int8)
+    if compiled and (reason := obstacle()):
+        go_on_uncompiled(reason)
+        return fast_decoder(model, int8=int8)
+    return (CompiledDecoder if compiled else FastDecoder)(model, int8=int8)
 
 
 def _fingerprint(model: DecoderLanguageModel) -> list:
