@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..basics.memory import check_memory
+from . import by_hand
 from .cache import KVCache
 from .config import DecoderConfig
 
@@ -42,6 +43,9 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         scale = torch.rsqrt(x.float().square().mean(-1, keepdim=True) + self.eps)  # (..., 1)
         return (x.float() * scale).to(x.dtype) * self.gain
+
+
+RMSNorm.forward = by_hand.normalising(RMSNorm.forward)  # training on a CPU: the same, with fewer passes over memory
 
 
 def rope_frequencies(config: DecoderConfig) -> Tensor:
@@ -72,6 +76,8 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
     Shapes: x (batch, heads, time, head_dim); cos, sin (time, head_dim/2) or (batch, 1, time, head_dim/2).
     """
+    if by_hand.pays(x):  # training on a CPU: the same, with fewer passes over memory
+        return by_hand.Turn.apply(x, cos, sin)
     first, second = x.chunk(2, dim=-1)  # each (batch, heads, time, head_dim/2)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
@@ -266,7 +272,13 @@ class DecoderLanguageModel(nn.Module):
         return self.norm(x)
 
     def forward(
-        self, ids: Tensor, cache: KVCache | None = None, *, lengths: Tensor | None = None, where: Tensor | None = None
+        self,
+        ids: Tensor,
+        cache: KVCache | None = None,
+        *,
+        lengths: Tensor | None = None,
+        where: Tensor | None = None,
+        logits: bool = True,
     ) -> Tensor:
         """Logits of the next token at each position: (batch, time) ids -> (batch, time, vocab_size).
 
@@ -275,9 +287,11 @@ class DecoderLanguageModel(nn.Module):
         count. Logits behind a row's end mean nothing.
 
         With `where` (batch, time), True at some positions, only theirs are computed: (positions, vocab_size). Much is
-        saved where little is to be learned, since the vocabulary is the widest matrix of a small model.
+        saved where little is to be learned, since the vocabulary is the widest matrix of a small model. With `logits`
+        False the result is what the head would read, (…, emb_dim).
 
         Raises ValueError for more tokens than `context_size` or than the cache has room for.
         """
         hidden = self.hidden(ids, cache, lengths=lengths)
-        return self.head(hidden if where is None else hidden[where])
+        hidden = hidden if where is None else hidden[where]
+        return self.head(hidden) if logits else hidden
