@@ -13,9 +13,15 @@ doors       plots (the course's pictures), checks (feedback of exercises), comma
 A room uses only those above it. Every public name of the lessons can be imported from here.
 """
 
+import os
 from typing import TYPE_CHECKING
 
 from .basics.imports import import_when_used
+
+# Threads that wait for each other's part of a product look again and again, by default for so long that a step takes
+# three times as long beside one busy program. OpenMP reads this when torch is loaded; a user's own wish stands.
+if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+    os.environ["GOMP_SPINCOUNT"] = "2000"  # looks: a tenth of a millisecond
 
 # fmt: off
 if TYPE_CHECKING:  # each is imported when it is first used

@@ -1,5 +1,6 @@
 """Protects basics.imports: a package's names are there as if imported, and a module is loaded when one is used."""
 
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -92,3 +93,19 @@ def test_a_name_loads_what_it_needs_and_no_more(line, unwanted):
     )
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert told.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    "wish, spins",
+    [({}, "2000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"GOMP_SPINCOUNT": ""}, ""), ({"OMP_WAIT_POLICY": "active"}, None)],
+)
+def test_threads_wait_briefly_unless_the_user_wishes_otherwise(wish, spins):
+    """Set before torch is loaded, as OpenMP looks then and never again."""
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    }
+    code = "import os, sys, ai4india_lib; print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env=environment | wish, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.rstrip("\n") == f"{spins} False"
