@@ -122,11 +122,11 @@ def _add_evaluate(subparsers) -> None:
 
 
 def _add_benchmark(subparsers) -> None:
-    about = "generation: how fast text is written; each row is measured in turns with its peer, in one run, and the "
-    about += "speedup is the ratio of medians. quality: how good a model is after so many seconds of training."
+    about = "generation, training: how fast text is written, how fast a step of training is; each row is measured in "
+    about += "turns with its peer, in one run. quality: how good a model is after so many seconds of training."
     parser = subparsers.add_parser("benchmark", help="measure against other programs", description=about)
-    parser.add_argument("what", choices=["generation", "quality"], help="what to measure")
-    parser.add_argument("--rows", help="only these rows, such as s1,m8 (default: all that can be measured here)")
+    parser.add_argument("what", choices=["generation", "training", "quality"], help="what to measure")
+    parser.add_argument("--rows", help="only these rows, such as s1,m8 or s,m (default: all that can be measured here)")
     parser.add_argument("--data", nargs="+", metavar="SOURCE", help="quality: texts to train on, as for `train`")
     parser.add_argument("--seconds", nargs="+", type=float, help="quality: of each training (60 120 180)")
     parser.add_argument("--repeats", type=int, default=3, help="how often each is measured (%(default)s)")
@@ -188,6 +188,10 @@ def _add_training_options(parser: argparse.ArgumentParser, preset: str, *, shape
     about = "change single fields of the preset"
     group = parser.add_argument_group("hyperparameters", about, argument_default=argparse.SUPPRESS)
     for f in fields(Hyperparameters):
+        if f.name == "compile":
+            about = "compile the step, on a GPU, where the run is long enough to earn it (yes)"
+            group.add_argument("--compile", action=argparse.BooleanOptionalAction, help=about)
+            continue
         option = f"--{f.name.replace('_', '-')}"
         if f.name in MODEL_SHAPE and not shape:
             group.add_argument(option, nargs="?", const=True, help=argparse.SUPPRESS)

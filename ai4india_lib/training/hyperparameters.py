@@ -31,6 +31,7 @@ class Hyperparameters:
     weight_decay: float = 0.1
     clip_norm: float = 1.0  # longest gradient that is followed in full
     precision: str = "auto"  # "no" (float32), "bf16", "fp16", or what pays on the device
+    compile: bool = True  # on a GPU, where the run is long enough to earn it (`compiling.py`)
     seed: int = 0
     # looking and keeping
     eval_every: int = 100  # steps between looks at the test text; with `minutes` at least so many

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from ..basics.files import fingerprint_tensors
+from ..text.packing import PackedTextDataset
 from ..text.resumable import TextLoader
 from ..text.tokenizer import fingerprint_tokenizer
+from .compiling import Loss, compiled_loss, is_earned
 from .distillation import check_teacher, distillation_loss
 from .history import History
 from .hyperparameters import plan_steps
-from .loss import compute_loss_and_perplexity, next_token_loss
+from .loss import compute_loss_and_perplexity, loss_of_hidden, next_token_loss
 
 
 class Objective:
@@ -73,10 +75,11 @@ class NextToken(Objective):
         self.data, self.test_loader, self.h = train_loader, test_loader, h
         self.teacher, self.floor_bits_per_byte = teacher, floor_bits_per_byte
         self.facts = {"kind": self.name, "teacher": teacher is not None}
+        self.compiled: Loss | None = None
         self._endless = self._endless_batches()
 
     def prepare(self, run) -> History:
-        self.device, data = run.device, self.data.dataset
+        self.device, self.head, data = run.device, run.plain_model.head, self.data.dataset
         for name in ("batch_size", "context_size"):
             if (has := getattr(data, name)) != (wanted := getattr(self.h, name)):
                 raise ValueError(f"the train_loader has {name}={has}, the hyperparameters {wanted}: make both the same")
@@ -89,6 +92,9 @@ class NextToken(Objective):
             check_teacher(self.teacher, run.plain_model, self.h)
             self.teacher.to(self.device).eval()
         steps, per_step, passes = plan_steps(self.h, data.num_tokens(), run.processes)
+        whole_blocks = self.teacher is None and isinstance(data, PackedTextDataset)
+        if whole_blocks and is_earned(self.h, self.device, steps, run.processes):
+            self.compiled = compiled_loss(run, (self.h.batch_size, self.h.context_size))
         self.data.rewind()
         return History(steps, per_step, passes, self.test_loader.dataset.bytes_per_token(), self.floor_bits_per_byte)
 
@@ -118,14 +124,18 @@ class NextToken(Objective):
         return int((batch[1] != -100).sum())
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        inputs, targets = (x.to(self.device) for x in batch)  # (batch, time) each
-        learned = targets != -100
-        some = {} if learned.all() else {"where": learned}
-        targets = targets[learned] if some else targets
-        logits = model(inputs, **some)
+        learned = batch[1] != -100  # asked before the batch is on its way: a GPU need not be waited for
+        everywhere, whole = bool(learned.all()), batch[0].shape == (self.h.batch_size, self.h.context_size)
+        inputs, targets, learned = (x.to(self.device, non_blocking=True) for x in (*batch, learned))  # (batch, time)
+        if self.compiled is not None and everywhere and whole:
+            loss = self.compiled(inputs, targets)
+            return loss, {"loss": loss.detach().clone()}  # the next call writes where this one wrote
+        some = {} if everywhere else {"where": learned}
+        targets = targets if everywhere else targets[learned]
         if self.teacher is None:
-            loss = next_token_loss(logits, targets)
+            loss = loss_of_hidden(model(inputs, **some, logits=False), self.head, targets)
             return loss, {"loss": loss.detach()}
+        logits = model(inputs, **some)
         with torch.no_grad():
             taught = self.teacher(inputs, **some)
         return distillation_loss(logits, taught), {"loss": next_token_loss(logits.detach(), targets)}
