@@ -1,8 +1,8 @@
-"""python -m ai4india_lib benchmark: how fast text is written, how soon a model is good, held against other ways."""
+"""python -m ai4india_lib benchmark: how fast a model writes and trains, how soon it is good, held against others."""
 
 import argparse
 
-from ..benchmarks.generation import ROWS, can_be_measured
+from ..benchmarks import generation, training
 from ..benchmarks.quality import print_quality
 from ..benchmarks.table import print_table
 from . import check_at_least, refuse
@@ -19,8 +19,16 @@ def run(options: argparse.Namespace) -> None:
             raise ValueError(f"--seconds {min(seconds):g} is too short to train anything: give at least 20")
         print_quality(options.data or [HINDI_STORIES], seconds, options.repeats, options.threads)
         return
-    refuse(options, "data seconds", "with generation")
-    names = options.rows.split(",") if options.rows else [name for name in ROWS if can_be_measured(name)]
-    if unknown := [name for name in names if name not in ROWS]:
-        raise ValueError(f"no row is called {', '.join(unknown)}: there are {', '.join(ROWS)}")
-    print_table([ROWS[name] for name in names], options.repeats, options.threads)
+    refuse(options, "data seconds", f"with {options.what}")
+    if options.what == "training":
+        rows, possible = training.SHAPES, list(training.USUAL)
+    else:
+        rows = generation.ROWS
+        possible = [name for name in rows if generation.can_be_measured(name)]
+    names = options.rows.split(",") if options.rows else possible
+    if unknown := [name for name in names if name not in rows]:
+        raise ValueError(f"no row is called {', '.join(unknown)}: there are {', '.join(rows)}")
+    if options.what == "training":
+        training.print_table(names, options.repeats, options.threads)
+    else:
+        print_table([rows[name] for name in names], options.repeats, options.threads)
