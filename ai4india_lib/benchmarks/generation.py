@@ -11,6 +11,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterable
 from functools import partial
+from importlib.metadata import version
 from itertools import islice
 
 import torch
@@ -88,7 +89,8 @@ def against_transformers(
 def against_llama_cpp(name: str, repeats: int, *, compiled: bool = False) -> list[Result]:
     """A trained model by llama.cpp and by us, each in a process of its own, in turns; int8 beside float32 too."""
     speeds, wrote = separate.measure_writing(name, repeats, torch.get_num_threads(), compiled)
-    how, note = (", compiled" if compiled else ""), "; ".join(f"{n}: {separate.spread(s)}" for n, s in speeds.items())
+    spreads = (f"{contestant}: {separate.spread(own)}" for contestant, own in speeds.items())
+    how, note = (", compiled" if compiled else ""), f"xllamacpp {version('xllamacpp')}; " + "; ".join(spreads)
     rows = [("ours", "llama.cpp f32", 1.15 if compiled else 0.75), ("ours, int8", "llama.cpp q8_0", 0.9)]
     rows = [(f"{ours}{how}", peer, target if compiled or peer.endswith("f32") else None) for ours, peer, target in rows]
     rows += [("ours, int8", "ours", 1.4)] if not compiled else []

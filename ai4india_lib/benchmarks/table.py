@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from .profiling import machine
+
 
 @dataclass
 class Result:
@@ -34,6 +36,7 @@ class Result:
 def print_table(rows: Sequence[Callable[[int], list[Result]]], repeats: int, threads: int) -> None:
     """Measure each row on `threads` cores and print it at once; what there is to say about them comes at the end."""
     torch.set_num_threads(threads)
+    print(machine())
     print(f"greedy, fp32 unless said, {threads} threads; new tokens per second, median of {repeats}")
     print("| what | tokens/s | against | tokens/s | speedup | wanted | same tokens |")
     print("|---|---|---|---|---|---|---|")
