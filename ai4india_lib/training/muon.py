@@ -64,63 +64,61 @@ class Muon(torch.optim.Optimizer):
         ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov: the next momentum, if all stays
         torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
         for part in _stacks(weights):
-            wide = torch.stack([_lying(ahead[i]) for i in part])  # (count, rows, columns), rows <= columns
-            moves = orthogonalise(wide.to(self.dtype), self.polynomials).to(wide.dtype)
-            rate = group["lr"] * 0.2 * wide.shape[2] ** 0.5  # its root mean square is then 0.2, as AdamW's is about
-            of_shape = [weights[i] for i in part]
-            back = [move if p.shape == move.shape else move.T for p, move in zip(of_shape, moves, strict=True)]
-            torch._foreach_add_(of_shape, back, alpha=-rate)
-
-
-def _lying(matrix: Tensor) -> Tensor:
-    """The matrix, or its transpose where that is wider."""
-    return matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+            stack = torch.stack([ahead[i] for i in part])  # (count, rows, columns)
+            moves = orthogonalise(stack.to(self.dtype), self.polynomials).to(stack.dtype)
+            rate = group["lr"] * 0.2 * max(stack.shape[1:]) ** 0.5  # the moves' root mean square is then 0.2 lr, about
+            torch._foreach_add_([weights[i] for i in part], list(moves.unbind()), alpha=-rate)  # that of AdamW's
 
 
 def _stacks(matrices: list[Tensor]) -> list[list[int]]:
-    """Numbers of matrices of one shape (lying), each list of at most `MOST_AT_ONCE` numbers in all."""
-    by_shape: dict[tuple, list[int]] = {}
+    """Numbers of matrices of one shape, each list of at most `MOST_AT_ONCE` numbers in all."""
+    by_shape: dict[torch.Size, list[int]] = {}
     for number, matrix in enumerate(matrices):
-        by_shape.setdefault(tuple(_lying(matrix).shape), []).append(number)
+        by_shape.setdefault(matrix.shape, []).append(number)
     stacks = []
-    for (rows, columns), numbers in by_shape.items():
-        count = max(1, MOST_AT_ONCE // (rows * columns))
+    for shape, numbers in by_shape.items():
+        count = max(1, MOST_AT_ONCE // shape.numel())
         stacks += [numbers[first : first + count] for first in range(0, len(numbers), count)]
     return stacks
 
 
 def orthogonalise(matrices: Tensor, polynomials=POLAR_EXPRESS) -> Tensor:
-    """About U Vᵀ for each matrix U S Vᵀ of a stack (count, rows, columns), rows <= columns; computed in its dtype.
+    """About U Vᵀ for each matrix U S Vᵀ of a stack (count, rows, columns), computed in its dtype.
+
+    Of XXᵀ and XᵀX the smaller one is taken, here called the Gram matrix; a polynomial is then a factor on that side.
 
     The polynomials want singular values of at most 1. That is seen to by dividing by the fourth root of the sum of
-    their fourth powers: the squares of XXᵀ, which is needed anyway, add up to it. It lies closer to the largest one
-    than the Frobenius norm does, which leaves less to lift.
+    their fourth powers: the squares of the Gram matrix, which is needed anyway, add up to it. It lies closer to the
+    largest one than the Frobenius norm does, which leaves less to lift.
     """
+    tall = matrices.shape[1] > matrices.shape[2]
+    small, large = sorted(matrices.shape[1:])
     length = torch.linalg.vector_norm(matrices, dim=(1, 2), keepdim=True)
     x = matrices / length.clamp(min=TINY)  # first to length 1: no square gets too small
-    gram = x @ x.mT  # (count, rows, rows)
+    gram = x.mT @ x if tall else x @ x.mT  # (count, small, small)
     size = MARGIN**2 * torch.linalg.vector_norm(gram, dim=(1, 2), keepdim=True).clamp(min=TINY)
     x, gram = x / size.sqrt(), gram / size
-    rows, columns = x.shape[1:]
-    if columns > 1.5 * rows and x.dtype == torch.float32:  # then fewer multiplications are needed, for any number of
-        return _by_gram(x, gram, polynomials)  #             polynomials; half precision would lose small values
+    if large > 1.5 * small and x.dtype == torch.float32:  # then fewer multiplications are needed, for any number of
+        whole = _factor(gram, polynomials)  #               polynomials; half precision would lose small values
+        return x @ whole if tall else whole @ x
     for number, (a, b, c) in enumerate(polynomials):
-        gram = gram if number == 0 else x @ x.mT
-        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)  # b XXᵀ + c (XXᵀ)²
-        x = torch.baddbmm(x, factor, x, beta=a)
+        if number:
+            gram = x.mT @ x if tall else x @ x.mT
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)  # b G + c G²
+        x = torch.baddbmm(x, x, factor, beta=a) if tall else torch.baddbmm(x, factor, x, beta=a)
     return x
 
 
-def _by_gram(x: Tensor, gram: Tensor, polynomials) -> Tensor:
-    """The same, on small matrices only: each polynomial is a factor P, made of XXᵀ, with which X is multiplied.
+def _factor(gram: Tensor, polynomials) -> Tensor:
+    """All polynomials as one factor, from the Gram matrices G (count, small, small) alone.
 
-    XXᵀ becomes P XXᵀ P, and the factors gather in `whole`, until at the end X is multiplied once.
+    Each polynomial multiplies X by P = a I + b G + c G². That turns G into P G P, and the factors gather in `whole`.
     """
     whole = None
     for number, (a, b, c) in enumerate(polynomials, 1):
-        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)  # (count, rows, rows)
-        factor.diagonal(dim1=1, dim2=2).add_(a)  # P = a I + b XXᵀ + c (XXᵀ)²
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal(dim1=1, dim2=2).add_(a)
         whole = factor if whole is None else factor @ whole
         if number < len(polynomials):
             gram = factor @ (gram @ factor)
-    return whole @ x
+    return whole

@@ -81,13 +81,21 @@ def test_small_matrices_and_large_ones_give_the_same(polynomials, rank):
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("columns", [9, 12, 30])
+def test_a_tall_matrix_is_a_wide_one_turned(columns, dtype):
+    x = drawn(3, 9, columns, dtype=dtype)
+    tolerance = 1e-4 if dtype == torch.float32 else 0.03
+    torch.testing.assert_close(orthogonalise(x.mT.contiguous()), orthogonalise(x).mT, rtol=0, atol=tolerance)
+
+
 def test_the_way_follows_the_shape_and_the_precision(monkeypatch):
     ways = []
-    monkeypatch.setattr(muon, "_by_gram", lambda x, gram, polynomials: ways.append(x.dtype) or x)
-    for rows, columns in ((16, 16), (16, 24), (16, 25)):
+    monkeypatch.setattr(muon, "_factor", lambda gram, polynomials: ways.append((gram.dtype, gram.shape[1])) or gram)
+    for rows, columns in ((16, 16), (16, 24), (16, 25), (24, 16), (26, 16)):
         for dtype in (torch.float32, torch.bfloat16):
             orthogonalise(drawn(1, rows, columns, dtype=dtype))
-    assert ways == [torch.float32], "only where it is wider than 1.5 times its height, and in float32"
+    assert ways == [(torch.float32, 16)] * 2, "only where it is wider than 1.5 times its height, and in float32"
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1e-4, 1e6])
