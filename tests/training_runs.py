@@ -152,7 +152,7 @@ def kill(folder: Path):
 
 
 def together(folder: Path):
-    """Whole, then interrupted in one process only, then resumed."""
+    """Whole, then interrupted in one process only, then resumed; and by the clock."""
     torch.cuda.is_available = lambda: True  # device="cpu" means the CPU on a machine with a GPU, too
     rank = int(os.environ["RANK"])
     h = settings(eval_every=3)
@@ -168,6 +168,7 @@ def together(folder: Path):
 
     write_run(folder / f"begun-{rank}", h, folder / "run", on_evaluation=interrupt, **more)
     write_run(folder / f"again-{rank}", h, folder / "run", **more)
+    write_run(folder / f"clock-{rank}", settings(minutes=0.02, max_steps=None), folder / "clock", **more)
 
 
 if __name__ == "__main__":

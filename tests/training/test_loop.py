@@ -436,3 +436,6 @@ def test_two_processes_train_together(tmp_path):
     assert begun.steps == 6 and begun.ended.startswith("interrupted"), "one was interrupted, both ended"
     for rank in "01":
         assert written(tmp_path, f"again-{rank}") == (whole, final)
+    by_the_clock = written(tmp_path, "clock-0")
+    assert by_the_clock == written(tmp_path, "clock-1"), "one decides how many steps fit into the time, for both"
+    assert by_the_clock[0].ended == "finished" and by_the_clock[0].pace["step_seconds"] > 0
