@@ -78,7 +78,8 @@ def test_answers_to_predictions_are_folded(path):
     """The reader guesses first: what the next cell shows is hidden until they open it."""
     cells = cells_of(path)
     for cell, following in pairwise(cells):
-        if "**Predict first.**" in cell["text"]:
+        drawn_live = "nbval-ignore-output" in tags_of(following)  # there the reader watches, and sees the answer come
+        if "**Predict first.**" in cell["text"] and not drawn_live:
             assert following["cell_type"] == "code", cell["text"]
             assert following["metadata"].get("jupyter", {}).get("outputs_hidden"), following["text"]
             assert "hide-output" in tags_of(following)
