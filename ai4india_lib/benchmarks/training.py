@@ -44,6 +44,7 @@ class Shape:
 
 
 def shape_of(preset: str) -> Shape:
+    """The model of a preset, and how much it reads in a step."""
     h = get_hyperparameters(preset)
     return Shape(*(getattr(h, name) for name in Shape.__dataclass_fields__))
 
@@ -85,10 +86,12 @@ def operations(model: DecoderLanguageModel, tokens: int) -> float:
 
 
 def our_loss(model: DecoderLanguageModel, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The loss that `train` follows: ids and targets are (batch, time)."""
     return loss_of_hidden(model(ids, logits=False), model.head, targets)
 
 
 def their_loss(theirs: nn.Module, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The same loss, as `transformers` computes it."""
     return theirs(input_ids=ids, labels=targets, shift_labels=targets).loss
 
 

@@ -15,6 +15,7 @@ def _check(options: argparse.Namespace, source: Path, folder: Path, adapters: bo
     """Refuse options that do not go together, or not with the model in `source`."""
     own_shape = "in fine-tuning, where the shape is the model's own"
     refuse(options, " ".join(MODEL_SHAPE), own_shape, "train a new model with `python -m ai4india_lib train`")
+    refuse(options, "compile", "in fine-tuning: only `train` compiles its step")
     if options.lora is None:
         refuse(options, "lora_alpha", "without --lora", "give --lora RANK too")
     elif holds_adapter(source):

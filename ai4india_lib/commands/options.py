@@ -179,7 +179,8 @@ _HELP = {
 def _add_training_options(parser: argparse.ArgumentParser, preset: str, *, shape: bool = True) -> None:
     """What to do about an older run, and an option for each field of `Hyperparameters`; values of `preset` are shown.
 
-    Without `shape`, those of the model's shape are not shown, but understood, so that they are refused with a reason.
+    Without `shape`, in fine-tuning, those of the model's shape and --compile are not shown, but understood: so they
+    are refused with a reason.
     """
     parser.add_argument("--overwrite", action="store_true", help="replace models/NAME if it exists")
     parser.add_argument(
@@ -190,7 +191,9 @@ def _add_training_options(parser: argparse.ArgumentParser, preset: str, *, shape
     for f in fields(Hyperparameters):
         if f.name == "compile":
             about = "compile the step, on a GPU, where the run is long enough to earn it (yes)"
-            group.add_argument("--compile", action=argparse.BooleanOptionalAction, help=about)
+            group.add_argument(
+                "--compile", action=argparse.BooleanOptionalAction, help=about if shape else argparse.SUPPRESS
+            )
             continue
         option = f"--{f.name.replace('_', '-')}"
         if f.name in MODEL_SHAPE and not shape:
