@@ -1,7 +1,8 @@
 """Batches + a model → a trained model and the history of its run.
 
-Built in lesson 09: `hyperparameters`, `optimizers`, `loss`, the `loop`, how a run goes on (`resume`), and what happened
-in it (`history`). `distillation`, learning from a larger model, comes in lesson 13.
+Built in lesson 09: `hyperparameters`, `optimizers` and `muon`, `loss`, the `loop`, how a run goes on (`resume`), and what
+happened in it (`history`). By the `clock` it fits its minutes; `plan` settles what a text needs. `distillation`,
+learning from a larger model, comes in lesson 13.
 """
 
 from typing import TYPE_CHECKING

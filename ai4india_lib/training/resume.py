@@ -156,9 +156,7 @@ def _is_ours(path: Path) -> bool:
 def _delete(checkpoint: Path) -> None:
     """Delete the files that a run wrote, and the folder if there are no others in it."""
     if {path.name for path in checkpoint.iterdir()} <= _FILES:
-        leaving = checkpoint.with_name(
-            f".{checkpoint.name}.old.part"
-        )  # so that no half of it can be taken for a whole one
+        leaving = checkpoint.with_name(f".{checkpoint.name}.old.part")  # no half of it is taken for a whole one
         shutil.rmtree(leaving, ignore_errors=True)
         checkpoint.rename(leaving)
         shutil.rmtree(leaving, ignore_errors=True)
