@@ -1,7 +1,7 @@
 """Batches + a model → a trained model and the history of its run.
 
-Built in lesson 09: `hyperparameters`, `optimizers` and `muon`, `loss`, the `loop`, how a run goes on (`resume`), and what
-happened in it (`history`). By the `clock` it fits its minutes; `plan` settles what a text needs. `distillation`,
+Built in lesson 09: `hyperparameters`, `optimizers` and `muon`, `loss`, the `loop`, how a run goes on (`resume`), and
+what happened in it (`history`). By the `clock` it fits its minutes; `plan` settles what a text needs. `distillation`,
 learning from a larger model, comes in lesson 13.
 """
 

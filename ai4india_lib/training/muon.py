@@ -11,7 +11,7 @@ from torch import Tensor
 
 # (a, b, c) of each polynomial. Amsel et al. (2025, "The Polar Express", algorithm 1) worked out which ones come nearest
 # to 1. Four by their recipe, for singular values from 0.005 to 1, do on the momentum of our own runs what five times
-# Jordan's polynomial does, of which torch.optim.Muon is made: 0.23 off, as a root mean square. Losses were alike, within seeds.
+# Jordan's polynomial does, of which torch.optim.Muon is made: 0.23 off, as a root mean square. Losses were alike.
 POLAR_EXPRESS = (
     (8.10250, -22.77876, 16.40758),
     (3.88080, -2.83823, 0.53242),
