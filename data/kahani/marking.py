@@ -6,7 +6,7 @@ plot. `reader.py` asks of a whole story whether it can be told, this module how 
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from functools import lru_cache
 
 from .engine import Language, Telling, Word
 from .frames import OneOf, Part, Slot
@@ -25,6 +25,32 @@ class _Mismatch(Exception):
 
 class _End(Exception):
     """The telling has reached the end of the text."""
+
+
+class _Open(Exception):
+    """A slot needs a word that is not drawn yet."""
+
+
+class _Trial(Telling):
+    """A telling that fills one slot with the words it is given, and keeps no record."""
+
+    def __init__(self, language: Language, plot: str, drawn: dict[str, Word]):
+        self.language, self.plot, self.drawn = language, language.plots[plot], drawn
+
+    def fill(self, slot: str) -> str | None:
+        """The squeezed text of a slot, or None if it needs other words, too."""
+        try:
+            return squeeze(self.language.grammar.fill(slot, self))
+        except _Open:
+            return None
+
+    def word(self, name: str) -> Word:
+        if name not in self.drawn:
+            raise _Open(name)
+        return self.drawn[name]
+
+    def show(self, name: str, form: str) -> str:
+        return form
 
 
 class _Reading(Telling):
@@ -53,8 +79,7 @@ class _Reading(Telling):
         if name not in self.drawn:
             options = self.language.options(self.plot.sources[name], self)
             if len(options) > 1:
-                comes_next = self.slot.split(":")[0].split(" ")[0].rstrip("*~") == name
-                fitting = (n for n, word in enumerate(options) if not comes_next or self.goes_on(_stem(word.text)))
+                fitting = (n for n, word in enumerate(options) if self.fits(name, word))
                 self.drawn[name] = options[self.pick_one_of(fitting)]
             else:
                 self.drawn[name] = options[0]
@@ -69,6 +94,13 @@ class _Reading(Telling):
             else:
                 self.slot = part.text if isinstance(part, Slot) else ""
                 super().say((part,))
+
+    def fits(self, name: str, word: Word) -> bool:
+        """Could the slot that is being filled go on as the text does, if this name stood for this word?"""
+        said = _filled(self.language, self.plot.name, self.slot, name, word)
+        if said is None:
+            said = _Trial(self.language, self.plot.name, {**self.drawn, name: word}).fill(self.slot)
+        return said is None or self.goes_on(said)
 
     def goes_on(self, words: str) -> bool:
         """Does the text go on with these words, or end within them?"""
@@ -86,11 +118,9 @@ class _Reading(Telling):
         self.position += len(words)
 
 
-@cache
-def _stem(word: str) -> str:
-    """The part of a word that all its forms share: without the last two signs of its first part."""
-    first = squeeze(word.split()[0].split("-")[0])
-    return first[: max(len(first) - 2, 0)]
+@lru_cache(maxsize=2**16)  # the same slots are tried again and again
+def _filled(language: Language, plot: str, slot: str, name: str, word: Word) -> str | None:
+    return _Trial(language, plot, {name: word}).fill(slot)
 
 
 def _common(a: str, b: str) -> int:
@@ -123,6 +153,16 @@ def _follow(language: Language, text: str, scripts: list[Script]) -> tuple[int, 
                 whole.append(script)
         best = max(best, reading.furthest)
     return best, whole
+
+
+def begins(language: Language, text: str) -> bool:
+    """Whether some story of the language begins with this text, to the letter. All ways to tell it are searched."""
+    for script in _follow(language, squeeze(text), [()])[1]:
+        rest = iter(script)
+        telling = Telling(language, lambda options, rest=rest: next(rest, 0))  # after the script, any way will do
+        if language.grammar.finish("".join(telling.pieces)).startswith(text):
+            return True
+    return False
 
 
 class Teacher:
