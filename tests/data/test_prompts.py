@@ -38,7 +38,7 @@ def texts(node: ast.AST | None) -> Iterator[str]:
 
 
 def prompts_in_code(source: str) -> Iterator[str]:
-    """The texts that a program gives to something that writes on, or keeps under a name such as `prompt` or `starts`."""
+    """The texts that a program gives to what writes on, or keeps under a name such as `prompt` or `starts`."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call):
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
@@ -75,6 +75,8 @@ def prompts_of(path: Path) -> Iterator[str]:
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".md":
         yield from prompts_typed(text)
+        for block in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+            yield from prompts_in_code(block)
     elif path.suffix == ".py":
         yield from prompts_in_code(text)
     else:
