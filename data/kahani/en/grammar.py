@@ -5,6 +5,7 @@ Frames are written as they shall read, capitals included. What stands between br
     {hero}                      the word as it is: Ravi
     {hero's}                    the possessive: Ravi's; {sheep*'s} in the plural
     {fruit*}                    the plural: mangoes
+    {elder~}  {elder~'s}        a relation after a possessive, written small: her {elder~} -> her grandma, her Aunt Leela
     {a fruit}  {A fruit}        with the right article: a mango, an apple; some rice; the Taj Mahal
     {a colour thing}            words in between, drawn or plain: an orange ball;  {a very old thing}: a very old ball
     {the helper}                with the, but none before a name: the potter, Uncle Iqbal
@@ -146,7 +147,7 @@ def parse_slot(slot: str) -> tuple[tuple[str, ...], str]:
 @cache
 def without_marks(token: str) -> str:
     """fruit in fruit*, hero in hero's, number in number.less."""
-    return re.split(r"[*.']", token, maxsplit=1)[0]
+    return re.split(r"[*.'~]", token, maxsplit=1)[0]
 
 
 def fill(slot: str, telling: Telling) -> str:
@@ -178,16 +179,17 @@ def fill_noun(tokens: tuple[str, ...], telling: Telling) -> str:
 
 
 def drawn_form(name: str, marks: str, word: Word, telling: Telling) -> str:
-    """The form of a drawn word that its marks ask for (none, *, 's, *'s, .past, .ing, .feature), noted as shown."""
+    """The form of a drawn word that its marks ask for (none, *, ~, 's, *'s, .past, .ing, .feature), noted as shown."""
     if marks in (".past", ".done", ".ing"):
         return telling.show(name, verb_form(word.text, marks[1:], telling.language.words))
     if marks.startswith("."):  # this shows the feature, not the word: another slot must show that
         return word.features[marks[1:]]
-    if marks not in ("", "*", "'s", "*'s"):
+    if marks not in ("", "*", "'s", "*'s", "~", "~'s"):
         raise ValueError(
-            f"the plot {telling.plot.name!r} asks for {name + marks!r}: marks are *, 's, .past, .done, .ing, .feature"
+            f"the plot {telling.plot.name!r} asks for {name + marks!r}: marks are *, ~, 's, .past, .done, .ing, .feature"
         )
-    form = telling.show(name, form_of(word, many="*" in marks))
+    said = form_of(word, many="*" in marks)
+    form = telling.show(name, said.lower() if "~" in marks and word.features.get("relation") else said)
     return possessive(form) if marks.endswith("'s") else form
 
 
