@@ -5,7 +5,7 @@ Frames are written as they shall read, capitals included. What stands between br
     {hero}                      the word as it is: Ravi
     {hero's}                    the possessive: Ravi's; {sheep*'s} in the plural
     {fruit*}                    the plural: mangoes
-    {elder~}  {elder~'s}        a relation after a possessive, written small: her {elder~} -> her grandma, her Aunt Leela
+    {elder~}  {elder~'s}        a relation, written small after a possessive: her grandma, but her Aunt Leela
     {a fruit}  {A fruit}        with the right article: a mango, an apple; some rice; the Taj Mahal
     {a colour thing}            words in between, drawn or plain: an orange ball;  {a very old thing}: a very old ball
     {the helper}                with the, but none before a name: the potter, Uncle Iqbal
@@ -186,7 +186,7 @@ def drawn_form(name: str, marks: str, word: Word, telling: Telling) -> str:
         return word.features[marks[1:]]
     if marks not in ("", "*", "'s", "*'s", "~", "~'s"):
         raise ValueError(
-            f"the plot {telling.plot.name!r} asks for {name + marks!r}: marks are *, ~, 's, .past, .done, .ing, .feature"
+            f"the plot {telling.plot.name!r} asks for {name + marks!r}: marks: *, ~, 's, .past, .done, .ing, .feature"
         )
     said = form_of(word, many="*" in marks)
     form = telling.show(name, said.lower() if "~" in marks and word.features.get("relation") else said)
