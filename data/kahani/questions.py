@@ -5,6 +5,7 @@ A language's `questions.txt` says what can be asked. It uses the signs of the fr
     yes = हाँ
     no = नहीं
     untold = कहानी में यह नहीं बताया गया।
+    endings = ने का                     an answer may end in one of these where the story has only the word: करण का
 
     == kite_festival garden              the plots that this holds for; `all` for every plot
     colour = {रंग:पतंग}                   a kind of question, and its answer
@@ -67,6 +68,12 @@ class QuestionBook:
     untold: str
     most_words: int
     entries: dict[str, list[Entry]]
+    endings: tuple[str, ...] = ()
+
+    def bare(self, answer: str) -> str:
+        """An answer without its ending, as it must stand in the story: करण का -> करण."""
+        head, _, last = answer.rpartition(" ")
+        return head if head and last in self.endings else answer
 
 
 class Asking(Telling):
@@ -146,8 +153,8 @@ def read_questions(language: Language) -> QuestionBook:
             words[match["kind"]] = match["answer"]
     if missing := {"yes", "no", "untold"} - set(words):
         raise FrameError(f"{path.name}: the words for {' and '.join(sorted(missing))} are missing at the top")
-    most = int(words.get("most_words", MOST_WORDS))
-    return QuestionBook(words["yes"], words["no"], words["untold"], most, entries)
+    most, endings = int(words.get("most_words", MOST_WORDS)), tuple(words.get("endings", "").split())
+    return QuestionBook(words["yes"], words["no"], words["untold"], most, entries, endings)
 
 
 def stands_in(words: str, text: str) -> bool:
@@ -155,13 +162,10 @@ def stands_in(words: str, text: str) -> bool:
     words, text, start = words.lower(), text.lower(), -1
     while (start := text.find(words, start + 1)) >= 0:
         end = start + len(words)
-        if _is_edge(text[max(start - 1, 0) : start]) and _is_edge(text[end : end + 1]):
+        around = text[max(start - 1, 0) : start] + text[end : end + 1]
+        if all(unicodedata.category(sign)[0] not in "LMN" for sign in around):
             return True
     return False
-
-
-def _is_edge(sign: str) -> bool:
-    return not sign or unicodedata.category(sign)[0] not in "LMN"
 
 
 class Asker:
@@ -214,7 +218,8 @@ class Asker:
                 question, things = asking.fill(asked, self.pick), asking.used
         except NotTold:
             return None
-        told = entry.kind == YES_NO or (stands_in(answer, text) and not stands_in(answer, question))
+        bare = self.book.bare(answer)
+        told = entry.kind == YES_NO or (stands_in(bare, text) and not stands_in(bare, question))
         if not told or len(answer.split()) > self.book.most_words or shares_a_word(things, telling):
             return None
         if entry.kind == YES_NO:
@@ -223,8 +228,7 @@ class Asker:
 
     def excerpts(self, telling: Telling, text: str) -> list[dict]:
         """Up to `MOST_EXCERPTS` pieces of a story, a sentence or two each, with all that can be asked about them alone:
-        the answer stands there, and each word of the story that the question speaks of. No yes or no: first comes
-        finding a word."""
+        they hold the answer and each word of the story that the question speaks of. No yes or no."""
         asked = [self._ask(e, telling, text) for e in self.shuffled(self.entries(telling)) if e.kind != YES_NO]
         sentences, found = [sentence.strip() for sentence in SENTENCE.findall(text)], {}
         for _ in range(MOST_EXCERPTS):
@@ -237,7 +241,7 @@ class Asker:
         return list(found.values())
 
     def _answers(self, piece: str, question: dict[str, str], needed: set[str], telling: Telling) -> bool:
-        if not stands_in(question["answer"], piece):
+        if not stands_in(self.book.bare(question["answer"]), piece):
             return False
         return all(any(stands_in(form, piece) for form in telling.shown.get(name, ())) for name in needed)
 
@@ -286,8 +290,8 @@ def make_questions(
     most: int = 5,
 ) -> dict[str, list[dict]]:
     """New stories with questions: {"train": [{"story", "questions"}], "test": [...], "first": [...]}, told in the order
-    test, train, first. The last are excerpts, to be learned before the others: of stories of their own (default: two
-    for each three of `stories`). A test story has at most `most` questions, a training story up to `MORE` besides.
+    test, train, first. The last are excerpts of stories of their own (two for each three of `stories`), to be learned
+    before the others. A test story has at most `most` questions, a training story up to `MORE` besides.
 
     Raises ValueError if a story comes twice.
     """
@@ -318,21 +322,17 @@ def question_files(language: Language, **counts: int) -> dict[str, bytes]:
     about: dict[str, object] = {"language": language.code, "seed": counts.get("seed", SEED)}
     for part, items in parts.items():
         about[f"{part}_stories" if part != "first" else "first_pieces"] = len(items)
-        about[f"{part}_questions"] = dict(
-            sorted(Counter(q["kind"] for item in items for q in item["questions"]).items())
-        )
+        kinds = Counter(one["kind"] for item in items for one in item["questions"])
+        about[f"{part}_questions"] = dict(sorted(kinds.items()))
     about["story_blind_accuracy"] = blind_scores(parts["train"], parts["test"])
-    files = {f"{part}.jsonl": jsonl(items) for part, items in parts.items()}
-    return files | {
-        "about.json": (json.dumps(about, ensure_ascii=False, indent=2, sort_keys=True) + "\n").encode("utf-8")
-    }
+    told = json.dumps(about, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
+    return {f"{part}.jsonl": jsonl(items) for part, items in parts.items()} | {"about.json": told.encode("utf-8")}
 
 
 def blind_scores(train: list[dict], test: list[dict]) -> dict[str, float]:
     """Share of right answers, by kind and in all, of the best answer that ignores the story.
 
-    It gives the answer that the training part gives most often to exactly this question, or, where that was asked less
-    than twenty times, to this form of question (so it knows more than one who sees only the words).
+    It gives the most frequent answer in training to exactly this question, or, below twenty of those, to its form.
     """
     seen: dict[str, Counter[str]] = defaultdict(Counter)
     for item in train:
