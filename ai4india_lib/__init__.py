@@ -29,9 +29,9 @@ if TYPE_CHECKING:  # each is imported when it is first used
     from .basics import pick_device, pick_precision
     from .checks import check
     from .evaluation import (
-        Pair, TrainingText, accuracy_by_kind, answer_questions, bits_per_byte, bootstrap_interval, calibration,
-        cohen_kappa, compare, document_bits, judge_pairs, normalise_answer, question_accuracy, read_pairs,
-        read_questions, score_answers, sentence_log_probabilities, sign_test,
+        Pair, TrainingText, accuracy_by_kind, answer_chats, answer_questions, bits_per_byte, bootstrap_interval,
+        calibration, cohen_kappa, compare, document_bits, judge_pairs, normalise_answer, question_accuracy, read_chats,
+        read_pairs, read_questions, score_answers, score_chats, sentence_log_probabilities, sign_test,
     )
     from .formats import load_adapter, load_model, save_adapter, save_model
     from .inference import (

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 
-from ..formats.folders import is_chat_model
+from ..formats.folders import is_chat_model, may_be_asked
 from ..formats.pretrained import load_model
 from ..inference.generation import stream_reply
 from ..text.chat import fit_messages
@@ -39,21 +39,24 @@ def _first_messages(tokenizer, options: argparse.Namespace, context: int) -> lis
     return start
 
 
-def _say_if_it_tells_stories(name: str, tokenizer) -> None:
-    """A model that was not taught to answer goes on with the question as with a story: then this is no fault."""
+def _say_what_it_is(name: str, tokenizer) -> None:
+    """What may be asked, as far as it is known. A model that was not taught to answer goes on with the question as with
+    a story: then this is no fault."""
     if not is_chat_model(name, tokenizer):
         untaught = f"{name} seems to be no chat model, but one that tells stories"
         print(f"{untaught}: `python -m ai4india_lib finetune` teaches it to answer", file=sys.stderr, flush=True)
+    elif words := may_be_asked(name):
+        print(f"{name}: {words}")
 
 
 def _show(pieces: Iterator[str]) -> str:
-    """Print an answer as it grows, and return it. Ctrl-C ends the answer, not the chat."""
+    """Print an answer as it grows, and return it; never an empty line. Ctrl-C ends the answer, not the chat."""
     answer = ""
     try:
         for piece in pieces:
             print(piece, end="", flush=True)
             answer += piece
-        print()
+        print("" if answer.strip() else "(it says nothing to this: ask in other words)")
     except KeyboardInterrupt:
         print(" (stopped)")
     return answer
@@ -68,7 +71,7 @@ def run(options: argparse.Namespace) -> None:
     context = model.config.context_size
     messages = start = _first_messages(tokenizer, options, context)
     tell_model(options, name)
-    _say_if_it_tells_stories(name, tokenizer)
+    _say_what_it_is(name, tokenizer)
     print(SLASH_COMMANDS)
     while (typed := _read_line()) not in (None, "/quit"):
         if "\ufffd" in typed:

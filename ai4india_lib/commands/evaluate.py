@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 from matplotlib import pyplot as plt
 
+from ..evaluation.chats import Chat, answer_chats, read_chats, refusing_answers, score_chats
 from ..evaluation.likelihood import document_bits
 from ..evaluation.minimal_pairs import Pair, judge_pairs, read_pairs
-from ..evaluation.questions import Question, answer_questions, read_questions, score_answers
+from ..evaluation.questions import Question, answer_questions, normalise_answer, read_questions, score_answers
 from ..evaluation.significance import Interval, bootstrap_interval, sign_test
 from ..formats.folders import is_chat_model, model_folder
 from ..formats.pretrained import load_model
@@ -25,6 +26,7 @@ from .options import LANGUAGES
 
 COUNTED = 8000  # documents of the training text that the n-gram baseline counts: some seconds
 BITS, PAIRS, QUESTIONS = "bits per byte", "minimal pairs, % right", "questions, % right"
+CHATS, REFUSED = "chats, % right", "questions refused though answered in the story, %"
 
 
 @dataclass
@@ -36,6 +38,7 @@ class Exam:
     floor: float | None = None  # bits per byte
     pairs: list[Pair] = field(default_factory=list)
     questions: list[Question] = field(default_factory=list)
+    chats: list[Chat] = field(default_factory=list)
     blind: dict[str, float] = field(default_factory=dict)  # accuracy by kind that guessing without the story reaches
 
 
@@ -46,21 +49,23 @@ class Candidate:
     name: str
     marks: dict[str, dict[str, tuple]] = field(default_factory=dict)
 
-    def add(self, measure: str, kinds: list[str], scores: list[float]) -> None:
-        """Scores from 0 to 1 of items of these kinds, in percent: of each kind, and of all as "mean"."""
-        percent: dict[str, list[float]] = {kind: [] for kind in [*kinds, "mean"]}
+    def add(self, measure: str, kinds: list[str], scores: list[float], *, mean: bool = True) -> None:
+        """Scores from 0 to 1 of items of these kinds, in percent: of each kind, and with `mean` of all as "mean"."""
+        whole = ["mean"] if mean else []
+        percent: dict[str, list[float]] = {kind: [] for kind in [*kinds, *whole]}
         for kind, score in zip(kinds, scores, strict=True):
-            percent[kind].append(100 * score)
-            percent["mean"].append(100 * score)
+            for name in (kind, *whole):
+                percent[name].append(100 * score)
         self.marks[measure] = {kind: (values, None) for kind, values in percent.items()}
 
 
 def _sources(options: argparse.Namespace, language: str) -> list[str | None]:
-    """Test text, pairs and questions: what the options name, else the course's own, as far as they are there."""
+    """Test text, pairs, questions and chats: what the options name, else the course's own, as far as they are there."""
     usual = {
         "data": f"data/kahani-{language}.tar.gz",
         "pairs": f"data/kahani/pairs-{language}.jsonl",
         "questions": f"data/kahani-questions-{language}.tar.gz",
+        "conversations": f"data/kahani-chat-{language}.tar.gz",
     }
     sources = [getattr(options, name) or (path if Path(path).exists() else None) for name, path in usual.items()]
     if options.chat is not None and not sources[2]:
@@ -68,8 +73,10 @@ def _sources(options: argparse.Namespace, language: str) -> list[str | None]:
     return sources
 
 
-def _read_exam(text: str | None, pairs: str | None, questions: str | None, limit: int | None) -> Exam:
-    if not (text or pairs or questions):
+def _read_exam(
+    text: str | None, pairs: str | None, questions: str | None, chats: str | None, limit: int | None
+) -> Exam:
+    if not (text or pairs or questions or chats):
         raise ValueError(f"nothing to measure with in {Path.cwd()}: give --data, --pairs or --questions")
     exam = Exam()
     if text:
@@ -86,28 +93,36 @@ def _read_exam(text: str | None, pairs: str | None, questions: str | None, limit
         exam.questions = read_questions(questions, limit=limit)
         blind = read_about(questions).get("story_blind_accuracy") or {}
         exam.blind = blind | ({"mean": blind["all"]} if "all" in blind else {})
-    for source, items in ((pairs, exam.pairs), (questions, exam.questions)):
+    if chats:
+        exam.chats = read_chats(chats, limit=limit)
+    for source, items in ((pairs, exam.pairs), (questions, exam.questions), (chats, exam.chats)):
         if source and not items:
             raise ValueError(f"{source} is empty: there is nothing in it to measure with")
     return exam
 
 
 def _sit(name: str, model, tokenizer, exam: Exam, options: argparse.Namespace | None = None) -> Candidate:
-    """Let a model sit the exam: documents and pairs, and unless it is a baseline, without `options`, questions.
+    """Let a model sit the exam: documents, pairs, and unless it is a baseline, without `options`, questions and chats.
 
-    One that does not chat is asked these only where an option says so.
+    One that does not chat is asked questions only where an option says so, and no chats.
     """
     candidate = Candidate(name)
     if exam.documents:
         candidate.marks[BITS] = {"": document_bits(model, tokenizer, exam.documents)}
     if exam.pairs:
         candidate.add(PAIRS, [p.phenomenon for p in exam.pairs], judge_pairs(model, tokenizer, exam.pairs))
-    if not exam.questions or options is None:
+    if options is None:
         return candidate
     chat = is_chat_model(name, tokenizer) if options.chat is None else options.chat
-    if chat or options.questions or options.chat is not None:
+    if exam.questions and (chat or options.questions or options.chat is not None):
         answers = answer_questions(model, tokenizer, exam.questions, chat=chat)
         candidate.add(QUESTIONS, [q.kind for q in exam.questions], score_answers(exam.questions, answers))
+        if chat and (refusing := refusing_answers(exam.chats)):
+            refused = [float(normalise_answer(answer) in refusing) for answer in answers]
+            candidate.add(REFUSED, [""] * len(refused), refused, mean=False)
+    if exam.chats and chat:
+        scores = score_chats(exam.chats, answer_chats(model, tokenizer, exam.chats))
+        candidate.add(CHATS, [one.in_words() for one in exam.chats], scores, mean=False)
     return candidate
 
 
@@ -128,8 +143,8 @@ def _kinds_by_measure(candidates: list[Candidate]) -> dict[str, list[str]]:
 
 
 def _label(measure: str, kind: str, exam: Exam) -> str:
-    if measure == BITS:
-        return BITS if exam.floor is None else f"{BITS} (floor {exam.floor:.4f})"
+    if not kind:
+        return measure if measure != BITS or exam.floor is None else f"{BITS} (floor {exam.floor:.4f})"
     blind = exam.blind.get(kind) if measure == QUESTIONS else None
     return f"  {kind}" + (f" (guessed without the story: {100 * blind:.0f})" if blind is not None else "")
 
@@ -152,7 +167,7 @@ def table(candidates: list[Candidate], exam: Exam, *, against: bool) -> str:
     rows = [["", *names, *([" − ".join(names[:2])] if against else [])]]
     for measure, kinds in _kinds_by_measure(candidates).items():
         digits = 4 if measure == BITS else 1
-        rows += [[measure]] if measure != BITS else []
+        rows += [[measure]] if any(kinds) else []
         for kind in kinds:
             marks = [c.marks[measure][kind] if measure in c.marks else None for c in candidates]
             row = [_label(measure, kind, exam)]
@@ -174,6 +189,7 @@ def _save_chart(candidates: list[Candidate], exam: Exam, path: Path) -> Path:
         PAIRS: (50, "chance"),
         QUESTIONS: (100 * blind if blind else None, "guessed without the story"),
     }
+    nothing = (None, "")
     kinds = _kinds_by_measure(candidates)
     heights = [1.2 + 0.22 * len(own) * len(candidates) for own in kinds.values()]
     shape = {"figsize": (8, sum(heights)), "height_ratios": heights, "layout": "constrained", "squeeze": False}
@@ -184,7 +200,7 @@ def _save_chart(candidates: list[Candidate], exam: Exam, path: Path) -> Path:
             for candidate in candidates
             if measure in candidate.marks
         }
-        line, label = lines[measure]
+        line, label = lines.get(measure, nothing)
         plot_scores(scores, axes, line=line, line_label=label, title=measure)
     path.parent.mkdir(parents=True, exist_ok=True)
     return save_figure(panels[0, 0], path)
@@ -193,9 +209,9 @@ def _save_chart(candidates: list[Candidate], exam: Exam, path: Path) -> Path:
 def run(options: argparse.Namespace) -> None:
     """Read the tests, let each model sit them, print the table, save the chart."""
     check_at_least(options, 1, "limit")
-    check_output(options, "data pairs questions")
-    if options.data and options.pairs and options.questions:
-        refuse(options, "language", "where --data, --pairs and --questions say what to measure with")
+    check_output(options, "data pairs questions conversations")
+    if options.data and options.pairs and options.questions and options.conversations:
+        refuse(options, "language", "where --data, --pairs, --questions and --conversations say what to measure with")
     name = model_of(options)
     in_name = (part for part in Path(name).name.split("-") if part in LANGUAGES)  # "kahani-en-mine" → "en"
     language = options.language or next(in_name, "hi")
@@ -207,7 +223,7 @@ def run(options: argparse.Namespace) -> None:
         candidates.append(_sit(options.against, *load_model(options.against, options.device), exam, options))
     if options.baselines and (exam.documents or exam.pairs):
         candidates += _baselines(model, tokenizer, exam)
-    items = {"documents": exam.documents, "pairs": exam.pairs, "questions": exam.questions}
+    items = {"documents": exam.documents, "pairs": exam.pairs, "questions": exam.questions, "chats": exam.chats}
     counted = ", ".join(f"{len(some):,} {what}" for what, some in items.items() if some)
     tell_model(options, name)
     print(f"{LANGUAGES[language]}: {counted}; 95% intervals in brackets")

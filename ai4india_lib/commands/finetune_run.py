@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 
 from ..basics.device import pick_device
-from ..basics.files import fingerprint_tensors
+from ..basics.files import fingerprint_tensors, write_json
 from ..evaluation.likelihood import bits_per_byte
 from ..formats.adapters import base_of, load_adapter, save_adapter
-from ..formats.folders import MODELS, holds_adapter
+from ..formats.folders import CHAT_NOTE, MAY_BE_ASKED, MODELS, holds_adapter, may_be_asked
 from ..formats.pretrained import load_model, save_model
-from ..text.corpus import train_and_test_lines
+from ..text.corpus import read_about, train_and_test_lines
 from ..training.interrupts import interrupts_wait
 from ..training.resume import Checkpoints
 from ..tuning.finetuning import finetune
@@ -33,6 +33,12 @@ def _is_same_start(begun: dict, start: str, source: Path, folder: Path) -> None:
         raise ValueError(f"{trained}: bring that back to resume it, or start a new run under another --name")
 
 
+def _what_may_be_asked(source: Path, data: list[str]) -> str | None:
+    """What a model may be asked that learned these conversations, after those of `source`; None if nothing says it."""
+    said = [read_about(place).get(MAY_BE_ASKED) for place in data]
+    return "; ".join(dict.fromkeys(words for words in (may_be_asked(source), *said) if isinstance(words, str))) or None
+
+
 def run(options: argparse.Namespace, source: Path, folder: Path, begun: dict, adapters: bool) -> None:
     """Train and save. All is checked before a file is written."""
     further = holds_adapter(source)  # its adapter is trained further
@@ -49,6 +55,7 @@ def run(options: argparse.Namespace, source: Path, folder: Path, begun: dict, ad
         load_adapter(model, source)
     start = fingerprint_tensors(model.named_parameters())
     _is_same_start(begun, start, source, folder)
+    asked = _what_may_be_asked(source, options.data)
     measuring = time.perf_counter()
     texts = list(islice(train_and_test_lines(options.replay)[1], STORIES)) if options.replay else []
     before = bits_per_byte(model, tokenizer, texts) if texts else None
@@ -67,6 +74,7 @@ def run(options: argparse.Namespace, source: Path, folder: Path, begun: dict, ad
         else:
             save_model(model, tokenizer, folder, chats=True)
         history.save(folder / "history.json")
+        write_json(folder / CHAT_NOTE, {MAY_BE_ASKED: asked})
     if texts:
         after = bits_per_byte(model, tokenizer, texts)
         figures = f"{before:.4f} bits per byte before, {after:.4f} after ({after / before - 1:+.1%})"

@@ -96,13 +96,15 @@ def _add_chat(subparsers) -> None:
     parser = subparsers.add_parser("chat", help="talk with a model", description=about)
     _add_model_options(parser, "the newest that was taught to chat")
     parser.add_argument("--system", metavar="TEXT", help="what the model reads before the conversation")
-    parser.add_argument("--max-length", type=int, default=160, help="longest answer, in tokens (%(default)s)")
+    parser.add_argument("--max-length", type=int, default=250, help="longest answer, in tokens (%(default)s)")
     _add_sampling_options(parser, CHAT_TEMPERATURE)
 
 
 def _add_evaluate(subparsers) -> None:
-    about = "Measure a model on stories it has not seen: bits per byte, minimal pairs, and questions where it is a "
-    about += "chat model. Prints one table with 95% intervals and saves a chart."
+    about = (
+        "Measure a model on stories it has not seen: bits per byte, minimal pairs, and questions and chats where it "
+    )
+    about += "is a chat model. Prints one table with 95% intervals and saves a chart."
     parser = subparsers.add_parser("evaluate", help="measure a model, alone or against another", description=about)
     _add_model_options(parser, "the newest")
     add, yes_or_no = parser.add_argument, argparse.BooleanOptionalAction
@@ -115,6 +117,8 @@ def _add_evaluate(subparsers) -> None:
         metavar="SOURCE",
         help="questions: a .jsonl file, or an archive or folder that holds test.jsonl, or the URL of one",
     )
+    talks = "chats, each up to the answer that is judged, for a chat model: as for --questions"
+    add("--conversations", metavar="SOURCE", help=talks)
     add("--chat", action=yes_or_no, help="ask as a chat does (default: as the model was trained)")
     add("--baselines", action=yes_or_no, default=True, help="also 5-grams and an untrained model")
     add("--limit", type=int, metavar="N", help="at most N documents, questions, pairs of each kind")

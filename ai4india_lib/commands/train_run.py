@@ -9,7 +9,7 @@ import torch
 from ..basics.device import pick_device
 from ..formats.pretrained import load_model, save_model
 from ..model.config import DecoderConfig
-from ..model.new_tokens import give_places, untrained_tokens
+from ..model.new_tokens import HALF_SPREAD, beside_untrained, give_places, untrained_tokens
 from ..plots import plot_history, save_figure, use_indic_fonts
 from ..text.corpus import read_about, train_and_test_lines
 from ..text.packing import download_and_prepare_data
@@ -78,7 +78,9 @@ def run(options: argparse.Namespace, name: str, folder: Path) -> None:
     with interrupts_wait():  # who stops the run gets the model saved
         history = train(model, *loaders, h, teacher=teacher, **more)
         special = [i for i, token in tokenizer.added_tokens_decoder.items() if token.special]
+        unread = beside_untrained(model, special)  # such as letters of another script
         give_places(model, untrained_tokens(model, special))  # to the signs of a chat, for a later fine-tuning
+        give_places(model, unread, spread=HALF_SPREAD)
         save_model(model, tokenizer, name, dtype=torch.bfloat16 if options.half else None)
         history.save(folder / "history.json")
         use_indic_fonts()

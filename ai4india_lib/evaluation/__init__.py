@@ -1,7 +1,8 @@
 """How good is a model, how sure is that figure, and is one model better than another?
 
 Built in lesson 16: `likelihood` (bits per byte, also lesson 04), `minimal_pairs`, `questions`, `reliability`,
-`significance` and `memorisation`; `items` is what pairs and questions share.
+`significance` and `memorisation`; `chats` does for lesson 14's chat model what `questions` does for answers; `items` is
+what pairs and questions share.
 """
 
 from typing import TYPE_CHECKING
@@ -10,12 +11,14 @@ from ..basics.imports import import_when_used
 
 # fmt: off
 if TYPE_CHECKING:  # each is imported when it is first used
+    from .chats import Chat, answer_chats, read_chats, refusing_answers, score_chats
     from .items import accuracy_by_kind
     from .likelihood import bits_per_byte, document_bits, token_log_probabilities
     from .memorisation import TrainingText
     from .minimal_pairs import Pair, judge_pairs, minimal_pair_accuracy, read_pairs, sentence_log_probabilities
     from .questions import (
         Question, answer_questions, normalise_answer, question_accuracy, question_prompt, read_questions, score_answers,
+        written_answers,
     )
     from .reliability import Calibration, calibrate, calibration
     from .significance import Comparison, Interval, bootstrap_interval, cohen_kappa, compare, sign_test

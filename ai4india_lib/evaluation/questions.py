@@ -61,16 +61,24 @@ def answer_questions(
 
     Without `chat` nothing tells a model to stop after the answer: there it ends with its first sentence.
     """
+    prompts = [question_prompt(tokenizer, question, chat=chat) for question in questions]
+    answers = written_answers(model, tokenizer, prompts, batch_size=batch_size, max_new_tokens=max_new_tokens)
+    return answers if chat else [re.split(r"[।.?!\n]", answer)[0] for answer in answers]
+
+
+def written_answers(
+    model: DecoderLanguageModel, tokenizer, prompts: Sequence[list[int]], *, batch_size: int, max_new_tokens: int
+) -> list[str]:
+    """What the model writes on each prompt, greedily, up to the end of its turn or document."""
     at_least(1, batch_size=batch_size)
     settings = {"sampling": Sampling(temperature=0), "stop_ids": stop_ids(tokenizer), "max_new_tokens": max_new_tokens}
-    prompts = [question_prompt(tokenizer, question, chat=chat) for question in questions]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # like lengths together: less padding
     answers = [""] * len(prompts)
     for start in range(0, len(order), batch_size):
         group = order[start : start + batch_size]
         for number, ids in zip(group, generate(model, [prompts[i] for i in group], **settings), strict=True):
             answers[number] = tokenizer.decode(ids, skip_special_tokens=True).strip()
-    return answers if chat else [re.split(r"[।.?!\n]", answer)[0] for answer in answers]
+    return answers
 
 
 def normalise_answer(text: str) -> str:

@@ -10,6 +10,10 @@ from ..text.chat import TURN_ENDS, turn_end
 MODELS = Path("models")
 SHIPPED = ("kahani-hi", "kahani-hi-large", "kahani-en", "kahani-hi-small", "kahani-hi-draft", "kahani-hi-chat")
 
+CHAT_NOTE, MAY_BE_ASKED = "chat.json", "may_be_asked"
+"""A file beside a model that `finetune` made, and its one field: what one may ask, as a field of the same name in the
+conversations' about.json says it; null where none does."""
+
 MODEL_FILES = (
     "config.json generation_config.json model.safetensors model.safetensors.index.json model-*-of-*.safetensors "
     "pytorch_model*.bin pytorch_model.bin.index.json adapter_config.json adapter_model.safetensors adapter_model.bin "
@@ -81,6 +85,13 @@ def is_chat_model(model_name: str | Path, tokenizer=None, *, folder: str | Path 
     if not set(map(str, names)).isdisjoint(TURN_ENDS):
         return True
     return tokenizer is not None and turn_end(tokenizer) in ends
+
+
+def may_be_asked(model_name: str | Path, *, folder: str | Path = MODELS) -> str | None:
+    """In words, what one may ask of this chat model; None where nobody noted it (see `CHAT_NOTE`)."""
+    note = model_folder(model_name, folder) / CHAT_NOTE
+    words = read_settings(note).get(MAY_BE_ASKED) if note.is_file() else None
+    return words if isinstance(words, str) and words.strip() else None
 
 
 def _talks(path: Path) -> bool:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # each is imported when it is first used
     )
     from .first_weights import begin_by_copying
     from .lora import LORA_TARGETS, add_lora, has_lora, merge_lora
-    from .new_tokens import give_places, untrained_tokens
+    from .new_tokens import beside_untrained, give_places, untrained_tokens
 # fmt: on
 
 __getattr__, __dir__, __all__ = import_when_used(__name__)

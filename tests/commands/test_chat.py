@@ -104,6 +104,29 @@ def test_a_model_that_was_not_taught_to_answer_is_told(at_work, say, heard, caps
         assert told in capsys.readouterr().err if told else not capsys.readouterr().err
 
 
+def test_a_chat_model_says_what_may_be_asked_where_that_was_noted(at_work, say, heard, capsys):
+    """One line before the first question; nothing where nobody noted it, and nothing of a model that does not chat."""
+    for name in ("talks", "tells"):
+        (at_work / "models" / name / "chat.json").write_text('{"may_be_asked": "it tells stories"}', encoding="utf-8")
+    for note, model, told in (
+        ('{"may_be_asked": "it tells stories"}', "talks", "talks: it tells stories\n/reset begins"),
+        ('{"may_be_asked": null}', "talks", "/reset begins"),
+        ('{"may_be_asked": 3}', "talks", "/reset begins"),
+        ('{"may_be_asked": "it tells stories"}', "tells", "/reset begins"),
+    ):
+        (at_work / "models" / model / "chat.json").write_text(note, encoding="utf-8")
+        say(b"hello\n")
+        assert main(["chat", "--model", model, "--device", "cpu"]) == 0
+        assert capsys.readouterr().out.startswith(told)
+
+
+def test_an_empty_answer_is_no_empty_line(at_work, say, monkeypatch, capsys):
+    monkeypatch.setattr(chat, "stream_reply", lambda *_, **__: iter([]))
+    say(b"hello\n")
+    assert main(["chat", "--model", "talks", "--device", "cpu"]) == 0
+    assert "> (it says nothing to this: ask in other words)\n" in capsys.readouterr().out
+
+
 def test_the_newest_chat_model_is_taken_and_named(at_work, say, heard, capsys):
     os.utime(at_work / "models" / "talks" / "config.json", (5, 5))
     say(b"hello\n")

@@ -64,6 +64,28 @@ def test_finetune_command(at_work, capsys, lora):
         assert "leave --lora out" in capsys.readouterr().err
 
 
+def test_what_may_be_asked_goes_with_the_model(at_work, capsys, monkeypatch):
+    """From about.json of the conversations to the model's folder, and into its chats; also when trained further."""
+    talks = at_work / "talks"
+    talks.mkdir()
+    for part in ("train", "test"):
+        (talks / f"{part}.jsonl").write_bytes((at_work / "chai.jsonl").read_bytes())
+    (talks / "about.json").write_text('{"may_be_asked": "it knows where मीरा went"}', encoding="utf-8")
+    for name, model, data in (("one", "base", ["chai.jsonl", "talks"]), ("two", "one", ["chai.jsonl"])):
+        command = ["finetune", "--model", model, "--name", name, *FAST[2:], "--data", *data]
+        assert main([*command, *(["--lora", "2"] if model == "base" else [])]) == 0
+        note = json.loads((at_work / "models" / name / "chat.json").read_text(encoding="utf-8"))
+        assert note == {"may_be_asked": "it knows where मीरा went"}
+        capsys.readouterr()
+        monkeypatch.setattr("sys.stdin", io.StringIO(""))
+        assert main(["chat", "--model", name, "--device", "cpu"]) == 0
+        assert capsys.readouterr().out.startswith(f"{name}: it knows where मीरा went\n/reset begins")
+    assert main(["finetune", "--model", "base", "--name", "two", "--overwrite", *FAST]) == 1  # an adapter stays one
+    assert main(["finetune", "--model", "base", "--name", "one", "--overwrite", "--lora", "2", *FAST]) == 0
+    note = json.loads((at_work / "models" / "one" / "chat.json").read_text(encoding="utf-8"))
+    assert note == {"may_be_asked": None}, "what the last run learned counts"
+
+
 @pytest.mark.parametrize(
     ("more", "told"),
     [

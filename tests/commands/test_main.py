@@ -288,6 +288,37 @@ def test_evaluate_asks_a_model_that_does_not_chat_only_where_told_to(tests, trai
     ]  # fmt: skip
 
 
+def test_evaluate_judges_the_chats_of_a_chat_model(tests, trained, capsys, monkeypatch):
+    """Refusals of what is not told, of what is told, stories with the name asked for: each has its row."""
+    refusal, told = "नहीं बताया गया।", "मीरा चाय लाई।"
+
+    def line(kind, asked, answer, **more):
+        messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+        return json.dumps({"messages": messages, "kind": kind, **more}, ensure_ascii=False)
+
+    lines = [line("refusal", f"{told} रवि कौन था?", refusal), line("story", "कहानी सुनाओ।", told, wanted=["मीरा"])]
+    (trained / "chats.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    monkeypatch.setattr(
+        "ai4india_lib.commands.evaluate.answer_questions", lambda *_, **__: [refusal] * 3 + ["मीरा"] * 3
+    )
+    monkeypatch.setattr("ai4india_lib.commands.evaluate.answer_chats", lambda *_, **__: [refusal, "वह चाय लाई।"])
+    command = ["evaluate", *tests[2:], "--conversations", "chats.jsonl", "--no-baselines", "--device", "cpu"]
+    assert main([*command, "--chat"]) == 0
+    out = capsys.readouterr().out
+    rows = {
+        line.rsplit("  ", 1)[0].strip(): line.rsplit("  ", 1)[1].split()[0]
+        for line in out.splitlines()[2:-1]
+        if "[" in line
+    }
+    assert "6 questions, 2 chats" in out and "refusal, with" not in out
+    assert rows["questions refused though answered in the story, %"] == "50.0"
+    assert (rows["refusal"], rows["story, with the name asked for"], rows["mean"]) == ("100.0", "0.0", "33.3")
+    assert main(command) == 0
+    assert "chats, % right" not in capsys.readouterr().out, "this model does not chat"
+    (trained / "none.jsonl").write_text("", encoding="utf-8")
+    assert main([*command[:-1], "cpu", "--conversations", "none.jsonl"]) == 1
+
+
 @pytest.mark.parametrize(
     ("command", "wanted"),
     [

@@ -58,8 +58,8 @@ def at_work(tmp_path, monkeypatch):
         (["chat", "--temperature", "0", "--min-p", "0.1"], "--min-p has no effect with --temperature 0"),
         (["chat", "--max-length", "0"], "--max-length 0 must be at least 1"),
         (
-            ["evaluate", "--model", "x", "--data", "y", "--pairs", "y", "--questions", "y", "--language", "en"],
-            "--language has no effect where --data, --pairs and --questions say",
+            ["evaluate", *"--model x --data y --pairs y --questions y --conversations y --language en".split()],
+            "--language has no effect where --data, --pairs, --questions and --conversations say",
         ),
         (["evaluate", "--model", "x", "--pairs", "y", "--chat"], "--chat and --no-chat are about questions"),
         (["evaluate", "--model", "x", "--pairs", "y", "--no-chat"], "--chat and --no-chat are about questions"),

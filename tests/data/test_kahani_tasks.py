@@ -20,7 +20,8 @@ pytest.importorskip("tomllib", reason="the story generator needs Python 3.11; th
 
 from data.kahani.__main__ import main  # noqa: E402
 from data.kahani.archive import pack  # noqa: E402
-from data.kahani.chat import chat_files  # noqa: E402
+from data.kahani.chat import Chatter, chat_files  # noqa: E402
+from data.kahani.chat_book import KEPT, in_words, read_chat_book  # noqa: E402
 from data.kahani.engine import Telling  # noqa: E402
 from data.kahani.frames import FrameError  # noqa: E402
 from data.kahani.questions import Asker, QuestionBook, blind_scores, question_files, read_questions  # noqa: E402
@@ -297,32 +298,51 @@ def chats(language):
     if not path.exists():
         pytest.skip(f"there are no chats in {language.code}")
     files = unpacked(path)
-    return {part: lines_of(files[f"{part}.jsonl"]) for part in ("train", "test")}
+    return {part: lines_of(files[f"{part}.jsonl"]) for part in ("train", "test", "first")} | {
+        "about": json.loads(files["about.json"])
+    }
 
 
 def said_in(chat: dict) -> list[str]:
     return [message["content"] for message in chat["messages"]]
 
 
-def test_chats_are_made_again(language, chats):
+def every(chats: dict, *kinds: str) -> list[dict]:
+    """The chats of all parts, of these kinds if any are named."""
+    return [chat for part in ("train", "test", "first") for chat in chats[part] if not kinds or chat["kind"] in kinds]
+
+
+def test_chats_begin_as_they_did(language, chats):
+    """The test chats and the first training chats, made again; then the tar they lie in."""
     path = DATA / f"kahani-chat-{language.code}.tar.gz"
-    files = chat_files(language, DATA / f"kahani-{language.code}.tar.gz")
+    files = unpacked(path)
+    again = chat_files(language, DATA / f"kahani-{language.code}.tar.gz", stories=300, first_stories=1)
+    assert again["test.jsonl"] == files["test.jsonl"]
+    assert files["train.jsonl"].startswith(again["train.jsonl"])
     assert gzip.decompress(path.read_bytes()) == pack(files, f"kahani-chat-{language.code}")
+
+
+@pytest.mark.slow
+def test_chats_are_made_again(language, chats):
+    """The documented command gives all of the committed archive, byte for byte inside."""
+    files = chat_files(language, DATA / f"kahani-{language.code}.tar.gz")
+    assert files == unpacked(DATA / f"kahani-chat-{language.code}.tar.gz")
 
 
 def test_chats_have_the_usual_form(language, chats):
     """User and assistant in turns, the user first; every kind often; a few thousand to train, some hundred to test."""
-    assert len(chats["train"]) >= 2000
-    assert len(chats["test"]) >= 300
-    for part in ("train", "test"):
+    assert len(chats["train"]) >= 5000 and len(chats["test"]) >= 500 and len(chats["first"]) >= 1500
+    for part, least in (("train", 0.04), ("test", 0.03), ("first", 0.04)):
         kinds = collections.Counter(chat["kind"] for chat in chats[part])
-        assert set(kinds) == {"question", "refusal", "story"}
-        assert min(kinds.values()) > 0.15 * len(chats[part])
-    for chat in itertools.chain(chats["train"], chats["test"]):
-        assert set(chat) == {"messages", "kind"}
+        assert set(kinds) == {"question", "refusal", "greeting", "other"} | ({"story"} if part != "first" else set())
+        assert min(kinds.values()) > least * len(chats[part])
+        assert kinds == chats["about"][f"{part}_chats"]
+    for chat in every(chats):
+        assert set(chat) == {"messages", "kind"} | ({"wanted"} if "wanted" in chat else set())
         roles = [message["role"] for message in chat["messages"]]
         assert roles == ["user", "assistant"] * (len(roles) // 2)
         assert all(message["content"].strip() == message["content"] != "" for message in chat["messages"])
+    assert chats["about"]["may_be_asked"] == read_chat_book(language).shown
 
 
 def test_chat_stories_are_of_the_same_part_of_the_archive(chats, stories):
@@ -330,49 +350,150 @@ def test_chat_stories_are_of_the_same_part_of_the_archive(chats, stories):
     for part in ("train", "test"):
         known = set(stories[part])
         for chat in chats[part]:
-            asked, answered = said_in(chat)[:2]
+            said = said_in(chat)
             if chat["kind"] == "story":
-                assert answered in known
-                named = [word for word in words_of(asked) if holds(answered, word)]
-                assert named, (asked, answered)  # what was wished for stands in the story
-            else:
-                ends = [m.end() for m in re.finditer(r"[।.!?]”?(?= )", asked)]
-                assert any(asked[:end] in known for end in ends), asked
+                assert any(told in known for told in said[1::2])
+            elif chat["kind"] in ("question", "refusal"):
+                ends = [m.end() for m in re.finditer(r"[।.!?]”?(?= )", said[0])]
+                assert any(said[0][:end] in known for end in ends), said[0]
+    whole = "\n".join(stories["train"])
+    pieces = every({"train": [], "test": [], "first": chats["first"]}, "question", "refusal")
+    for chat in pieces[:200]:  # a piece ends where its first question begins
+        ends = [m.end() for m in re.finditer(r"[।.!?]”?(?= )", said_in(chat)[0])]
+        assert any(said_in(chat)[0][:end] in whole for end in ends), chat
+
+
+def test_a_wish_names_what_the_story_tells(chats):
+    """In the test part the story is the last word, and what it is judged by stands in the wish and in the story."""
+    wishes = [chat for chat in chats["test"] if chat["kind"] == "story"]
+    for chat in wishes:
+        asked, told = said_in(chat)
+        assert all(holds(asked, word) and holds(told, word) for word in chat["wanted"])
+    assert sum(bool(chat["wanted"]) for chat in wishes) > 0.6 * len(wishes)
+    assert all("wanted" not in chat for chat in [*chats["train"], *chats["first"]])
 
 
 def test_chat_answers_are_right(language, chats):
     """An answer stands in the story, or is yes or no; a refusal is refused once, and only in a chat of that kind."""
     book = read_questions(language)
-    for chat in itertools.chain(chats["train"], chats["test"]):
+    for chat in every(chats, "question", "refusal"):
         said = said_in(chat)
-        answers = said[1::2]
+        answers, told = said[1::2], said[0]
         assert answers.count(book.untold) == (chat["kind"] == "refusal")
-        if chat["kind"] != "story":
-            told = said[0]
-            assert all(holds(told, bare(language, one)) or one in (book.yes, book.no, book.untold) for one in answers)
-            assert all(question.endswith("?") for question in said[::2])
+        assert all(holds(told, bare(language, one)) or one in (book.yes, book.no, book.untold) for one in answers)
+        assert all(question.endswith("?") for question in said[::2])
+    assert all(said_in(chat)[-1] == book.untold for chat in chats["test"] if chat["kind"] == "refusal")
+
+
+def test_what_a_piece_does_not_tell_is_refused_and_what_it_tells_is_not(language):
+    """The same question is answered about a piece that tells the answer: to refuse hangs on what was read."""
+    chatter, book = Chatter(language, random.Random(5)), read_questions(language)
+    asked = collections.defaultdict(set)
+    for _ in range(400):
+        chat = chatter.chat(*chatter.asker.tell(), "piece")
+        said = said_in(chat)
+        if chat["kind"] in ("question", "refusal"):
+            first = re.split(r"[।.!?]”? ", said[0])[-1]
+            for question, answer in zip([first, *said[2::2]], said[1::2], strict=True):
+                asked[" ".join(words_of(question)[-3:])].add(answer == book.untold)
+    assert sum(len(kinds) == 2 for kinds in asked.values()) >= 20
 
 
 def test_refusals_cannot_be_told_from_the_question(language, chats):
     """Part of the refused questions are answered in other chats: whether to refuse hangs on the story."""
     book = read_questions(language)
     asked = collections.defaultdict(set)
-    for chat in chats["train"]:
+    for chat in every(chats, "question", "refusal"):
         said = said_in(chat)
-        if chat["kind"] != "story":
-            first = re.split(r"[।.!?]”? ", said[0])[-1]
-            for question, answer in zip([first, *said[2::2]], said[1::2], strict=True):
-                asked[" ".join(words_of(question)[-3:])].add(answer == book.untold)
-    assert sum(len(kinds) == 2 for kinds in asked.values()) >= 5
+        first = re.split(r"[।.!?]”? ", said[0])[-1]
+        for question, answer in zip([first, *said[2::2]], said[1::2], strict=True):
+            asked[" ".join(words_of(question)[-3:])].add(answer == book.untold)
+    assert sum(len(kinds) == 2 for kinds in asked.values()) >= 50
+
+
+def test_small_talk_has_its_answer_and_what_is_no_story_says_so(language, chats):
+    """Each answer is that of its block of chats.txt; questions of the test about the world are in no other chat."""
+    book = read_chat_book(language)
+    only = book.blocks["other"].answer
+    answers = {block.answer for block in book.small_talk()}
+    for chat in every(chats, "greeting", "other"):
+        assert set(said_in(chat)[1::2]) <= answers | ({only} if chat["kind"] == "other" else set())
+        assert (said_in(chat)[-1] == only) == (chat["kind"] == "other")
+    kept = {said_in(chat)[-2] for chat in chats["test"] if chat["kind"] == "other"}
+    known = {part for chat in [*chats["train"], *chats["first"]] for part in said_in(chat)[::2]}
+    about_the_world = {one for one in kept if any(one == way for way in ways_to_say(book.others(test=True), language))}
+    assert len(about_the_world) > 10 and not about_the_world & known
+
+
+def ways_to_say(lines: list, language) -> set[str]:
+    """Many ways to say these lines, drawn."""
+    rng = random.Random(1)
+    return {in_words(line, language, lambda n: int(rng.random() * n)) for line in lines for _ in range(300)}
+
+
+def test_every_fifth_question_about_the_world_is_kept(language):
+    book = read_chat_book(language)
+    kept, others = book.others(test=True), book.others(test=False)
+    assert len(others) >= 20 and len(kept) == (len(kept) + len(others)) // KEPT
+    assert not set(map(str, kept)) & set(map(str, others))
+
+
+def test_children_greet_in_devanagari_and_in_latin(language):
+    """What people type first gets an answer in every language of the course."""
+    book = read_chat_book(language)
+    ways = ways_to_say([line for block in book.small_talk() for line in block.lines], language)
+    assert {"hello", "hi", "Hello!", "नमस्ते", "thank you", "bye"} <= ways
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace("shown =", "seen ="), "chats.txt:2: expected"),
+        (lambda text: text.replace("== named", "== nobody"), "block named is missing"),
+        (lambda text: text.replace("shown = ", "# "), "what may be asked"),
+        (lambda text: text.replace("== bye\n=", "== bye\n#"), "block bye needs lines and"),
+        (lambda text: text + "\nhow are you\n", "chats.txt:.*how are you"),
+        (lambda text: text + "- (half\n", "not closed"),
+        (None, "chats.txt is missing"),
+    ],
+)
+def test_bad_chat_files_are_refused(language, tmp_path, monkeypatch, change, message):
+    """A message names the file, and the line where there is one."""
+    text = (DATA / "kahani" / language.code / "chats.txt").read_text(encoding="utf-8")
+    monkeypatch.setattr("data.kahani.chat_book.HERE", tmp_path)
+    (tmp_path / language.code).mkdir()
+    if change is not None:
+        (tmp_path / language.code / "chats.txt").write_text(change(text), encoding="utf-8")
+    with pytest.raises(FrameError, match=message):
+        read_chat_book(language)
 
 
 @LONGEST_OR_ALL
 def test_chats_fit_into_256_tokens(language, chats, most):
+    """All but those that go on after a long story: they lose their last question in training."""
     folder = ROOT / "models" / f"kahani-{language.code}"
     if not folder.exists():
         pytest.skip(f"there is no model kahani-{language.code}")
     transformers = pytest.importorskip("transformers")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    everything = sorted([*chats["test"], *chats["train"]], key=lambda chat: -sum(map(len, said_in(chat))))
-    for chat in everything[:most]:
-        assert len(tokenizer.apply_chat_template(chat["messages"], tokenize=True, return_dict=False)) <= 256
+    everything = sorted(every(chats), key=lambda chat: -sum(map(len, said_in(chat))))[:most]
+    lengths = [len(tokenizer.apply_chat_template(c["messages"], tokenize=True, return_dict=False)) for c in everything]
+    assert sum(length > 256 for length in lengths) < 0.05 * len(every(chats))
+    for chat in everything:
+        first = chat["messages"][: 2 if chat["kind"] != "story" else len(chat["messages"])]
+        assert len(tokenizer.apply_chat_template(first[:2], tokenize=True, return_dict=False)) <= 256
+
+
+def test_a_model_can_write_what_the_assistant_says(language):
+    """An adapter leaves the table of tokens alone: each token of an answer must have a place of its own in it."""
+    folder = ROOT / "models" / f"kahani-{language.code}"
+    if not folder.exists():
+        pytest.skip(f"there is no model kahani-{language.code}")
+    library = pytest.importorskip("ai4india_lib")
+    model, tokenizer = library.load_model(folder, "cpu")
+    book = read_chat_book(language)
+    answers = [block.answer for block in book.blocks.values() if block.answer] + [read_questions(language).untold]
+    for answer in answers:
+        ids = tokenizer(f" {answer}", add_special_tokens=False)["input_ids"]
+        lost = tokenizer.convert_ids_to_tokens(library.untrained_tokens(model, ids))
+        assert not lost, (answer, [tokenizer.convert_tokens_to_string([token]) for token in lost])

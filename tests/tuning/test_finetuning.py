@@ -31,7 +31,7 @@ from ai4india_lib import (
     training_memory,
     untrained_tokens,
 )
-from ai4india_lib.model import has_lora
+from ai4india_lib.model import beside_untrained, has_lora
 from ai4india_lib.tuning.finetuning import conversation_loaders, read_conversations
 
 QUIET = {"device": "cpu", "progress": False}
@@ -297,6 +297,19 @@ def test_memory_formula_against_what_pytorch_keeps(rank):
 
 
 # Tokens that no text held
+
+
+def test_tokens_that_no_text_held_can_be_told_apart(make_model):
+    """Latin letters after a training on Hindi: they lie where an unused sign of a chat lies, and get places nearby."""
+    model = make_model(spread=0.05)
+    with torch.no_grad():
+        model.embedding.weight[[3, 4, 250, 260]] = model.embedding.weight[300].clone()
+    assert beside_untrained(model, [3, 4, 7]) == [250, 260, 300] and beside_untrained(model, [7]) == []
+    before = model.embedding.weight.clone()
+    give_places(model, [250, 260], spread=1.5)
+    moved = (model.embedding.weight - before).norm(dim=1)
+    assert torch.allclose(moved[[250, 260]], torch.tensor(1.5), atol=1e-4) and moved.count_nonzero() == 2
+    assert untrained_tokens(model, [250, 260, 300]) == [300]
 
 
 def test_chat_signs_get_places_of_their_own(make_model, tokenizer):
