@@ -24,8 +24,8 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--language", default="hi", help=f"language code: {', '.join(languages())} (default: hi)")
     made.add_argument("--make", default="stories", choices=MAKERS, help="what to write (default: stories)")
-    made.add_argument("--stories", type=int, help="training stories (default: 40000; questions 7500, chat 2400)")
-    made.add_argument("--test-stories", type=int, help="test stories (default: 1000; questions 500, chat 300)")
+    made.add_argument("--stories", type=int, help="training stories (default: 40000; questions 7500, chat 9600)")
+    made.add_argument("--test-stories", type=int, help="test stories (default: 1000; questions 500, chat 700)")
     made.add_argument("--seed", type=int, help="seed of all random choices (default: the seed of the committed files)")
     made.add_argument("--output", type=Path, help="the file to write (default: the committed one in data/)")
     made.add_argument(
