@@ -1,6 +1,6 @@
 """Reads a language's `chats.txt`: what is said in chats beside stories and questions about them.
 
-    shown = it tells stories …          what may be asked, as `ai4india_lib chat` shows it when it starts
+    shown = ask for a story …            what may be asked, as `ai4india_lib chat` shows it when it starts
 
     == greeting                         a block: all that gets the same answer
     = नमस्ते! …                          the answer; a block without one holds wishes for a story
