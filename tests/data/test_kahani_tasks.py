@@ -207,7 +207,7 @@ def test_answers_follow_the_story(language):
                 followed[one["kind"]] += 1
                 assert again["answer"] != one["answer"], (one, again, text, changed[1])
                 assert holds(changed[1], bare(language, again["answer"]))
-                assert len(words_of(text)) - 9 < len(words_of(changed[1])) < len(words_of(text)) + 9
+                assert abs(len(words_of(text)) - len(words_of(changed[1]))) < 15  # other choices may follow from it
     assert all(followed[kind] > 20 for kind in ("who", "where", "what", "colour", "how_many")), followed
 
 
