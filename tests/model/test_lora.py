@@ -63,6 +63,27 @@ def test_correction_is_that_of_the_paper(make_model):
     torch.testing.assert_close(layer(x), expected)
 
 
+def test_many_rows_are_computed_as_few_are(make_model):
+    """With many rows the matrices are joined before they are applied: the same output, gradients, and frozen weight."""
+    layer = shaken(add_lora(make_model(), 4, alpha=6, targets=("up",))).blocks[0].mlp.up
+    x = torch.randn(2, 2 * max(layer.weight.shape), layer.in_features)
+    found = []
+    for parts in ([x], x.flatten(0, 1).split(16)):
+        rows = [part.clone().requires_grad_() for part in parts]
+        outputs = torch.cat([layer(part).flatten(0, -2) for part in rows])
+        outputs.square().sum().backward()
+        gradients = [
+            layer.lora_A.weight.grad,
+            layer.lora_B.weight.grad,
+            torch.cat([r.grad.flatten(0, -2) for r in rows]),
+        ]
+        assert layer.weight.grad is None
+        found.append([outputs.detach(), *gradients])
+        layer.zero_grad()
+    for many, few in zip(*found, strict=True):
+        torch.testing.assert_close(many, few, rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize("targets", [LORA_TARGETS, ("query", "value")])
 def test_merged_model_is_plain_and_gives_the_same_logits(make_model, targets):
     model = shaken(add_lora(make_model(), 4, targets=targets))
