@@ -6,7 +6,8 @@ plot. `reader.py` asks of a whole story whether it can be told, this module how 
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Iterator
+from functools import cache, lru_cache
 
 from .engine import Language, Telling, Word
 from .frames import OneOf, Part, Slot
@@ -79,8 +80,7 @@ class _Reading(Telling):
         if name not in self.drawn:
             options = self.language.options(self.plot.sources[name], self)
             if len(options) > 1:
-                fitting = (n for n, word in enumerate(options) if self.fits(name, word))
-                self.drawn[name] = options[self.pick_one_of(fitting)]
+                self.drawn[name] = options[self.pick_one_of(self.fitting(name, options))]
             else:
                 self.drawn[name] = options[0]
         return self.drawn[name]
@@ -95,12 +95,19 @@ class _Reading(Telling):
                 self.slot = part.text if isinstance(part, Slot) else ""
                 super().say((part,))
 
-    def fits(self, name: str, word: Word) -> bool:
-        """Could the slot that is being filled go on as the text does, if this name stood for this word?"""
-        said = _filled(self.language, self.plot.name, self.slot, name, word)
-        if said is None:
-            said = _Trial(self.language, self.plot.name, {**self.drawn, name: word}).fill(self.slot)
-        return said is None or self.goes_on(said)
+    def fitting(self, name: str, options: list[Word]) -> Iterator[int]:
+        """Numbers of the words that may stand for the name: with them the slot being filled goes on as the text does."""
+        named = _named(self.language, self.plot.name, self.slot)
+        others = tuple((other, self.drawn[other]) for other in named if other in self.drawn)
+        said = _said(self.language, self.plot.name, self.slot, name, others)
+        here = self.text[self.position : self.position + 1]
+        for number, word in enumerate(options):
+            if id(word) not in said:
+                trial = _Trial(self.language, self.plot.name, {**self.drawn, name: word})
+                said[id(word)] = trial.fill(self.slot)
+            words = said[id(word)]  # most begin with another letter: that is seen without a call
+            if not words or not here or (words[0] == here and self.goes_on(words)):
+                yield number
 
     def goes_on(self, words: str) -> bool:
         """Does the text go on with these words, or end within them?"""
@@ -118,9 +125,18 @@ class _Reading(Telling):
         self.position += len(words)
 
 
-@lru_cache(maxsize=2**16)  # the same slots are tried again and again
-def _filled(language: Language, plot: str, slot: str, name: str, word: Word) -> str | None:
-    return _Trial(language, plot, {name: word}).fill(slot)
+@lru_cache(maxsize=2**16)
+def _said(
+    language: Language, plot: str, slot: str, name: str, others: tuple[tuple[str, Word], ...]
+) -> dict[int, str | None]:
+    """A place to keep what a slot says for each word of a name, where `others` are drawn: by `id` of the word."""
+    return {}
+
+
+@cache
+def _named(language: Language, plot: str, slot: str) -> tuple[str, ...]:
+    """The names of the plot that stand in a slot, and perhaps some that are a part of one."""
+    return tuple(name for name in language.plots[plot].sources if name in slot)
 
 
 def _common(a: str, b: str) -> int:
