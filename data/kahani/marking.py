@@ -96,7 +96,7 @@ class _Reading(Telling):
                 super().say((part,))
 
     def fitting(self, name: str, options: list[Word]) -> Iterator[int]:
-        """Numbers of the words that may stand for the name: with them the slot being filled goes on as the text does."""
+        """Numbers of the words that the name may stand for, if the slot being filled is to go on as the text does."""
         named = _named(self.language, self.plot.name, self.slot)
         others = tuple((other, self.drawn[other]) for other in named if other in self.drawn)
         said = _said(self.language, self.plot.name, self.slot, name, others)
