@@ -312,7 +312,7 @@ def test_evaluate_judges_the_chats_of_a_chat_model(tests, trained, capsys, monke
     }
     assert "6 questions, 2 chats" in out and "refusal, with" not in out
     assert rows["questions refused though answered in the story, %"] == "50.0"
-    assert (rows["refusal"], rows["story, with the name asked for"], rows["mean"]) == ("100.0", "0.0", "33.3")
+    assert (rows["refusal"], rows["story, with the name asked for"], rows["mean"]) == ("100.0", "0.0", "16.7")
     assert main(command) == 0
     assert "chats, % right" not in capsys.readouterr().out, "this model does not chat"
     (trained / "none.jsonl").write_text("", encoding="utf-8")
