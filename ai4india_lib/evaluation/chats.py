@@ -29,8 +29,9 @@ class Chat:
     wanted: tuple[str, ...] = ()
 
     def in_words(self) -> str:
-        """The kind, and for a story whether it is to name someone."""
-        return f"{self.kind}, with the name asked for" if self.wanted else self.kind
+        """The kind, and for a story whether it is to name one or several."""
+        named = {0: "", 1: ", with the name asked for"}.get(len(self.wanted), ", with all names asked for")
+        return self.kind + named
 
 
 def read_chats(source: str | Path, name: str = "test.jsonl", *, limit: int | None = None) -> list[Chat]:

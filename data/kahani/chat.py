@@ -36,9 +36,9 @@ from .questions import REQUEST, SENTENCE, UNTOLD, YES_NO, Asker, Asking, NotTold
 
 SEED = 5001
 MOST_QUESTIONS = 4
-SHARES = {"question": 0.03, "refusal": 0.24, "story": 0.53, "greeting": 0.08, "other": 0.12}
+SHARES = {"question": 0.02, "refusal": 0.29, "story": 0.47, "greeting": 0.09, "other": 0.13}
 TEST_SHARES = {"question": 0.15, "refusal": 0.4, "story": 0.25, "greeting": 0.05, "other": 0.15}
-EASY_SHARES = {"piece": 0.48, "opening": 0.16, "greeting": 0.14, "other": 0.22}
+EASY_SHARES = {"piece": 0.48, "opening": 0.14, "greeting": 0.16, "other": 0.22}
 MOST_PEOPLE = ("hero", "friend")  # the facts whose words a wish for a story can be measured by
 
 

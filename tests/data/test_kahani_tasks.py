@@ -335,7 +335,7 @@ def test_chats_have_the_usual_form(language, chats):
     for part in ("train", "test", "first"):
         kinds = collections.Counter(chat["kind"] for chat in chats[part])
         assert set(kinds) == {"question", "refusal", "story", "greeting", "other"}
-        assert min(kinds.values()) > 0.02 * len(chats[part])
+        assert min(kinds.values()) > 0.01 * len(chats[part])
         assert kinds == chats["about"][f"{part}_chats"]
     for chat in every(chats):
         assert set(chat) == {"messages", "kind"} | ({"wanted"} if "wanted" in chat else set())

@@ -1,6 +1,7 @@
 """Protects evaluation.chats: each kind of chat is judged by what it asked for, and a broken line is named."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -37,7 +38,8 @@ def test_the_last_answer_is_what_is_judged(chats, tmp_path):
     assert [chat.kind for chat in chats] == ["story", "refusal", "other", "greeting", "story"]
     assert len(chats[1].messages) == 3 and chats[1].messages[-1]["role"] == "user" and chats[1].answer == REFUSAL
     assert chats[0].wanted == ("मीरा", "रवि") and chats[2].wanted == ()
-    assert [chats[n].in_words() for n in (0, 4, 1)] == ["story, with the name asked for", "story", "refusal"]
+    assert [chats[n].in_words() for n in (0, 4, 1)] == ["story, with all names asked for", "story", "refusal"]
+    assert replace(chats[0], wanted=("मीरा",)).in_words() == "story, with the name asked for"
     assert read_chats(tmp_path, limit=2) == chats[:2]
 
 
