@@ -15,14 +15,15 @@ from ..evaluation.likelihood import document_bits
 from ..evaluation.minimal_pairs import Pair, judge_pairs, read_pairs
 from ..evaluation.questions import Question, answer_questions, normalise_answer, read_questions, score_answers
 from ..evaluation.significance import Interval, bootstrap_interval, sign_test
-from ..formats.folders import is_chat_model, model_folder
+from ..formats.folders import holds_model, is_chat_model, model_folder
 from ..formats.pretrained import load_model
 from ..model.decoder import DecoderLanguageModel
 from ..plots import plot_scores, save_figure, use_indic_fonts
 from ..text.corpus import read_about, train_and_test_lines
 from ..text.ngrams import NgramModel
 from . import check_at_least, check_output, model_of, refuse, tell_model
-from .options import LANGUAGES
+from .languages import ITEMS, lacking_in_words, language_of, sources_of
+from .options import in_words, known_languages
 
 COUNTED = 8000  # documents of the training text that the n-gram baseline counts: some seconds
 BITS, PAIRS, QUESTIONS = "bits per byte", "minimal pairs, % right", "questions, % right"
@@ -59,18 +60,21 @@ class Candidate:
         self.marks[measure] = {kind: (values, None) for kind, values in percent.items()}
 
 
-def _sources(options: argparse.Namespace, language: str) -> list[str | None]:
-    """Test text, pairs, questions and chats: what the options name, else the course's own, as far as they are there."""
-    usual = {
-        "data": f"data/kahani-{language}.tar.gz",
-        "pairs": f"data/kahani/pairs-{language}.jsonl",
-        "questions": f"data/kahani-questions-{language}.tar.gz",
-        "conversations": f"data/kahani-chat-{language}.tar.gz",
-    }
-    sources = [getattr(options, name) or (path if Path(path).exists() else None) for name, path in usual.items()]
-    if options.chat is not None and not sources[2]:
+def _sources(options: argparse.Namespace, name: str) -> tuple[str | None, dict[str, str | None]]:
+    """The language, and by their options test text, pairs, questions and chats: what the options name, else what the
+    course has in the language of the model's own archive. Raises ValueError if nothing tells that language."""
+    language = options.language or language_of(name)
+    named = {what: getattr(options, what) for what in ITEMS}
+    if all(named.values()):
+        return language, named
+    usual = sources_of(name, language)
+    sources = {what: given or usual[what] for what, given in named.items()}
+    if language is None and not any(sources.values()) and holds_model(model_folder(name)):
+        which = f"--language {' or '.join(known_languages())}, or " if known_languages() else ""
+        raise ValueError(f"nothing tells on which text {name} was trained: give {which}--data, --pairs, --questions")
+    if options.chat is not None and not sources["questions"]:
         raise ValueError("--chat and --no-chat are about questions, and there are none: give --questions SOURCE too")
-    return sources
+    return language, sources
 
 
 def _read_exam(
@@ -213,11 +217,9 @@ def run(options: argparse.Namespace) -> None:
     if options.data and options.pairs and options.questions and options.conversations:
         refuse(options, "language", "where --data, --pairs, --questions and --conversations say what to measure with")
     name = model_of(options)
-    in_name = (part for part in Path(name).name.split("-") if part in LANGUAGES)  # "kahani-en-mine" → "en"
-    language = options.language or next(in_name, "hi")
-    sources = _sources(options, language)
+    language, sources = _sources(options, name)
     model, tokenizer = load_model(name, options.device)
-    exam = _read_exam(*sources, options.limit)
+    exam = _read_exam(*sources.values(), options.limit)
     candidates = [_sit(name, model, tokenizer, exam, options)]
     if options.against:
         candidates.append(_sit(options.against, *load_model(options.against, options.device), exam, options))
@@ -226,7 +228,9 @@ def run(options: argparse.Namespace) -> None:
     items = {"documents": exam.documents, "pairs": exam.pairs, "questions": exam.questions, "chats": exam.chats}
     counted = ", ".join(f"{len(some):,} {what}" for what, some in items.items() if some)
     tell_model(options, name)
-    print(f"{LANGUAGES[language]}: {counted}; 95% intervals in brackets")
+    print(f"{in_words(language)}: {counted}; 95% intervals in brackets")
+    if lacking := lacking_in_words(language, sources):
+        print(lacking)
     print(table(candidates, exam, against=bool(options.against)))
     path = Path(options.output) if options.output else model_folder(name) / "evaluation.png"
     print(f"chart: {_save_chart(candidates, exam, path)}")

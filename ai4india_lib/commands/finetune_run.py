@@ -14,6 +14,7 @@ from ..formats.adapters import base_of, load_adapter, save_adapter
 from ..formats.folders import CHAT_NOTE, MAY_BE_ASKED, MODELS, holds_adapter, may_be_asked
 from ..formats.pretrained import load_model, save_model
 from ..text.corpus import read_about, train_and_test_lines
+from ..text.urls import without_secrets
 from ..training.interrupts import interrupts_wait
 from ..training.resume import Checkpoints
 from ..tuning.finetuning import finetune
@@ -73,6 +74,7 @@ def run(options: argparse.Namespace, source: Path, folder: Path, begun: dict, ad
             save_adapter(model, folder, base=base, dtype=torch.bfloat16 if options.half else None, overwrite=True)
         else:
             save_model(model, tokenizer, folder, chats=True)
+        history.data = [*map(without_secrets, options.data)]
         history.save(folder / "history.json")
         write_json(folder / CHAT_NOTE, {MAY_BE_ASKED: asked})
     if texts:

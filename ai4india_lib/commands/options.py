@@ -5,7 +5,9 @@ in the module of its name, and is imported when the command runs.
 """
 
 import argparse
+import re
 from dataclasses import fields
+from pathlib import Path
 
 from ..training.hyperparameters import MODEL_SHAPE, TEXT_PRESETS, Hyperparameters, get_hyperparameters
 
@@ -15,7 +17,21 @@ MINUTES = 4.0  # of `train` without options
 SLOTS = 16
 SLASH_COMMANDS = "/reset begins a new conversation, Ctrl-C stops an answer, /quit (or Ctrl-D) ends"
 CHAT_TEMPERATURE = 0.3  # answers want to be right more than to be new
-LANGUAGES = {"hi": "Hindi", "en": "English"}
+LANGUAGES = {"hi": "Hindi", "en": "English", "bn": "Bengali", "gu": "Gujarati", "kn": "Kannada", "ml": "Malayalam"}
+LANGUAGES |= {"mr": "Marathi", "or": "Odia", "pa": "Punjabi", "ta": "Tamil", "te": "Telugu", "ur": "Urdu"}
+ARCHIVE = re.compile(r"kahani-(?:[a-z]+-)?([a-z]{2,3})\.tar\.gz")  # the stories of a language, or their tasks
+
+
+def known_languages() -> list[str]:
+    """The codes of the languages of which there are stories here: a generator's folder, or an archive."""
+    found = {path.parent.name for path in Path("data/kahani").glob("*/grammar.py")}
+    found |= {match[1] for path in Path("data").glob("kahani-*") if (match := ARCHIVE.fullmatch(path.name))}
+    return sorted(found)
+
+
+def in_words(language: str | None) -> str:
+    """A language's name in English; its code, where that is all we know."""
+    return LANGUAGES.get(language, language) if language else "this text"
 
 
 class Usual(str):
@@ -109,7 +125,7 @@ def _add_evaluate(subparsers) -> None:
     _add_model_options(parser, "the newest")
     add, yes_or_no = parser.add_argument, argparse.BooleanOptionalAction
     add("--against", metavar="NAME_OR_FOLDER", help="compare with this model on the same items")
-    add("--language", choices=LANGUAGES, help="whose tests (default: from the name, else hi)")
+    add("--language", choices=known_languages() or None, help="whose tests (default: of the text it was trained on)")
     add("--data", metavar="SOURCE", help="test text: an archive or folder as for `train`")
     add("--pairs", metavar="FILE", help="minimal pairs, as in data/kahani/pairs-hi.jsonl")
     add(
