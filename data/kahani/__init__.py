@@ -15,8 +15,9 @@
 
 `python -m data.kahani --language hi` writes the archive `data/kahani-hi.tar.gz`; `--show 5` prints stories instead.
 Modules, in the order to read them: `frames` (the frame files), `engine` (choices and tellings), `hi/grammar` (Hindi),
-`archive` (the file with the stories), `reader` (from a text back to its choices); and, for the tasks,
-`questions`, `chat` and `pairs`.
+`archive` (the file with the stories), `reader` and `marking` (from a text back to its choices), `unsaid` and `check`
+(what `--check` looks for), `consistency` (faults of told and generated stories); and, for the tasks, `questions`,
+`chat` and `pairs`.
 """
 
 from .archive import write_archive

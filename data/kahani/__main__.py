@@ -12,6 +12,8 @@ from pathlib import Path
 from . import Language, languages, load_language, pairs
 from .archive import jsonl, write_archive, write_packed, write_whole
 from .chat import chat_files
+from .check import check
+from .consistency import report
 from .questions import question_files
 
 DATA = Path(__file__).parents[1]
@@ -30,6 +32,15 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--output", type=Path, help="the file to write (default: the committed one in data/)")
     made.add_argument(
         "--show", type=int, metavar="N", help="print N stories with their bits and facts, and write nothing"
+    )
+    made.add_argument(
+        "--check", action="store_true", help="look through the language's files, name each fault, and write nothing"
+    )
+    made.add_argument(
+        "--consistency",
+        metavar="SOURCE",
+        help="count, in --stories (200) stories of a model, an archive, a text or JSON lines, those with a third child "
+        "and those where a thing changes its colour, and write nothing",
     )
     return made
 
@@ -76,7 +87,7 @@ MAKERS = {"stories": make_stories, "questions": make_questions, "chat": make_cha
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command. Returns 0, or 2 after an error in the arguments."""
+    """Runs the command. Returns 0, 1 if --check finds faults, or 2 after an error in the arguments."""
     options = parser().parse_args(arguments)
     counts = {name: getattr(options, name) for name in ("stories", "test_stories", "seed")}
     counts = {name: count for name, count in counts.items() if count is not None}
@@ -84,7 +95,15 @@ def main(arguments: list[str] | None = None) -> int:
         for name, count in counts.items():
             if name != "seed" and count < 1:
                 raise ValueError(f"--{name.replace('_', '-')} is {count}: give 1 or more")
+        if options.check:
+            faults = check(options.language)
+            print("\n".join([*faults, f"{len(faults) or 'no'} faults"]))
+            return 1 if faults else 0
         language = load_language(options.language)
+        if options.consistency:
+            archive = DATA / f"kahani-{language.code}.tar.gz"
+            print(report(language, options.consistency, archive, counts.get("stories", 200)))
+            return 0
         if options.show:
             rng = random.Random(counts.get("seed", 2024))
             for _ in range(options.show):
@@ -92,6 +111,11 @@ def main(arguments: list[str] | None = None) -> int:
                 print(f"{story.text}\n    {story.bits:.1f} bits, {json.dumps(story.facts, ensure_ascii=False)}\n")
             return 0
         MAKERS[options.make](language, options.output, counts)
+    except FileNotFoundError as error:
+        made = options.consistency or f"--make {options.make}"
+        missing = f"{error.filename} is missing, and {made} needs it" if error.filename else error
+        print(f"data.kahani: {missing}", file=sys.stderr)
+        return 2
     except (ValueError, RuntimeError, OSError) as error:
         print(f"data.kahani: {error}", file=sys.stderr)
         return 2

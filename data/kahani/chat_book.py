@@ -14,12 +14,11 @@ for the tests: a model should know a question about the world also when it has n
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .engine import HERE, Language
-from .frames import FrameError, OneOf, Part, Slot, parse_line
+from .engine import Language
+from .frames import FrameError, OneOf, Part, Slot, parse_line, read_lines
 
 OTHER, ANY_STORY, NAMED = "other", "story", "named"
 KEPT = 5  # every so-manieth line of `other` is for the tests
@@ -52,12 +51,10 @@ class ChatBook:
 
 def read_chat_book(language: Language) -> ChatBook:
     """Reads `chats.txt` of a language. Raises FrameError with the line that is not understood, or what is missing."""
-    path = HERE / language.code / "chats.txt"
-    if not path.exists():
-        raise FrameError(f"{language.code}/{path.name} is missing: write what is said in chats there")
+    path = language.folder / "chats.txt"
     shown, block = "", None
     blocks: dict[str, TalkBlock] = {}
-    for number, raw in enumerate(unicodedata.normalize("NFC", path.read_text(encoding="utf-8")).splitlines(), 1):
+    for number, raw in enumerate(read_lines(path), 1):
         line, what = raw.strip(), f"{path.name}:{number}"
         if not line or line.startswith("#"):
             continue

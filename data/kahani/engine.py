@@ -18,13 +18,12 @@ import importlib
 import math
 import random
 import tomllib
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from .frames import Block, Call, Part, Plot, Slot, Source, read_plot
+from .frames import Block, Call, FrameError, OneOf, Part, Place, Plot, Slot, Source, read_lines, read_plot
 
 HERE = Path(__file__).parent
 
@@ -48,7 +47,11 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True)
 class Story:
-    """A story with all that is known about it: -log2 of its probability, its facts, and the choices behind it."""
+    """A story with all that is known about it: -log2 of its probability, its facts, and the choices behind it.
+
+    `facts["city"]` is the word as it stands in the lexicon; `facts["city_shown"]`, which is there only where the text
+    never shows that form, is one that it shows (पुण्यात shows the stem of पुणे).
+    """
 
     text: str
     bits: float
@@ -58,6 +61,8 @@ class Story:
 
 class Telling:
     """One story while it is being told. `pick(n)` must give an integer in [0, n): a random one, or a scripted one."""
+
+    place: Place | None = None  # of the line that is being said
 
     def __init__(self, language: Language, pick: Callable[[int], int]):
         self.language = language
@@ -105,16 +110,33 @@ class Telling:
             if isinstance(part, str):
                 self.write(part)
             elif isinstance(part, Slot):
-                self.write(self.language.grammar.fill(part.text, self))
+                self.write(self.fill_slot(part.text))
             elif isinstance(part, Call):
-                self.say_block(self.plot.blocks.get(part.block) or self.language.shared.blocks[part.block])
+                self.say_block(self.language.block(part.block, self.plot, self.place))
             else:
-                self.say(part.options[self.choose(part.what, len(part.options))])
+                self.say(part.options[self.way(part)])
+
+    def way(self, part: OneOf) -> int:
+        """Chooses one of several ways to go on. `marking.py` overrides it to take only those that fit a text."""
+        return self.choose(part.what, len(part.options))
+
+    def fill_slot(self, slot: str) -> str:
+        """The text of a slot. Raises FrameError, with the place, for one that the grammar cannot fill."""
+        try:
+            return self.language.grammar.fill(slot, self)
+        except FrameError:
+            raise
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            why = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else error
+            raise FrameError(f"{self.place or self.plot.name}: the slot {{{slot}}} cannot be filled: {why}") from error
 
     def say_block(self, block: Block) -> None:
         """Says one line of a block, and files it under the block's fact if it has one."""
-        start = len(self.pieces)
-        self.say((block.lines,))
+        start, before = len(self.pieces), self.place
+        taken = self.way(block.lines)
+        self.place = block.places[taken]
+        self.say(block.lines.options[taken])
+        self.place = before
         if block.fact and (said := self.language.grammar.finish("".join(self.pieces[start:]))):
             self.facts[block.fact] = said
 
@@ -130,7 +152,9 @@ class Telling:
         for name, fact in self.plot.facts.items():
             if name in self.shown:
                 word, forms = self.drawn[name], self.shown[name]
-                facts[fact] = word.text if word.text in forms else forms[0]
+                facts[fact] = word.text
+                if word.text not in forms:
+                    facts[f"{fact}_shown"] = forms[0]
                 if "gender" in word.features:
                     facts[f"{fact}_gender"] = word.features["gender"]
         text = self.language.grammar.finish("".join(self.pieces))
@@ -142,7 +166,7 @@ class Language:
     """Everything that one language folder holds. `words` maps a text to its entry, `plots` a name to its plot."""
 
     def __init__(self, folder: Path):
-        self.code = folder.name
+        self.folder, self.code = folder, folder.name
         self.grammar = importlib.import_module(f"{__package__}.{folder.name}.grammar")
         self.words = read_lexicon(folder)
         self.plots: dict[str, Plot] = {path.stem: read_plot(path) for path in sorted((folder / "plots").glob("*.txt"))}
@@ -152,6 +176,13 @@ class Language:
             plot.facts = self.shared.facts | plot.facts
             plot.keep_apart()
         self._tagged: dict[tuple[str, ...], list[Word]] = {}
+
+    def block(self, name: str, plot: Plot, place: Place | None = None) -> Block:
+        """The block that `[name]` calls in a plot: its own, or the one that all plots share. Raises FrameError."""
+        found = plot.blocks.get(name) or self.shared.blocks.get(name)
+        if found is None:
+            raise FrameError(f"{place or plot.name}: there is no block ++ {name}, here or in shared.txt")
+        return found
 
     def tagged(self, *tags: str) -> list[Word]:
         """All words that carry all these tags, in the order of the lexicon."""
@@ -185,16 +216,26 @@ def read_lexicon(folder: Path) -> dict[str, Word]:
 
     A word is `"text" = "gender"` or `"text" = { feature = value, ... }`.
 
-    Raises ValueError when a word stands twice: give it several tags instead.
+    Raises FrameError for a file that is not well formed, and when a word stands twice: give it several tags instead.
     """
     words: dict[str, Word] = {}
     for path in sorted(folder.glob("*.toml")):
-        for section, entries in tomllib.loads(unicodedata.normalize("NFC", path.read_text(encoding="utf-8"))).items():
+        try:
+            sections = tomllib.loads("\n".join(read_lines(path)))
+        except tomllib.TOMLDecodeError as error:
+            raise FrameError(f"{path.name}: this is no TOML: {error}") from None
+        for section, entries in sections.items():
+            if not isinstance(entries, dict):
+                raise FrameError(f"{path.name}: {section!r} stands in no section: write a line [tag] before it")
             tags, common = entries.pop("tags", []), entries.pop("features", {})
             for text, features in entries.items():
+                if not isinstance(features, str | dict):
+                    raise FrameError(
+                        f'{path.name}: [{section}] {text!r} needs "gender" or {{ features }}: {features!r}'
+                    )
                 features = common | ({"gender": features} if isinstance(features, str) else features)
                 if text in words:
-                    raise ValueError(
+                    raise FrameError(
                         f"{path.name}: {text!r} stands twice, in [{section}] and before: give it several tags instead"
                     )
                 words[text] = Word(text, frozenset([section, *tags, *features.pop("tags", [])]), features)

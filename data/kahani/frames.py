@@ -26,6 +26,7 @@ import unicodedata
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 NAME = r"(?P<name>[^()=]+?)\s*(?:\((?P<fact>\w+)\))?"
 DECLARATION = re.compile(NAME + r"\s*=\s*(?P<source>.+)")
@@ -59,6 +60,17 @@ class OneOf:
     options: tuple[tuple[Part, ...], ...]
 
 
+class Place(NamedTuple):
+    """Where something stands: the file's name, the line's number, and the line."""
+
+    file: str
+    number: int
+    line: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.number}"
+
+
 Part = str | Slot | Call | OneOf
 
 
@@ -77,11 +89,12 @@ class Source:
 
 @dataclass
 class Block:
-    """All lines that may be said at one point of a story."""
+    """All lines that may be said at one point of a story, and where each of them stands."""
 
     name: str
     fact: str | None
     lines: OneOf
+    places: list[Place]
 
 
 @dataclass
@@ -93,13 +106,16 @@ class Plot:
     facts: dict[str, str] = field(default_factory=dict)
     told: list[Block] = field(default_factory=list)
     blocks: dict[str, Block] = field(default_factory=dict)
+    declared: dict[str, Place] = field(default_factory=dict)  # where each name is declared
 
     def keep_apart(self) -> None:
         """Makes `a - b` hold both ways: whichever of the two is drawn later, is never the word of the other."""
         for name, source in list(self.sources.items()):
             for other in source.different_from:
                 if other not in self.sources:
-                    raise FrameError(f"{self.name}: {name!r} is to differ from {other!r}, which is not declared")
+                    raise FrameError(
+                        f"{self.declared[name]}: {name!r} is to differ from {other!r}, which is not declared"
+                    )
                 partner = self.sources[other]
                 if name not in partner.different_from:
                     self.sources[other] = replace(partner, different_from=(*partner.different_from, name))
@@ -163,41 +179,65 @@ def parse_source(text: str) -> Source:
 
 
 def read_plot(path: Path) -> Plot:
-    """Reads one frame file. Its name without `.txt` is the plot's name, the same in every language."""
+    """Reads one frame file. Its name without `.txt` is the plot's name, the same in every language.
+
+    Raises FrameError, which names file and line, for what is not well formed.
+    """
     plot = Plot(path.stem)
-    lines: list[tuple[Part, ...]] | None = None
-    headers: list[tuple[re.Match, list[tuple[Part, ...]]]] = []
-    text = unicodedata.normalize("NFC", path.read_text(encoding="utf-8"))
-    for number, raw in enumerate(text.splitlines(), 1):
+    headers: list[tuple[re.Match, dict[tuple[Part, ...], Place]]] = []
+    for number, raw in enumerate(read_lines(path), 1):
         line = raw.strip()
         if not line or line.startswith("#"):
             continue
+        place = Place(path.name, number, line)
         if match := HEADER.fullmatch(line):
-            lines = []
-            headers.append((match, lines))
-        elif lines is None:
-            match = DECLARATION.fullmatch(line)
-            if match is None:
-                raise FrameError(
-                    f"{path.name}:{number}: expected `name (fact) = source` before the first block, not {line!r}"
-                )
-            plot.sources[match["name"]] = parse_source(match["source"])
-            if match["fact"]:
-                plot.facts[match["name"]] = match["fact"]
+            headers.append((match, {}))
+        elif not headers:
+            _declare(plot, place)
         else:
-            what = f"{path.stem}/{headers[-1][0]['name']}/{len(lines) + 1}"
-            parts = () if line == "-" else parse_line(line, what)
+            match, lines = headers[-1]
+            try:
+                parts = () if line == "-" else parse_line(line, f"{path.stem}/{match[0]}/{len(lines) + 1}")
+            except FrameError as error:
+                raise FrameError(f"{place}: {error}") from None
             if parts in lines:
-                raise FrameError(f"{path.name}:{number}: this line stands twice in its block: {line}")
-            lines.append(parts)
-    for match, options in headers:
-        if not options:
+                raise FrameError(f"{place}: this line stands twice in its block: {line}")
+            lines[parts] = place
+    for match, lines in headers:
+        if not lines:
             raise FrameError(f"{path.name}: the block {match['name']!r} has no lines")
-        block = Block(match["name"], match["fact"], OneOf(f"{path.stem}/{match['name']}", tuple(options)))
+        options = OneOf(f"{path.stem}/{match['name']}", tuple(lines))
+        block = Block(match["name"], match["fact"], options, list(lines.values()))
         if match["mark"] == "==":
             plot.told.append(block)
         elif block.name in plot.blocks:
-            raise FrameError(f"{path.name}: there are two blocks ++ {block.name}")
+            raise FrameError(f"{lines[options.options[0]]}: there are two blocks ++ {block.name}")
         else:
             plot.blocks[block.name] = block
     return plot
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a file, in NFC. Raises FrameError if it is missing or no UTF-8."""
+    try:
+        return unicodedata.normalize("NFC", path.read_text(encoding="utf-8")).splitlines()
+    except FileNotFoundError:
+        raise FrameError(
+            f"{path.parent.name}/{path.name} is missing: see “Adding a language” in data/README.md"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise FrameError(f"{path.name} is not in UTF-8: {error}") from None
+
+
+def _declare(plot: Plot, place: Place) -> None:
+    """Takes in a line such as `नायक (hero) = बच्चा`."""
+    match = DECLARATION.fullmatch(place.line)
+    if match is None:
+        raise FrameError(f"{place}: expected `name (fact) = source` before the first block, not {place.line!r}")
+    try:
+        plot.sources[match["name"]] = parse_source(match["source"])
+    except ValueError:
+        raise FrameError(f"{place}: a source is tags, or name.feature, and not {match['source']!r}") from None
+    plot.declared[match["name"]] = place
+    if match["fact"]:
+        plot.facts[match["name"]] = match["fact"]

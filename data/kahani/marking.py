@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import cache, lru_cache
 
 from .engine import Language, Telling, Word
-from .frames import OneOf, Part, Slot
+from .frames import OneOf, Part
 from .reader import squeeze
 
 Script = tuple[int, ...]  # the choices of a telling so far
@@ -85,15 +85,15 @@ class _Reading(Telling):
                 self.drawn[name] = options[0]
         return self.drawn[name]
 
-    def say(self, parts: tuple[Part, ...]) -> None:
-        """As `Telling.say`, but of several ways to go on only those whose first words are the text's."""
-        for part in parts:
-            if isinstance(part, OneOf) and len(part.options) > 1:
-                fitting = (n for n, option in enumerate(part.options) if self.goes_on(_first_words(option)))
-                self.say(part.options[self.pick_one_of(fitting)])
-            else:
-                self.slot = part.text if isinstance(part, Slot) else ""
-                super().say((part,))
+    def fill_slot(self, slot: str) -> str:
+        self.slot = slot
+        return super().fill_slot(slot)
+
+    def way(self, part: OneOf) -> int:
+        """As `Telling.way`, but only those whose first words are the text's."""
+        if len(part.options) == 1:
+            return 0
+        return self.pick_one_of(n for n, option in enumerate(part.options) if self.goes_on(_first_words(option)))
 
     def fitting(self, name: str, options: list[Word]) -> Iterator[int]:
         """Numbers of the words that the name may stand for, if the slot being filled is to go on as the text does."""

@@ -19,14 +19,13 @@ import json
 import random
 import re
 import tarfile
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .engine import HERE, Language, Telling, Word
-from .frames import FrameError, OneOf, Part, Plot, Slot, parse_line, parse_source
+from .engine import Language, Telling, Word
+from .frames import FrameError, OneOf, Part, Place, Plot, Slot, parse_line, parse_source, read_lines
 
 DECLARATION = re.compile(r"(?P<name>[^=]+?)\s*=\s*(?P<source>.+?)(?:\s+where\s+(?P<feature>\w+)\s*=\s*(?P<value>\w+))?")
 SENTENCE = re.compile(r"(?P<before>[^<>]*)<(?P<words>[^<>]+)>(?P<after>[^<>]*)")
@@ -41,6 +40,7 @@ class Frame:
     before: tuple[Part, ...]
     words: list[tuple[Part, ...]]
     after: tuple[Part, ...]
+    place: Place
 
 
 @dataclass
@@ -79,7 +79,7 @@ class Sentence(Telling):
         said = []
         for part in parts:
             if isinstance(part, Slot):
-                said.append(self.language.grammar.fill(part.text, self))
+                said.append(self.fill_slot(part.text))
             elif isinstance(part, OneOf):
                 said.append(self.text(part.options[self.choose(part.what, len(part.options))]))
             else:
@@ -88,6 +88,7 @@ class Sentence(Telling):
 
     def pair(self, frame: Frame) -> tuple[str, str] | None:
         """The right sentence and a wrong one, or None where all forms look alike."""
+        self.place = frame.place
         before = self.text(frame.before)
         right, *wrong = [self.text(parts) for parts in frame.words]
         after = self.text(frame.after)
@@ -101,19 +102,20 @@ class Sentence(Telling):
 
 def read_pairs(language: Language) -> PairBook:
     """Reads `pairs.txt` of a language. Raises FrameError with the line that is not understood."""
-    path = HERE / language.code / "pairs.txt"
+    path = language.folder / "pairs.txt"
     book = PairBook(Plot("pairs"))
     here: list[Frame] | None = None
-    lines = unicodedata.normalize("NFC", path.read_text(encoding="utf-8")).splitlines()
-    for number, raw in enumerate(lines, 1):
-        line, what = raw.strip(), f"{path.name}:{number}"
+    for number, raw in enumerate(read_lines(path), 1):
+        line, what = raw.strip(), Place(path.name, number, raw.strip())
         if not line or line.startswith("#"):
             continue
         if line.startswith("=="):
             here = book.frames.setdefault(line[2:].strip(), [])
         elif here is not None and (match := SENTENCE.fullmatch(line)):
-            words = [parse_line(word, what) for word in match["words"].split("|")]
-            here.append(Frame(parse_line(match["before"], what), words, parse_line(match["after"], what)))
+            words = [parse_line(word, str(what)) for word in match["words"].split("|")]
+            here.append(
+                Frame(parse_line(match["before"], str(what)), words, parse_line(match["after"], str(what)), what)
+            )
         elif here is None and (match := DECLARATION.fullmatch(line)):
             book.plot.sources[match["name"]] = parse_source(match["source"])
             if match["feature"]:

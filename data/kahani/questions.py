@@ -5,6 +5,7 @@ A language's `questions.txt` says what can be asked. It uses the signs of the fr
     yes = हाँ
     no = नहीं
     untold = कहानी में यह नहीं बताया गया।
+    answers = dictionary                an answer is the form of the lexicon, also where the story shows only another
     endings = ने का                     an answer may end in one of these where the story has only the word: करण का
 
     == kite_festival garden              the plots that this holds for; `all` for every plot
@@ -29,18 +30,15 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 from .archive import jsonl
-from .engine import HERE, Language, Telling, Word
-from .frames import FrameError, OneOf, Part, Slot, parse_line
+from .engine import Language, Telling, Word
+from .frames import OneOf, Part, Place, Slot, parse_line
+from .question_book import REQUEST, UNTOLD, YES_NO, Entry, QuestionBook, read_questions
 
-ENTRY = re.compile(r"(?P<kind>[a-z_]+)\s*=\s*(?P<answer>.+)")
-YES_NO, UNTOLD, REQUEST = "yes_no", "untold", "request"
 SENTENCE = re.compile(r"(?:“[^”]*”|[^।!?.“])+[।!?.]*")  # what is said inside is not cut
 MOST_EXCERPTS = 3  # of a story
 MORE = 2  # questions about a training story than about a test story
-MOST_WORDS = 3  # in an answer, where the language does not say `most_words = 4`
 SEED = 4001
 
 
@@ -48,39 +46,11 @@ class NotTold(Exception):
     """The story has no word for something that a question speaks about."""
 
 
-@dataclass
-class Entry:
-    """One thing that can be asked: its kind, its answer (or, for yes_no, the name that is exchanged), and how."""
-
-    form: str
-    kind: str
-    answer: str
-    asked: list[tuple[Part, ...]] = field(default_factory=list)
-    told: list[tuple[Part, ...]] = field(default_factory=list)
-
-
-@dataclass
-class QuestionBook:
-    """All entries of a language by plot, its words for yes and no, and its answer to what a story does not tell."""
-
-    yes: str
-    no: str
-    untold: str
-    most_words: int
-    entries: dict[str, list[Entry]]
-    endings: tuple[str, ...] = ()
-
-    def bare(self, answer: str) -> str:
-        """An answer without its ending, as it must stand in the story: करण का -> करण."""
-        head, _, last = answer.rpartition(" ")
-        return head if head and last in self.endings else answer
-
-
 class Asking(Telling):
     """A finished telling, opened again to fill gaps with its words (or with `exchanged` ones). It draws no new word."""
 
-    def __init__(self, telling: Telling, exchanged: dict[str, Word] | None = None):
-        self.language, self.plot = telling.language, telling.plot
+    def __init__(self, telling: Telling, exchanged: dict[str, Word] | None = None, place: Place | None = None):
+        self.language, self.plot, self.place = telling.language, telling.plot, place
         self.drawn = telling.drawn | (exchanged or {})
         self.used: set[str] = set()
 
@@ -108,7 +78,7 @@ class Asking(Telling):
         said = []
         for part in parts:
             if isinstance(part, Slot):
-                said.append(self.language.grammar.fill(part.text, self))
+                said.append(self.fill_slot(part.text))
             elif isinstance(part, OneOf):
                 said.append(self._joined(part.options[choose(len(part.options))], choose))
             else:
@@ -119,42 +89,6 @@ class Asking(Telling):
         """All texts of a line, one for each way through its round brackets."""
         for chosen in range(max([len(part.options) for part in parts if isinstance(part, OneOf)], default=1)):
             yield self.fill(parts, lambda options, chosen=chosen: min(chosen, options - 1))
-
-
-def read_questions(language: Language) -> QuestionBook:
-    """Reads `questions.txt` of a language. Raises FrameError with the line that is not understood."""
-    path, plots = HERE / language.code / "questions.txt", list(language.plots)
-    words: dict[str, str] = {}
-    entries: dict[str, list[Entry]] = {name: [] for name in plots}
-    here: list[str] = []
-    lines = unicodedata.normalize("NFC", path.read_text(encoding="utf-8")).splitlines()
-    entry: Entry | None = None
-    for number, raw in enumerate(lines, 1):
-        line, what = raw.strip(), f"{path.name}:{number}"
-        if not line or line.startswith("#"):
-            continue
-        if line.startswith("=="):
-            names = line[2:].split()
-            here = plots if names == ["all"] else names
-            if not here or set(here) - set(plots):
-                raise FrameError(f"{what}: no plot is called {' '.join(sorted(set(here) - set(plots)))!r}")
-            entry = None
-        elif line.startswith(("-", "?")) and entry is not None:
-            (entry.asked if line[0] == "-" else entry.told).append(parse_line(line[1:].strip(), what))
-        elif (match := ENTRY.fullmatch(line)) is None:
-            raise FrameError(
-                f"{what}: expected `kind = answer`, `? condition`, `- question` or `== plots`, not {line!r}"
-            )
-        elif here:
-            entry = Entry(f"{match['kind']}.{number}", match["kind"], match["answer"])
-            for name in here:
-                entries[name].append(entry)
-        else:
-            words[match["kind"]] = match["answer"]
-    if missing := {"yes", "no", "untold"} - set(words):
-        raise FrameError(f"{path.name}: the words for {' and '.join(sorted(missing))} are missing at the top")
-    most, endings = int(words.get("most_words", MOST_WORDS)), tuple(words.get("endings", "").split())
-    return QuestionBook(words["yes"], words["no"], words["untold"], most, entries, endings)
 
 
 def stands_in(words: str, text: str) -> bool:
@@ -173,7 +107,7 @@ class Asker:
 
     def __init__(self, language: Language, rng: random.Random):
         self.language, self.rng = language, rng
-        self.book = read_questions(language)
+        self.book: QuestionBook = read_questions(language)
         self.due: dict[str, bool] = {}
 
     def pick(self, options: int) -> int:
@@ -202,24 +136,26 @@ class Asker:
 
     def _ask(self, entry: Entry, telling: Telling, text: str) -> tuple[dict[str, str], set[str]] | None:
         """The same, with the names of the story whose words one must have read to answer."""
-        asking = Asking(telling)
+        asking, answered = Asking(telling, place=entry.place), set()
         try:
             if not all(any(stands_in(way, text) for way in asking.ways(line)) for line in entry.told):
                 return None
             asked = entry.asked[self.pick(len(entry.asked))]
             if entry.kind == YES_NO:
                 answer, exchanged = self._yes_or_no(entry, telling)
-                asking = Asking(telling, exchanged)
+                asking = Asking(telling, exchanged, entry.place)
                 question = asking.fill(asked, self.pick)
                 things = asking.used - {entry.answer}
             else:
                 answer = asking.words(parse_line(entry.answer, entry.form), self.pick)
-                asking = Asking(telling)
+                answered = asking.used
+                asking = Asking(telling, place=entry.place)
                 question, things = asking.fill(asked, self.pick), asking.used
         except NotTold:
             return None
         bare = self.book.bare(answer)
-        told = entry.kind == YES_NO or (stands_in(bare, text) and not stands_in(bare, question))
+        told = stands_in(bare, text) or (self.book.dictionary and answered <= telling.shown.keys())
+        told = entry.kind == YES_NO or (told and not stands_in(bare, question))
         if not told or len(answer.split()) > self.book.most_words or shares_a_word(things, telling):
             return None
         if entry.kind == YES_NO:

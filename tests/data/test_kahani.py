@@ -28,7 +28,7 @@ from data.kahani.frames import Call, FrameError, OneOf, Slot, parse_line, read_p
 from data.kahani.hi import grammar  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
-CODES = ["hi", "en"]
+CODES = kahani.languages()
 
 
 def archive_path(code):
@@ -70,6 +70,8 @@ def stories(language):
 
 @pytest.fixture(scope="module")
 def files(language):
+    if not archive_path(language.code).exists():
+        pytest.skip(f"{language.code} has no archive yet: `python -m data.kahani --language {language.code}` writes it")
     with tarfile.open(archive_path(language.code)) as tar:
         return {Path(entry.name).name: tar.extractfile(entry).read() for entry in tar.getmembers()}
 
@@ -390,6 +392,8 @@ LETTERS = {"hi": r"[\u0900-\u0963\u0970-\u097f]+", "en": r"[a-z]+(?:['-][a-z]+)*
 
 def test_richness(language, files):
     """The numbers that the datasheet promises, counted from lexicon, frames and training text."""
+    if language.code not in TAGS:
+        pytest.skip(f"the datasheet says nothing of {language.code}")
     counts = {
         kind: len({word for tag in tags for word in language.tagged(tag)}) for kind, tags in TAGS[language.code].items()
     }
@@ -405,13 +409,12 @@ def test_richness(language, files):
         "verbs": 60,
         "things": 80,
         "adjectives": 40,
-        "plots": 16,
+        "plots": 24,
         "frames": 200,
     }
     assert {name: counts[name] for name in least if counts[name] < least[name]} == {}
-    text = files["train.txt"].decode("utf-8")[:5_000_000]  # enough to meet them all
-    words = set(re.findall(LETTERS[language.code], text.lower()))
-    assert len(words) >= 1500
+    words = set(re.findall(LETTERS[language.code], files["train.txt"].decode("utf-8").lower()))
+    assert len(words) >= 3000
 
 
 def test_every_word_can_be_drawn(language):
@@ -438,7 +441,10 @@ def test_every_frame_can_be_said(language):
 
 
 def test_facts_have_the_same_names_in_every_language():
-    """Lessons ask the same questions in every language. The plots' file names are the same, too."""
+    """Lessons ask the same questions in every language. The plots' file names are the same, too.
+
+    A new language may have fewer plots, and facts, than Hindi.
+    """
     names = {}
     for code in CODES:
         names[code] = {
@@ -446,6 +452,9 @@ def test_facts_have_the_same_names_in_every_language():
             for name, plot in load(code).plots.items()
         }
     assert names["en"] == names["hi"]
+    for code in CODES:
+        unknown = {(name, fact) for name, facts in names[code].items() for fact in facts - names["hi"].get(name, set())}
+        assert not unknown, f"{code}: facts that Hindi does not have in this plot"
 
 
 def test_every_plot_is_told_and_lengths_stay_in_bounds(language, stories):
@@ -468,7 +477,7 @@ def test_text_is_clean(language, stories):
     for story in stories:
         text = story.text
         assert unicodedata.normalize("NFC", text) == text
-        assert not re.search(STRAY[language.code], text), text
+        assert not re.search(STRAY.get(language.code, STRAY["en"]), text), text
         assert text.count("“") == text.count("”")
         assert text[-1] in "।.!?”", text
         twice = re.findall(r"(?:^| )([^ ]{2,}) \1(?= |।|\.)", text)
@@ -476,11 +485,14 @@ def test_text_is_clean(language, stories):
 
 
 def test_facts_stand_in_the_text(stories):
-    """A fact is a word (or sentence) of the story; gender and plot are the only others. Hero and friend differ."""
+    """A fact is a word (or sentence) of the story; gender and plot are the only others. Hero and friend differ.
+
+    Where the story shows another form than that of the lexicon, that form is a fact, too.
+    """
     for story in stories:
         for name, value in story.facts.items():
             if name != "plot" and not name.endswith("_gender"):
-                assert value in story.text, (name, value, story.text)
+                assert story.facts.get(f"{name}_shown", value) in story.text, (name, value, story.text)
         assert {"plot", "hero"} <= set(story.facts)
         assert len(story.facts) >= 8
         assert story.facts["hero"] != story.facts.get("friend")
@@ -512,7 +524,7 @@ def test_choices_are_uniform(stories):
         spread = 2 / (9 * (options - 1))  # Wilson and Hilferty, 1931: the cube root of chi2/freedom is nearly normal
         deviation = ((chi2 / (options - 1)) ** (1 / 3) - (1 - spread)) / math.sqrt(spread)
         assert deviation < 5, (what, chi2, options)
-    assert tested > 100
+    assert tested > min(100, len(seen) // 2)  # a small language has fewer choices
 
 
 def test_a_telling_repeats_from_its_choices(language, stories):
