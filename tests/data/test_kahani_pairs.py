@@ -294,9 +294,8 @@ def test_the_checker_finds_a_changed_word(language, committed):
 
 
 def test_bad_pair_files_are_refused(language, tmp_path, monkeypatch):
-    monkeypatch.setattr("data.kahani.pairs.HERE", tmp_path)
-    (tmp_path / language.code).mkdir()
-    path = tmp_path / language.code / "pairs.txt"
+    monkeypatch.setattr(language, "folder", tmp_path)
+    path = tmp_path / "pairs.txt"
     for text, message in (
         ("x = y\n== one\nno brackets here\n", "pairs.txt:3"),
         ("== one\na <b|c> d <e|f>\n", "pairs.txt:2"),

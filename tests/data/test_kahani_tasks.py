@@ -246,9 +246,8 @@ def test_blind_scores_on_a_small_example():
 
 def test_bad_question_files_are_refused(language, tmp_path, monkeypatch):
     """A message names the file and the line."""
-    monkeypatch.setattr("data.kahani.questions.HERE", tmp_path)
-    (tmp_path / language.code).mkdir()
-    path = tmp_path / language.code / "questions.txt"
+    monkeypatch.setattr(language, "folder", tmp_path)
+    path = tmp_path / "questions.txt"
     for text, message in (
         ("yes = y\n", "no and untold are missing"),
         ("yes = y\nno = n\n== nowhere\n", "questions.txt:3.*nowhere"),
@@ -460,10 +459,9 @@ def test_children_greet_in_devanagari_and_in_latin(language):
 def test_bad_chat_files_are_refused(language, tmp_path, monkeypatch, change, message):
     """A message names the file, and the line where there is one."""
     text = (DATA / "kahani" / language.code / "chats.txt").read_text(encoding="utf-8")
-    monkeypatch.setattr("data.kahani.chat_book.HERE", tmp_path)
-    (tmp_path / language.code).mkdir()
+    monkeypatch.setattr(language, "folder", tmp_path)
     if change is not None:
-        (tmp_path / language.code / "chats.txt").write_text(change(text), encoding="utf-8")
+        (tmp_path / "chats.txt").write_text(change(text), encoding="utf-8")
     with pytest.raises(FrameError, match=message):
         read_chat_book(language)
 
