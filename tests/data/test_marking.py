@@ -50,8 +50,8 @@ def test_a_changed_word_is_found_and_nothing_before_it(hindi, teacher, stories, 
 
 def test_another_name_for_the_hero_is_a_mistake(teacher):
     prompt = "यह बात मंगलुरु में रहने वाली यामिनी की है।"
-    assert teacher.first_mistake(" यामिनी का सपना था", prompt) == len(" यामिनी का सपना था")
-    assert teacher.first_mistake(" लिंडा का सपना था", prompt) < len(" लिंडा")
+    assert teacher.first_mistake(" यामिनी का सपना", prompt) == len(" यामिनी का सपना")
+    assert teacher.first_mistake(" लिंडा का सपना", prompt) < len(" लिंडा")
 
 
 def test_a_prompt_that_no_story_begins_with_is_refused(teacher):
