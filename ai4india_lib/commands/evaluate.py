@@ -229,7 +229,7 @@ def run(options: argparse.Namespace) -> None:
     counted = ", ".join(f"{len(some):,} {what}" for what, some in items.items() if some)
     tell_model(options, name)
     print(f"{in_words(language)}: {counted}; 95% intervals in brackets")
-    if lacking := lacking_in_words(language, sources):
+    if not any(getattr(options, what) for what in ITEMS) and (lacking := lacking_in_words(language, sources)):
         print(lacking)
     print(table(candidates, exam, against=bool(options.against)))
     path = Path(options.output) if options.output else model_folder(name) / "evaluation.png"

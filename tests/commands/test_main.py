@@ -278,7 +278,7 @@ def test_evaluate_asks_a_model_that_does_not_chat_only_where_told_to(tests, trai
     with tarfile.open(source, "w:gz") as tar:
         tar.add(tests[3], "questions/test.jsonl")
         tar.add(about, "questions/about.json")
-    command = ["evaluate", "--pairs", tests[1], "--no-baselines", "--device", "cpu"]
+    command = ["evaluate", "--pairs", tests[1], "--language", "hi", "--no-baselines", "--device", "cpu"]
     assert main(command) == 0
     assert "questions, % right" not in capsys.readouterr().out
     assert main([*command, "--no-chat"]) == 0
