@@ -114,7 +114,7 @@ class Hindi:
         self.readings = collections.defaultdict(set)  # form -> {(gender, s or p, d or o for direct and oblique)}
         self.honorific, self.numbers = set(), {w.text for w in words if w.tags & {"संख्या", "बड़ी संख्या"}}
         for word in words:
-            if "gender" in word.features and not word.tags & {"ठिकाना", "दुकान का ठिकाना", "पालतू नाम", "शौक"}:
+            if "gender" in word.features and not word.tags & {"ठिकाना", "दुकान का ठिकाना", "पालतू नाम", "शौक", "सामग्री"}:
                 for plural, oblique in ((0, 0), (0, 1), (1, 0), (1, 1)):
                     form = grammar.form_of(word, plural=bool(plural), oblique=bool(oblique))
                     self.readings[form].add((word.features["gender"], "sp"[plural], "do"[oblique]))
