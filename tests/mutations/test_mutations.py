@@ -16,7 +16,7 @@ cells before it that make what it uses. Without the fault the same cells pass.
 `python tests/mutations/test_mutations.py [NN ...]` runs all, or those of some lessons, and prints the table.
 """
 
-import ast
+import dis
 import json
 import os
 import re
@@ -26,6 +26,7 @@ import sys
 import tempfile
 import tomllib
 from pathlib import Path
+from types import CodeType
 
 import pytest
 
@@ -37,17 +38,24 @@ ERROR = re.compile(r"^\w*(Error|Exception)\b.*", re.MULTILINE | re.DOTALL)  # a 
 
 
 def names(source: str) -> tuple[set[str], set[str]]:
-    """The names that a cell makes, and those that it uses; of a notebook's commands (`%…`, `!…`) none."""
-    tree = ast.parse("\n".join("" if line.startswith(("%", "!")) else line for line in source.splitlines()))
+    """The names that a cell makes, and those that it needs from before; of a notebook's commands (`%…`, `!…`) none."""
+    plain = "\n".join("" if line.startswith(("%", "!")) else line for line in source.splitlines())
     made, used = set(), set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name):
-            (used if isinstance(node.ctx, ast.Load) else made).add(node.id)
-        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            made.add(node.name)
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            made |= {(name.asname or name.name).split(".")[0] for name in node.names}
+    for step in dis.get_instructions(compile(plain, "cell", "exec")):
+        if step.opname == "STORE_NAME":
+            made.add(step.argval)
+        elif step.opname == "LOAD_NAME":
+            used |= {step.argval} - made
+        elif isinstance(step.argval, CodeType):  # a function: what it uses of the cell's names
+            used |= within(step.argval) - made
     return made, used
+
+
+def within(function: CodeType) -> set[str]:
+    """The names that a function, or one within it, uses and does not make itself."""
+    steps = list(dis.get_instructions(function))
+    used = {step.argval for step in steps if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    return used.union(*(within(step.argval) for step in steps if isinstance(step.argval, CodeType)))
 
 
 def needed(cells: list[dict], last: str) -> list[dict]:
@@ -59,7 +67,7 @@ def needed(cells: list[dict], last: str) -> list[dict]:
         made, used = names("".join(code[number]["source"]))
         if number in (end, 0) or made & wanted:  # the first cell is the setup
             kept.insert(0, code[number])
-            wanted |= used
+            wanted = (wanted - made) | used
     return kept
 
 
