@@ -5,6 +5,7 @@ in the module of its name, and is imported when the command runs.
 """
 
 import argparse
+import textwrap
 from dataclasses import fields
 
 from ..training.hyperparameters import MODEL_SHAPE, TEXT_PRESETS, Hyperparameters, get_hyperparameters
@@ -15,6 +16,24 @@ MINUTES = 4.0  # of `train` without options
 SLOTS = 16
 SLASH_COMMANDS = "/reset begins a new conversation, Ctrl-C stops an answer, /quit (or Ctrl-D) ends"
 CHAT_TEMPERATURE = 0.3  # answers want to be right more than to be new
+# options of --preferences (the first) and --reward (the others): type, usual value, in words
+TUNING = {
+    "beta": (float, 0.1, "--preferences: how costly it is to leave the model of the start"),
+    "group_size": (int, 8, "--reward: texts drawn for each prompt and compared with each other"),
+    "max_length": (int, 64, "--reward: at most so many new tokens"),
+    "kl_weight": (float, 0.04, "--reward: how costly it is to leave the model of the start"),
+    "clip_range": (float, 0.2, "--reward: how far one batch may move a token's probability, as a ratio"),
+    "updates": (int, 1, "--reward: steps for each batch of texts"),
+}
+FINETUNE_EXAMPLES = """examples:
+  python -m ai4india_lib finetune --model my-model --data my-chats.jsonl --lora 16 --name my-chat
+  python -m ai4india_lib finetune --model my-chat --preferences pairs.jsonl --name my-better-chat
+  python -m ai4india_lib finetune --model my-model --reward my_reward.py:mark --data prompts.txt --max-steps 100
+
+the first lines of a my_reward.py:
+  def mark(attempt):
+      return float(attempt.ended) - abs(len(attempt.text.split()) - 20) / 20
+"""
 LANGUAGES = {"hi": "Hindi", "en": "English"}
 
 
@@ -52,21 +71,47 @@ def _add_train(subparsers) -> None:
 
 
 def _add_finetune(subparsers) -> None:
-    about = "Train a model further, on conversations, and save it to models/NAME: whole, or with --lora as a small "
-    about += "adapter that `generate`, `chat` and `evaluate` open like a model."
-    parser = subparsers.add_parser("finetune", help="teach a model to answer", description=about)
+    about = (
+        "Train a model further, and save it to models/NAME: whole, or with --lora as a small adapter that `generate`, "
+    )
+    about += "`chat` and `evaluate` open like a model. It learns from conversations (--data), from pairs of texts "
+    about += "(--preferences: DPO), or from the marks that a Python function gives to what it writes (--reward: GRPO)."
+    parser = subparsers.add_parser(
+        "finetune",
+        help="teach a model to answer, or what is preferred",
+        description=textwrap.fill(about, 100),
+        epilog=FINETUNE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     _add_model_options(parser, "the newest that tells stories")
     add = parser.add_argument
     talks = "conversations: .jsonl, or an archive, folder or URL with train.jsonl and test.jsonl (and first.jsonl, if "
-    talks += "there are easy ones to learn first); several are joined"
+    talks += (
+        "there are easy ones to learn first); several are joined. With --reward the prompts: the same, or .txt with "
+    )
+    talks += 'one a line, or .jsonl with "prompt" and what the function needs to know as "wanted"'
     add("--data", nargs="+", metavar="SOURCE", help=talks)
+    pairs = 'pairs of texts: .jsonl with "prompt", "chosen" and "rejected", texts or lists of chat messages'
+    add("--preferences", metavar="SOURCE", help=pairs)
+    marked = (
+        "a function of yours, such as my_reward.py:mark: it is given each text that the model wrote (attempt.text, "
+    )
+    marked += "attempt.ended, attempt.task.wanted) and returns a number, more for a better one"
+    add("--reward", metavar="FILE:FUNCTION", help=marked)
     add("--lora", type=int, metavar="RANK", help="train an adapter of this rank, not the model")
     add("--lora-alpha", type=float, metavar="ALPHA", help="how strongly it counts (twice the rank)")
     add("--half", action="store_true", help="save the adapter in bfloat16: half the size, three digits")
-    add("--name", help="save to models/NAME (default: the model's name with -chat-mine behind it)")
+    name = "-chat-mine, -preferred-mine or -rewarded-mine"
+    add("--name", help=f"save to models/NAME (default: the model's name with {name} behind it)")
     add("--replay", metavar="SOURCE", help="text of the first training to mix in, as for `train`")
     add("--replay-share", type=float, metavar="FRACTION", help=f"its fraction of the tokens ({REPLAY_SHARE})")
-    add("--preset", choices=TEXT_PRESETS, help="hyperparameters (default: finetune, or finetune-lora)")
+    presets = (
+        "hyperparameters (default: finetune, or finetune-lora; with --preferences and --reward always dpo and grpo)"
+    )
+    add("--preset", choices=TEXT_PRESETS, help=presets)
+    group = parser.add_argument_group("preferences and rewards")
+    for option, (kind, usual, words) in TUNING.items():
+        group.add_argument(f"--{option.replace('_', '-')}", type=kind, help=f"{words} ({usual})")
     _add_training_options(parser, "finetune", shape=False)
 
 
