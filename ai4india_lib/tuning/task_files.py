@@ -65,6 +65,8 @@ def _of_line(line: Record) -> list[tuple[str | list[dict], object]]:
         answered = messages[-1].get("role") == "assistant"
         return [(messages[:-1], messages[-1].get("content")) if answered else (messages, None)]
     if "questions" in line:
+        if not isinstance(line["questions"], list):
+            raise ValueError(f'"questions" must be a list, not {line["questions"]!r:.60}')
         talk = [question_messages(line["story"], [about]) for about in line["questions"]]
         return [(asked[:-1], asked[-1]["content"]) for asked in talk]
     has = ", ".join(map(str, line)) or "nothing"

@@ -188,7 +188,7 @@ BAD_PAIRS = [
     ({"prompt": "एक", "chosen": "दो"}, 'it has no "rejected", but prompt, chosen: expected {"prompt"'),
     ({"question": "एक"}, 'it has no "prompt", but question'),
     ({"prompt": "एक", "chosen": "दो", "rejected": "दो"}, "chosen and rejected are the same, 'दो': make them differ"),
-    ({"prompt": "एक", "chosen": "क़", "rejected": "\u0958"}, "two ways to write the same"),
+    ({"prompt": "एक", "chosen": "\u0915\u093c", "rejected": "\u0958"}, "two ways to write the same"),
     ({"prompt": "एक", "chosen": " ", "rejected": "दो"}, "chosen is empty: write the text there"),
     ({"prompt": "एक", "chosen": "दो", "rejected": ""}, "rejected is empty"),
     (
@@ -233,7 +233,7 @@ def test_pairs_of_messages_are_encoded_as_a_chat_is_answered(at_work, tokenizer)
     ends = tokenizer.convert_tokens_to_ids("<|end_of_turn|>")
     assert chats and tokenizer.decode(pair.prompt) == "<|begin_of_text|><|user|> चाय?<|end_of_turn|><|assistant|>"
     assert tokenizer.decode(pair.chosen) == " हाँ<|end_of_turn|>" and pair.rejected[-1] == ends
-    assert main([*PREFER[:-2], "--preferences", "chats.jsonl"]) == 0
+    assert main([*PREFER, "--preferences", "chats.jsonl"]) == 0
     said = json.loads(Path("models/mine/generation_config.json").read_text(encoding="utf-8"))
     assert ends in said["eos_token_id"], "what learned from chats ends its turns"
 
@@ -319,7 +319,7 @@ def test_prompts_come_in_every_form_that_the_help_names(at_work, tokenizer):
         ({"messages": "चाय?"}, '"messages" must be a list'),
         ({"messages": ["चाय?"]}, '"messages" must be a list'),
         ({"story": "एक", "questions": [{"question": "क्या?"}]}, "'answer' is missing"),
-        ({"questions": 3, "story": "एक"}, "line 2: "),
+        ({"questions": 3, "story": "एक"}, '"questions" must be a list, not 3'),
     ],
     ids=str,
 )
