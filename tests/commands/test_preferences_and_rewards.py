@@ -231,7 +231,7 @@ def test_pairs_of_messages_are_encoded_as_a_chat_is_answered(at_work, tokenizer)
     jsonl("chats.jsonl", [{"prompt": USER, "chosen": SAID, "rejected": [{"role": "assistant", "content": "नहीं"}]}])
     [pair], chats = read_preferences("chats.jsonl", tokenizer, 64)
     ends = tokenizer.convert_tokens_to_ids("<|end_of_turn|>")
-    assert chats and tokenizer.decode(pair.prompt) == "<|begin_of_text|><|user|> चाय?<|end_of_turn|><|assistant|>"
+    assert chats and tokenizer.decode(pair.prompt) == "<|begin|><|user|> चाय?<|end_of_turn|><|assistant|>"
     assert tokenizer.decode(pair.chosen) == " हाँ<|end_of_turn|>" and pair.rejected[-1] == ends
     assert main([*PREFER, "--preferences", "chats.jsonl"]) == 0
     said = json.loads(Path("models/mine/generation_config.json").read_text(encoding="utf-8"))
@@ -304,9 +304,9 @@ def test_prompts_come_in_every_form_that_the_help_names(at_work, tokenizer):
     tasks, chats = read_tasks(["prompts.txt", "a.jsonl", "talks"], tokenizer)
     assert [task.wanted for task in tasks] == [None] * 4 + [["दिन"], None, "हाँ", "मीरा", "चाय"] and chats
     texts = [tokenizer.decode(task.prompt) for task in tasks]
-    assert texts[1] == "<|begin_of_text|>मीरा" and tasks[1].prompt[0] == begin
-    assert texts[5] == texts[6] == "<|begin_of_text|><|user|> चाय?<|end_of_turn|><|assistant|>"
-    assert texts[8] == "<|begin_of_text|><|user|> मीरा चाय लाई। क्या?<|end_of_turn|><|assistant|>"
+    assert texts[1] == "<|begin|>मीरा" and tasks[1].prompt[0] == begin
+    assert texts[5] == texts[6] == "<|begin|><|user|> चाय?<|end_of_turn|><|assistant|>"
+    assert texts[8] == "<|begin|><|user|> मीरा चाय लाई। क्या?<|end_of_turn|><|assistant|>"
 
 
 @pytest.mark.parametrize(
