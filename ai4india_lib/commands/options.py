@@ -84,20 +84,8 @@ def _add_finetune(subparsers) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_model_options(parser, "the newest that tells stories")
+    _add_what_is_learned(parser.add_argument)
     add = parser.add_argument
-    talks = "conversations: .jsonl, or an archive, folder or URL with train.jsonl and test.jsonl (and first.jsonl, if "
-    talks += (
-        "there are easy ones to learn first); several are joined. With --reward the prompts: the same, or .txt with "
-    )
-    talks += 'one a line, or .jsonl with "prompt" and what the function needs to know as "wanted"'
-    add("--data", nargs="+", metavar="SOURCE", help=talks)
-    pairs = 'pairs of texts: .jsonl with "prompt", "chosen" and "rejected", texts or lists of chat messages'
-    add("--preferences", metavar="SOURCE", help=pairs)
-    marked = (
-        "a function of yours, such as my_reward.py:mark: it is given each text that the model wrote (attempt.text, "
-    )
-    marked += "attempt.ended, attempt.task.wanted) and returns a number, more for a better one"
-    add("--reward", metavar="FILE:FUNCTION", help=marked)
     add("--lora", type=int, metavar="RANK", help="train an adapter of this rank, not the model")
     add("--lora-alpha", type=float, metavar="ALPHA", help="how strongly it counts (twice the rank)")
     add("--half", action="store_true", help="save the adapter in bfloat16: half the size, three digits")
@@ -113,6 +101,23 @@ def _add_finetune(subparsers) -> None:
     for option, (kind, usual, words) in TUNING.items():
         group.add_argument(f"--{option.replace('_', '-')}", type=kind, help=f"{words} ({usual})")
     _add_training_options(parser, "finetune", shape=False)
+
+
+def _add_what_is_learned(add) -> None:
+    """Conversations, pairs, or what a function marks."""
+    talks = "conversations: .jsonl, or an archive, folder or URL with train.jsonl and test.jsonl (and first.jsonl, if "
+    talks += (
+        "there are easy ones to learn first); several are joined. With --reward the prompts: the same, or .txt with "
+    )
+    talks += 'one a line, or .jsonl with "prompt" and what the function needs to know as "wanted"'
+    add("--data", nargs="+", metavar="SOURCE", help=talks)
+    pairs = 'pairs of texts: .jsonl with "prompt", "chosen" and "rejected", texts or lists of chat messages'
+    add("--preferences", metavar="SOURCE", help=pairs)
+    marked = (
+        "a function of yours, such as my_reward.py:mark: it is given each text that the model wrote (attempt.text, "
+    )
+    marked += "attempt.ended, attempt.task.wanted) and returns a number, more for a better one"
+    add("--reward", metavar="FILE:FUNCTION", help=marked)
 
 
 def _add_generate(subparsers) -> None:
