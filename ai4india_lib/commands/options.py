@@ -48,7 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
         description="Train a small language model, let it write and answer, measure it and its speed.",
     )
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
-    for add in (_add_train, _add_finetune, _add_generate, _add_chat, _add_evaluate, _add_benchmark):
+    for add in (_add_train, _add_finetune, _add_generate, _add_chat, _add_evaluate, _add_benchmark, _add_lessons):
         add(commands)
     return parser
 
@@ -181,6 +181,12 @@ def _add_benchmark(subparsers) -> None:
     parser.add_argument("--seconds", nargs="+", type=float, help="quality: of each training (60 120 180)")
     parser.add_argument("--repeats", type=int, default=3, help="how often each is measured (%(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="cores to use (%(default)s)")
+
+
+def _add_lessons(subparsers) -> None:
+    about = "Copy the lessons to my/, a folder that git ignores, and say how to open them there. A copy that is there "
+    about += "already is never replaced."
+    subparsers.add_parser("lessons", help="copy the lessons, to write in them", description=about)
 
 
 def _add_model_options(parser: argparse.ArgumentParser, usual: str) -> None:
