@@ -48,7 +48,16 @@ def make_parser() -> argparse.ArgumentParser:
         description="Train a small language model, let it write and answer, measure it and its speed.",
     )
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
-    for add in (_add_train, _add_finetune, _add_generate, _add_chat, _add_evaluate, _add_benchmark, _add_lessons):
+    for add in (
+        _add_train,
+        _add_finetune,
+        _add_generate,
+        _add_chat,
+        _add_evaluate,
+        _add_benchmark,
+        _add_lessons,
+        _add_usb,
+    ):
         add(commands)
     return parser
 
@@ -187,6 +196,17 @@ def _add_lessons(subparsers) -> None:
     about = "Copy the lessons to my/, a folder that git ignores, and say how to open them there. A copy that is there "
     about += "already is never replaced."
     subparsers.add_parser("lessons", help="copy the lessons, to write in them", description=about)
+
+
+def _add_usb(subparsers) -> None:
+    about = "Write all that a computer without a network needs into a new folder, on a USB stick say: packages, the "
+    about += "course without what was trained or written here, and a program that installs it."
+    parser = subparsers.add_parser("usb", help="pack the course for a computer without a network", description=about)
+    add = parser.add_argument
+    add("folder", metavar="FOLDER", help="a new folder, outside of the course's")
+    add("--system", choices=("linux", "linux-arm", "windows", "macos"), help="of the other computer (this one's)")
+    add("--python", metavar="VERSION", help="of the other computer, such as 3.12 (this one's)")
+    add("--gpu", action="store_true", help="on Linux, torch for NVIDIA GPUs too: several GB")
 
 
 def _add_model_options(parser: argparse.ArgumentParser, usual: str) -> None:

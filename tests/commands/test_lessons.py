@@ -1,4 +1,4 @@
-"""Protects a learner's copies of the lessons: never replaced, links that still lead somewhere, a command that opens them."""
+"""Protects a learner's copies of the lessons: never replaced, with links that lead somewhere, and opened as is said."""
 
 import json
 import os
