@@ -102,6 +102,19 @@ def test_the_oldest_python_is_the_same_everywhere():
     assert f"- python={oldest}\n" in (ROOT / "environment.yml").read_text(encoding="utf-8")
 
 
+def test_the_address_of_the_course_is_that_of_pyproject_everywhere():
+    """In the setup cell, in what opens a lesson on Colab, in what fetches the course."""
+    address = read_toml(ROOT / "pyproject.toml")["project"]["urls"]["Repository"]
+    assert re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", address) and not address.endswith(".git")
+    setup = (ROOT / "notebooks" / "assets" / "setup_cell.py").read_text(encoding="utf-8")
+    assert f'REPOSITORY = "{address}"\n' in setup
+    assert f"git clone --depth 1 {address}`" in text_of("README.md")
+    name = address.removeprefix("https://github.com/")
+    for page in ["README.md", *LESSONS]:
+        opened = re.findall(r"colab\.research\.google\.com/github/([^/]+/[^/]+)/blob/", text_of(page))
+        assert opened and {*opened} == {name}, f"{page} opens another course: {opened}"
+
+
 @pytest.mark.parametrize("page", [*PAGES, *LESSONS])
 def test_pages_point_to_what_is_there(page):
     links = re.findall(r"\]\((?!https?:|#)([^)\s]+)\)", text_of(page))
