@@ -96,7 +96,7 @@ def copy_project(project: Path, target: Path) -> None:
     shipped = {*re.findall(r"(?m)^!models/([\w.-]+)", ignored)}
 
     def leave_out(folder: str, names: list[str]) -> set[str]:
-        out = {name for name in names if name in LEFT_OUT or name.startswith((".part-", ".git/"))}
+        out = {name for name in names if name in LEFT_OUT or name.startswith(".part-")}
         out |= {name for name in names if name.endswith((".egg-info", ".part"))}
         out |= {name for name in names if (Path(folder) / name / "pyvenv.cfg").exists()}
         return out | (set(names) - shipped if Path(folder) == project / "models" else set())

@@ -20,6 +20,7 @@ TEST_SHARE = 0.05
 LEAST_TEST = 20  # documents
 COLUMN = "text"  # of .jsonl and .csv, unless another is named
 _KINDS = re.compile(r"(?i)\.(txt|jsonl|csv|tsv)(\.gz)?$")
+_LINE_ENDS = re.compile(r"[^\S\r\n]*[\r\n]\s*")
 _OTHERS = {  # what people have texts in → how to make a text of it
     ".docx": "open it in a word processor and save it as Plain Text (.txt), with the encoding UTF-8",
     ".pdf": "pdftotext -enc UTF-8 BOOK.pdf BOOK.txt does it (package poppler-utils); scanned pages are pictures, and "
@@ -38,7 +39,8 @@ def own_text_files(path: Path) -> list[Path]:
         if how := _OTHERS.get(path.suffix.lower()):
             raise CorpusError(f"{path} is not plain text: {how}. Then give the new file.")
         return [path] if _KINDS.search(path.name) else []
-    names = sorted(inside for inside in path.rglob("*") if inside.is_file() and "/." not in f"/{inside.as_posix()}")
+    seen = (inside for inside in path.rglob("*") if "/." not in f"/{inside.relative_to(path).as_posix()}")
+    names = sorted(inside for inside in seen if inside.is_file())
     if any(re.fullmatch(r"(?i)(train|test)\.(txt|jsonl)(\.gz)?|about\.json", inside.name) for inside in names):
         return []
     texts = [inside for inside in names if re.search(r"(?i)\.txt(\.gz)?$", inside.name)]
@@ -91,7 +93,7 @@ def _documents(files: list[Path], column: str | None) -> Iterator[str]:
                 yield from (line for _, line in numbered_lines(stream, str(file)))
             else:
                 found = _of_records(stream, file, column) if kind == "jsonl" else _of_table(stream, file, column, kind)
-                yield from (document for text in found if (document := " ".join(text.splitlines()).strip()))
+                yield from (document for text in found if (document := _LINE_ENDS.sub(" ", text).strip()))
 
 
 @contextmanager
@@ -114,6 +116,7 @@ def _of_table(stream: BinaryIO, file: Path, column: str | None, kind: str) -> It
     """Texts of a column. The line of an error is the last one that was read."""
     lines = (line + "\n" for _, line in numbered_lines(stream, str(file)))
     rows = csv.reader(lines, delimiter="\t" if kind == "tsv" else ",", strict=True)
+    csv.field_size_limit(2**31 - 1)  # a document may be a book; the usual limit is 131,072
     number = 0
     try:
         header = [name.strip() for name in next(rows, [])]

@@ -150,7 +150,8 @@ def stick(tmp_path):
     python = tmp_path / "bin" / "python3.12"
     python.parent.mkdir()
     note = f'#!/bin/sh\n[ "$1" = -c ] && echo 3.12 && exit\necho "$@" >> {tmp_path}/asked\n'
-    python.write_text(f"{note}mkdir -p .venv/bin && cp $0 .venv/bin/python\n", encoding="utf-8")
+    venv = '[ "$2" != venv ] || { mkdir -p .venv/bin; cp "$0" .venv/bin/; mv .venv/bin/python3.12 .venv/bin/python; }\n'
+    python.write_text(note + venv, encoding="utf-8")
     python.chmod(0o755)
 
     def install(*arguments, **environment):

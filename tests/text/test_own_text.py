@@ -9,7 +9,9 @@ import pytest
 
 from ai4india_lib import CorpusError
 from ai4india_lib.text.corpus import corpus_place, fingerprint_text, json_lines, read_about, train_and_test_lines
+from ai4india_lib.text.own_text import own_text_files
 
+LINES_WITHOUT_MARKS = [f"कहानी {number}" for number in range(60)]
 LINES = [f'कहानी {number}, "राम" — a\u2028b' for number in range(1000)]
 
 
@@ -39,8 +41,7 @@ def written(folder, kind, lines=LINES):
 def test_each_document_comes_once_and_the_last_ones_are_the_test(tmp_path, kind):
     path = written(tmp_path / "a", kind)
     train, test = train_and_test_lines(path, folder=tmp_path / "kept")
-    wanted = LINES if "txt" in kind or kind == "folder" else [line.replace("\u2028", " ") for line in LINES]
-    assert list(train) == wanted[:950] and list(test) == wanted[950:]
+    assert list(train) == LINES[:950] and list(test) == LINES[950:]
     place = corpus_place(path, folder=tmp_path / "kept")
     assert read_about(place) == {"train_documents": 950, "test_documents": 50} and train.path.parent == place
 
@@ -87,6 +88,16 @@ def test_the_only_column_needs_no_name_and_its_line_ends_become_spaces(tmp_path)
     (tmp_path / "a.csv").write_text("story\n" + "\n".join(f'"एक\n\n{n}"' for n in range(40)), encoding="utf-8")
     train, _ = train_and_test_lines(tmp_path / "a.csv", folder=tmp_path / "kept")
     assert list(train)[:2] == ["एक 0", "एक 1"]
+
+
+def test_a_document_may_be_a_book_and_its_folder_a_hidden_one(tmp_path):
+    book = "एक राम " * 30_000
+    path = tmp_path / ".texts" / "a.csv"
+    path.parent.mkdir()
+    path.write_text("\n".join(["text", *[f'"{book}"'] * 2, *LINES_WITHOUT_MARKS]), encoding="utf-8")
+    assert next(iter(train_and_test_lines(path, folder=tmp_path / "kept")[0])) == book.strip()
+    written(path.parent, "folder")
+    assert len(own_text_files(path.parent / "mine.folder")) == 10
 
 
 @pytest.mark.parametrize(
