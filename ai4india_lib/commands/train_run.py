@@ -52,17 +52,24 @@ def _check_shape(h: Hyperparameters, vocab_size: int, device: torch.device) -> N
     check_training_memory(config, h, device)
 
 
+def _corpus(options: argparse.Namespace) -> tuple[Path, dict]:
+    """Where the text lies that --data means, and what its about.json says; how a learner's own is split is told."""
+    data = corpus_place(options.data, column=options.column)
+    about = read_about(data)
+    if "test_documents" in about:
+        split = f"{about['train_documents']:,} documents to train on, the last {about['test_documents']:,} to test with"
+        print(f"{split}: {data}", flush=True)
+    return data, about
+
+
 def run(options: argparse.Namespace, name: str, folder: Path) -> None:
     """Train and save. All is checked before a file is written: what the run needs later comes with its checkpoint."""
     run_folder = folder / "training"
     device = pick_device(options.device)
     teacher, tokenizer = load_model(options.teacher, device) if options.teacher else (None, None)
     tokenizer = _known_tokenizer(options, tokenizer, run_folder)
-    data = corpus_place(options.data, column=options.column)
-    lines, about = train_and_test_lines(data)[0], read_about(data)
-    if "test_documents" in about:  # made of the learner's own text
-        split = f"{about['train_documents']:,} documents to train on, the last {about['test_documents']:,} to test with"
-        print(f"{split}: {data}", flush=True)
+    data, about = _corpus(options)
+    lines, floor = train_and_test_lines(data)[0], about.get("test_floor_bits_per_byte")
     h = run_hyperparameters(options, folder, lines.num_bytes, device.type)
     _check_shape(h, h.vocab_size if tokenizer is None else len(tokenizer), device)
     if not was_given(options.preset) and not options.resume:

@@ -8,6 +8,7 @@ import os
 import pytest
 
 from ai4india_lib import CorpusError
+from ai4india_lib.__main__ import main
 from ai4india_lib.text.corpus import corpus_place, fingerprint_text, json_lines, read_about, train_and_test_lines
 from ai4india_lib.text.own_text import own_text_files
 
@@ -138,3 +139,20 @@ def test_a_corpus_and_its_json_lines_are_read_as_before(tmp_path):
     train, test = train_and_test_lines(tmp_path, folder=tmp_path / "kept")
     assert (list(train), list(test)) == (["एक"], ["दो"])
     assert [record["id"] for record in json_lines(written(tmp_path / "b", "jsonl"))] == [1] * 1000
+
+
+def test_the_command_line_takes_a_column_and_tells_the_split(tmp_path, monkeypatch, capsys):
+    """Up to where a model would be made; see `commands/test_main.py` for what comes then."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text("id,story\n" + "\n".join(f"1,{line}" for line in LINES_WITHOUT_MARKS), "utf-8")
+
+    def stop(*_):
+        raise ValueError("as far as here")
+
+    monkeypatch.setattr("ai4india_lib.commands.train_run._check_shape", stop)
+    assert main(["train", "--data", "a.csv"]) == 1
+    assert 'no column "text", or several; there are: id, story. Name one with --column' in capsys.readouterr().err
+    assert main(["train", "--data", "a.csv", "--column", "story"]) == 1
+    shown = capsys.readouterr()
+    assert "40 documents to train on, the last 20 to test with" in shown.out and "as far as here" in shown.err
+    assert not (tmp_path / "models").exists()
