@@ -84,12 +84,7 @@ def run(options: argparse.Namespace, name: str, folder: Path) -> None:
     print(f"training a model of {model.num_parameters():,} parameters on {without_secrets(options.data)}", flush=True)
     tell_steps(options, h, plan_steps(h, loaders[0].dataset.num_tokens())[0])
     kept = Checkpoints(run_folder, begin=note_run(options, OF_THE_RUN, tokenizer))
-    more = {
-        "folder": kept,
-        "resume": options.resume,
-        "device": device,
-        "floor_bits_per_byte": about.get("test_floor_bits_per_byte"),
-    }
+    more = {"folder": kept, "resume": options.resume, "device": device, "floor_bits_per_byte": floor}
     more["reserved"] = time.perf_counter() - options.started + SAVING
     with interrupts_wait():  # who stops the run gets the model saved
         history = train(model, *loaders, h, teacher=teacher, **more)
