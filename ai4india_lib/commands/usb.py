@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 from ..basics.files import check_space
-from .lessons import COPIES, project_folder
+from .lessons import project_folder
 from .usb_scripts import WINDOWS_INSTALLER, about_the_folder, unix_installer
 
 COURSE = "ai4india_lib data models notebooks tests .ci .gitignore .gitattributes conftest.py environment.yml LICENSE "
 COURSE += "pyproject.toml README.md requirements.txt"  # what belongs to it, at its top; a learner's files stay
-LEFT_OUT = {"__pycache__", ".ipynb_checkpoints", ".encoded", "downloads", "training", COPIES}
+LEFT_OUT = {"__pycache__", ".ipynb_checkpoints", ".encoded"}
 SYSTEMS = {  # pip's names of a target → the kinds of its wheels
     "linux": [f"manylinux_2_{minor}_x86_64" for minor in (28, 27, 26, 24, 17, 12, 5)] + ["manylinux2014_x86_64"],
     "linux-arm": [f"manylinux_2_{minor}_aarch64" for minor in (28, 27, 26, 24, 17)] + ["manylinux2014_aarch64"],
@@ -99,7 +99,11 @@ def copy_project(project: Path, target: Path) -> None:
         out = {name for name in names if name in LEFT_OUT or name.startswith(".part-")}
         out |= {name for name in names if name.endswith((".egg-info", ".part"))}
         out |= {name for name in names if (Path(folder) / name / "pyvenv.cfg").exists()}
-        return out | (set(names) - shipped if Path(folder) == project / "models" else set())
+        if Path(folder) == project / "models":
+            out |= set(names) - shipped
+        if Path(folder).parent == project / "models":
+            out |= {"training", "evaluation.png"}  # of a learner's runs; the library has a room of that name
+        return out | ({"downloads"} if Path(folder) == project / "data" else set())
 
     target.mkdir(parents=True)
     for name in COURSE.split():

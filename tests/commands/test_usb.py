@@ -63,6 +63,15 @@ def test_the_course_goes_and_the_learners_things_stay(course):
     assert [path.name for path in course.stick.parent.iterdir()] == ["new"]
 
 
+def test_all_that_git_keeps_of_the_course_goes(tmp_path):
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a clone")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    usb.copy_project(ROOT, tmp_path / "copy")
+    gone = {name for name in listed.split("\0") if name and (ROOT / name).exists()} - files_of(tmp_path / "copy")
+    assert gone == set()
+
+
 def test_pip_is_asked_for_the_pins_and_what_builds_the_course_never_for_the_folder_itself(course):
     assert main(["usb", str(course.stick)]) == 0
     torch, rest = course.commands
