@@ -54,6 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
         _add_generate,
         _add_chat,
         _add_evaluate,
+        _add_export,
         _add_benchmark,
         _add_lessons,
         _add_usb,
@@ -178,6 +179,19 @@ def _add_evaluate(subparsers) -> None:
     add("--baselines", action=yes_or_no, default=True, help="also 5-grams and an untrained model")
     add("--limit", type=int, metavar="N", help="at most N documents, questions, pairs of each kind")
     add("--output", metavar="PNG", help="the chart (default: evaluation.png in the model's folder)")
+
+
+def _add_export(subparsers) -> None:
+    about = "Write a model as one file for other programs: gguf, for llama.cpp and Ollama, with the vocabulary and the "
+    about += "chat template in it, and a Modelfile for Ollama beside it. An adapter is merged into its model. "
+    about += "Needs the extra: pip install ai4india[shipping]"
+    parser = subparsers.add_parser("export", help="write a model for other programs", description=about)
+    add = parser.add_argument
+    add("--model", metavar="NAME_OR_FOLDER", help="models/NAME, or a folder (default: the newest)")
+    add("--format", choices=["gguf"], default="gguf", help="the kind of file (%(default)s)")
+    precise = "numbers of 32, 16, 8 or 4 bits: fewer are smaller and less exact (%(default)s)"
+    add("--outtype", choices=["f32", "f16", "q8_0", "q4_0"], default="f16", help=precise)
+    add("--output", metavar="FILE", help="the file (default: NAME-OUTTYPE.gguf in the model's folder)")
 
 
 def _add_benchmark(subparsers) -> None:

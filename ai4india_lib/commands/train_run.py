@@ -79,7 +79,7 @@ def run(options: argparse.Namespace, name: str, folder: Path) -> None:
         history = train(model, *loaders, h, teacher=teacher, **more)
         special = [i for i, token in tokenizer.added_tokens_decoder.items() if token.special]
         give_places(model, untrained_tokens(model, special))  # to the signs of a chat, for a later fine-tuning
-        save_model(model, tokenizer, name, dtype=torch.bfloat16 if options.half else None)
+        save_model(model, tokenizer, name, chats=False, dtype=torch.bfloat16 if options.half else None)
         history.save(folder / "history.json")
         use_indic_fonts()
         picture = save_figure(plot_history(history), folder / "perplexity.png")

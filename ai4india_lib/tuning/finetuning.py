@@ -82,6 +82,7 @@ def finetune(
     make_trainable(model, lora_rank, lora_alpha, lora_targets, seed=h.seed)
     more = {"folder": folder, "resume": resume, "device": device, "on_evaluation": on_evaluation}
     more["reserved"] = reserved + time.perf_counter() - began
+    model.chats = True  # for `save_model`: a turn's end ends its texts
     return train(model, *parts, h, progress=progress, **more)
 
 
