@@ -21,7 +21,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes long; runs with --slow, or when its file is named")
-    config.addinivalue_line("markers", "compiling: slow, since it compiles more kinds of steps; .ci/run leaves it out")
+    config.addinivalue_line("markers", "long: slow, and so long that .ci/run leaves it out, too")
 
 
 def pytest_itemcollected(item):

@@ -22,6 +22,15 @@ def tokenizer():
     return train_tokenizer(HINDI * 4, 384)
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """Models as small as these are slower on two threads, and far slower on a machine that has other work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def make_model():
     """A function that makes a small model with random weights, larger than at the start of training: its choices are

@@ -41,10 +41,23 @@ def test_setup_cell_is_the_same_everywhere(path):
 
 
 @by_name(LESSONS)
-def test_badge_leads_to_this_lesson_of_the_repository_named_in_the_setup_cell(path):
+def test_first_cell_leads_to_this_lesson_on_colab_in_words(path):
+    """As a picture it would be a broken one where there is no network."""
     repository = re.search(r'REPOSITORY = "https://github.com/(.+)"', SETUP)[1]
     wanted = f"https://colab.research.google.com/github/{repository}/blob/main/notebooks/{path.name}"
-    assert wanted in cells_of(path)[0]["text"]
+    assert f"[Open in Colab]({wanted})" in cells_of(path)[0]["text"]
+
+
+@by_name(LESSONS + SOLUTIONS)
+def test_no_picture_comes_from_the_network(path):
+    assert re.findall(r"""!\[[^\]]*\]\(https?:|<img[^>]+src=["']https?:""", prose_of(path)) == []
+
+
+@by_name(LESSONS + SOLUTIONS)
+def test_no_progress_bar_is_stored(path):
+    """It stands there at 0% for ever."""
+    outputs = json.dumps([cell["outputs"] for cell in cells_of(path, "code")])
+    assert re.findall(r"\d%\|.{0,20}\| *\d+/\d+", outputs) == []
 
 
 @by_name(BUILDING_LESSONS)

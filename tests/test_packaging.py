@@ -39,7 +39,7 @@ def text_of(page):
     return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
 
 
-NOT_PINNED = ("benchmark",)  # peers to be measured against: no lesson and no part of the library needs them
+NOT_PINNED = ("benchmark", "shipping")  # peers to be measured against, and what only some ways out need
 
 
 def pins():
@@ -91,7 +91,7 @@ def test_conda_environment_takes_its_pins_from_requirements():
 def test_readme_and_ci_say_the_same_test_command():
     command = "pip install -r requirements.txt && pytest"
     assert command in (ROOT / "README.md").read_text(encoding="utf-8")
-    assert (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1] == f'{command} --slow -m "not compiling"'
+    assert (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1] == f'{command} --slow -m "not long"'
 
 
 def test_the_oldest_python_is_the_same_everywhere():
@@ -100,6 +100,19 @@ def test_the_oldest_python_is_the_same_everywhere():
     assert settings["tool"]["ruff"]["target-version"] == "py" + oldest.replace(".", "")
     assert f"Python {oldest} or newer" in (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"- python={oldest}\n" in (ROOT / "environment.yml").read_text(encoding="utf-8")
+
+
+def test_the_address_of_the_course_is_that_of_pyproject_everywhere():
+    """In the setup cell, in what opens a lesson on Colab, in what fetches the course."""
+    address = read_toml(ROOT / "pyproject.toml")["project"]["urls"]["Repository"]
+    assert re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", address) and not address.endswith(".git")
+    setup = (ROOT / "notebooks" / "assets" / "setup_cell.py").read_text(encoding="utf-8")
+    assert f'REPOSITORY = "{address}"\n' in setup
+    assert f"git clone --depth 1 {address}`" in text_of("README.md")
+    name = address.removeprefix("https://github.com/")
+    for page in ["README.md", *LESSONS]:
+        opened = re.findall(r"colab\.research\.google\.com/github/([^/]+/[^/]+)/blob/", text_of(page))
+        assert opened and {*opened} == {name}, f"{page} opens another course: {opened}"
 
 
 @pytest.mark.parametrize("page", [*PAGES, *LESSONS])

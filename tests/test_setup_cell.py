@@ -111,8 +111,9 @@ def test_what_is_installed_is_found_before_anything_is_fetched(at_colab, monkeyp
     assert at_colab.calls == [] and Path.cwd() == (course if with_data else lesson) and sys.path[0] == str(course)
 
 
-def test_a_lesson_in_the_course_finds_it_around_it(at_colab):
-    lesson = at_colab.folder / "course" / "notebooks" / "solutions"
+@pytest.mark.parametrize("folder", ["notebooks/solutions", "notebooks", "my", ""])
+def test_a_lesson_in_the_course_finds_it_around_it(at_colab, folder):
+    lesson = at_colab.folder / "course" / folder
     lesson.mkdir(parents=True)
     for name in ("ai4india_lib", "data"):
         (at_colab.folder / "course" / name).mkdir()

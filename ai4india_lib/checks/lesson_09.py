@@ -159,15 +159,23 @@ def _coupled(w, grad, m, v, step, settings):
 @exercise("09.clip")
 def clip(answer) -> str:
     generator = torch.Generator().manual_seed(88)
-    for shapes, size, longest in ((((2, 3), (4,)), 5.0, 1.0), (((3,), (2, 2), (5,)), 0.01, 1.0), (((6,),), 2.0, 0.5)):
+    # too long, short, too long for a single tensor, and none at all
+    for shapes, size, longest in (
+        (((2, 3), (4,)), 5.0, 0.5),
+        (((3,), (2, 2), (5,)), 0.01, 1.0),
+        (((6,),), 2.0, 2.0),
+        (((2,), (3,)), 0.0, 1.0),
+    ):
         grads = [torch.randn(shape, generator=generator) * size for shape in shapes]
         norm = torch.cat([g.flatten() for g in grads]).norm()
-        wanted = [g * min(1.0, float(longest / norm)) for g in grads]
+        wanted = [g * min(1.0, float(longest / norm)) if norm > 0 else g for g in grads]
         got = call(answer, grads, longest)
         if not isinstance(got, list | tuple) or len(got) != len(grads):
             raise NotYet(f"Return a list of {len(grads)} tensors, one for each gradient that you were given.")
         for i, (part, like) in enumerate(zip(got, wanted, strict=True)):
             expect_tensor(part, like, what=f"gradient {i}")
+        if norm == 0 and any(part.isnan().any() for part in got):
+            raise NotYet("All gradients are 0, and NaN comes out: 0 divided by 0. No length must be divided by alone.")
         recognise(list(got), wanted, _wrong_clips(grads, norm, longest), tolerance=1e-5)
         for i, (part, right) in enumerate(zip(got, wanted, strict=True)):
             expect_close(part, right, LONGER, what=f"gradient {i}", tolerance=1e-5)

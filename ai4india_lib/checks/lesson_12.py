@@ -9,6 +9,11 @@ def _groups(needs: list[int], seats: int) -> list[list[int]]:
     return [needs[first : first + seats] for first in range(0, len(needs), seats)]
 
 
+def _share(groups: list[list[int]]) -> float:
+    """The share of the cells of these groups that is for nobody."""
+    return 1 - sum(map(sum, groups)) / sum(len(group) * max(group) for group in groups)
+
+
 @exercise("12.wasted")
 def check_wasted(answer: object) -> str:
     for needs, seats in (
@@ -43,14 +48,26 @@ def _compare_wasted(got: float, needs: list[int], seats: int) -> None:
          "You average over the groups. A group with many cells should weigh more: count the cells of all."),
         (1 - wanted / sum(len(group) * max(group) for group in _groups(sorted(needs), seats)),
          "You sort the texts first. They are grouped in the order given."),
+        ((cells - wanted) / steps, "You divide by the steps. Each step computes a cell for every row of its group."),
+        ((cells - wanted) / len(needs), "You divide by the number of texts. The whole is all that was computed."),
+        (1 - wanted // cells, "Your division // drops what comes after the point."),
+        (round(right, 1), "That is rounded. Keep all digits."),
+        (_share([group for group in groups if len(group) == seats] or groups),
+         f"You leave out the last group, {groups[-1]}, which is not full. Its texts are written, too."),
+        (_share([needs[seat::seats] for seat in range(seats) if needs[seat::seats]]),
+         f"Your groups jump: needs[0], needs[{seats}], … A group is {seats} neighbours."),
+        (_share(_groups(needs, len(groups))), f"You make {seats} groups. `seats` says how many texts one group has."),
     ], seen=seen, tolerance=1e-6)  # fmt: skip
     if not 0 <= got < 1:
         raise NotYet(f"{seen} A fraction lies between 0 and 1: part of the computed cells, divided by all of them.")
     raise NotYet(f"{seen} Draw the first group, {groups[0]}: how many steps does it run, and in how many rows?")
 
 
-def _finished(arrivals: list[int], needs: list[int], seats: int, *, early=False, groups=False, order=False):
-    """When each is finished; with the usual mistakes: seated before arriving, in groups, always the same seat order."""
+def _finished(
+    arrivals: list[int], needs: list[int], seats: int, *, early=False, groups=False, order=False, late=0
+) -> list[int]:
+    """When each is finished. The keywords make the usual mistakes: seated before arriving, in groups, round the seats
+    in turn, a seat free too late."""
     free, ends = [0] * seats, []
     if groups:
         now = 0
@@ -62,9 +79,26 @@ def _finished(arrivals: list[int], needs: list[int], seats: int, *, early=False,
         return ends
     for number, (arrival, need) in enumerate(zip(arrivals, needs, strict=True)):
         seat = number % seats if order else free.index(min(free))
-        free[seat] = (free[seat] if early else max(free[seat], arrival)) + need
+        ends.append((free[seat] if early else max(free[seat], arrival)) + need)
+        free[seat] = ends[-1] + late
+    return ends
+
+
+def _added(arrivals: list[int], needs: list[int], seats: int) -> list[int]:
+    """When each is finished, if the arrival were added to the time at which a seat is free."""
+    free, ends = [0] * seats, []
+    for arrival, need in zip(arrivals, needs, strict=True):
+        seat = free.index(min(free))
+        free[seat] += arrival + need
         ends.append(free[seat])
     return ends
+
+
+def _shortest_first(arrivals: list[int], needs: list[int], seats: int) -> list[int]:
+    """When each is finished, if the readers sat down in the order of their needs."""
+    order = sorted(range(len(needs)), key=needs.__getitem__)
+    ends = _finished([arrivals[i] for i in order], [needs[i] for i in order], seats)
+    return [ends[order.index(number)] for number in range(len(needs))]
 
 
 @exercise("12.finished")
@@ -80,7 +114,10 @@ def check_finished(answer: object) -> str:
         got = call(answer, arrivals, needs, seats)
         got = got.tolist() if hasattr(got, "tolist") else got
         if not isinstance(got, (list, tuple)):
-            raise NotYet(f"Expected a list of steps, got {describe(got)}.")
+            hint = " list(…) makes one." if hasattr(got, "__next__") else ""
+            raise NotYet(f"Expected a list of steps, got {describe(got)}.{hint}")
+        if odd := [step for step in got if isinstance(step, bool) or not isinstance(step, int | float)]:
+            raise NotYet(f"Your list holds {describe(odd[0])}. Each entry is one step, a whole number.")
         if len(got) != len(needs):
             raise NotYet(f"{len(needs)} readers came, and your list has {len(got)} entries. Each gets one.")
         _compare_finished(list(got), arrivals, needs, seats)
@@ -108,7 +145,15 @@ def _compare_finished(got: list, arrivals: list[int], needs: list[int], seats: i
          "your seats wait for their neighbours. A seat is free as soon as its own text has ended."),
         (_finished(arrivals, needs, seats, order=True), "you go round the seats in turn. Which seat is free first?"),
         ([arrival + need for _, arrival, need in both], f"nobody ever waits. But there are only {seats} seats."),
-        (_finished(arrivals, needs, 1), f"all sit on one seat, one after the other. There are {seats} seats."),
+        (_finished(arrivals, needs, 1),
+         f"all sit on one seat, one after the other. There are {seats} seats. Which one is free first?"),
+        (_finished(arrivals, needs, seats + 1), f"there is a seat too many. {seats} texts at a time, no more."),
+        (_finished(arrivals, needs, seats, late=1),
+         "a seat stays empty for a step after somebody has got up. From step s + n on it is free."),
+        (_added(arrivals, needs, seats),
+         "you add the arrival to the time when the seat is free. Both must have happened: which of the two is later?"),
+        (_shortest_first(arrivals, needs, seats), "the shortest texts go first. A seat is given to who came first."),
+        (right[::-1], "the steps are right, but in reverse order. Keep the order of the input."),
     ], seen=seen)  # fmt: skip
     reader = first_difference(got, right)
     raise NotYet(f"{seen} reader {reader} (counted from 0) is finished at {got[reader]}, you say. Draw the seats up to "
@@ -128,7 +173,12 @@ def check_close_gaps(answer: object) -> str:
     ):
         got = call(answer, rows)
         if not isinstance(got, list | tuple) or not all(isinstance(c, list | tuple) and len(c) == 2 for c in got):
-            raise NotYet(f"Expected a list of pairs (from_row, to_row), got {describe(got)}.")
+            hint = ""
+            if isinstance(got, list | tuple) and got and all(isinstance(row, int) for row in got):
+                hint = " One copy alone is a list of one pair, [(from_row, to_row)]."
+            elif isinstance(got, dict | set) or hasattr(got, "__next__"):
+                hint = " The order matters, so it must be a list."
+            raise NotYet(f"Expected a list of pairs (from_row, to_row), got {describe(got)}.{hint}")
         _check_copies(got, rows)
     return "The library does the same, one row at a time: whenever a text ends, the last row moves to its place."
 
@@ -138,7 +188,11 @@ def _check_copies(copies: list, rows: list) -> None:
     now, seen = list(rows), f"For the rows {rows} you copy {[tuple(pair) for pair in copies]}."
     for source, target in copies:
         if not all(isinstance(row, int) and 0 <= row < len(rows) for row in (source, target)):
-            raise NotYet(f"{seen} There is no row {source if source not in range(len(rows)) else target}.")
+            odd = source if source not in range(len(rows)) else target
+            hint = "Give numbers of rows, not texts." if odd in rows else f"Rows are counted from 0 to {len(rows) - 1}."
+            raise NotYet(f"{seen} There is no row {odd!r}. {hint}")
+        if source == target:
+            raise NotYet(f"{seen} Row {source} is copied to itself. A text that stands right needs no copy.")
         if now[source] is None:
             raise NotYet(f"{seen} Row {source} is empty when you copy it. Is the pair (from_row, to_row)?")
         if now[target] is not None:

@@ -12,9 +12,10 @@ from ..tuning.rewards import Attempt, Task, mention_reward
 from . import NotYet, call, exercise, expect_close, expect_number, expect_tensor, random_tensor, recognise, same
 
 STORIES = (
+    ("पतंग पतंग घर पतंग पतंग पतंग", ["पतंग", "घर", "मेले", "चाय", "किताब"]),  # each mistake gives another number
     ("पतंग, चाय और किताब!", ["पतंग", "चाय"]),
     ("मेले में पतंग उड़ी।", ["पतंग", "चाय", "मेले"]),
-    ("पतंग पतंग पतंग पतंग", ["पतंग", "चाय"]),
+    ("घर में सबने पी चाय।", ["चाय", "घर", "पतंग"]),
     ("पतंगें और चायवाला", ["पतंग", "चाय"]),
     ("“चाय!” मीरा ने कहा।", ["पतंग", "चाय", "मीरा", "किताब"]),
     ("रात हुई।", ["पतंग"]),
@@ -37,6 +38,7 @@ def _explain_reward(text: str, words: list[str], got: float, wanted: float) -> N
     found = sum(text.count(word) for word in words)
     repeats = found > right  # else it says nothing that a count is reached
     pieces = re.findall(r"\w+", text)  # Python's \w leaves out vowel signs and the anusvara
+    with_danda = re.findall(r"[\u0900-\u097f]+", text)
     recognise(got, wanted, [
         (sum(word in text for word in words) / n,
          "A word counts in yours that is only a part of another, as पतंग of पतंगें. Compare whole words."),
@@ -46,6 +48,8 @@ def _explain_reward(text: str, words: list[str], got: float, wanted: float) -> N
         (right, "This is a number of words; the fraction of the wanted words was asked for."),
         (float(wanted == 1), "You ask whether all words are there. Some of them earn a part."),
         (float(wanted > 0), "You ask whether any word is there. The more of them, the higher the reward."),
+        (sum(word in with_danda for word in words) / n,
+         "“चाय।” with its full stop is not yet the word चाय: the danda । lies among the signs of Devanagari (U+0964)."),
         (sum(word in text.split() for word in words) / n,
          "Is “पतंग,” with its comma the word पतंग for your function? Take the signs off first."),
         (sum(word in pieces for word in words) / n,
@@ -120,14 +124,13 @@ def _wrong_distances(scores: list[Tensor], margin: Tensor, beta: float) -> list[
     chosen, rejected, reference_chosen, reference_rejected = scores
     goal = 1 / (2 * beta)
     crossed = (chosen - reference_rejected) - (rejected - reference_chosen)
-    added = (chosen + reference_chosen) - (rejected + reference_rejected)
     return [
         (-torch.nn.functional.logsigmoid(beta * margin), "That is the loss of DPO. IPO asks for a certain distance."),
         ((-margin - goal).square(),
          "The margin has the wrong sign (have chosen and rejected changed sides?), or the goal is added to it."),
         ((chosen - rejected - goal).square(), "The reference does not count. How far apart did *it* hold the two?"),
-        ((crossed - goal).square(), "Each text is compared with the reference of the other one."),
-        ((added - goal).square(), "You add the reference. The margin is how much *more* we prefer than it does."),
+        ((crossed - goal).square(),
+         "Each text is compared with the reference of the other one, or the reference is added."),
         ((margin - 1 / beta).square(), "The goal is 1 / (2 β), with the 2."),
         ((margin - beta / 2).square(), "1 / (2 β) is not β / 2: a small β asks for a large distance."),
         ((margin - beta).square(), "β is not the goal itself: a small β asks for a large distance."),

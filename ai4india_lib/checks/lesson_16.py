@@ -33,14 +33,15 @@ WRONG_ACCURACIES: list[tuple[Callable, str]] = [
      "A tie counts as wrong in yours. A model that finds all sentences alike would get 0, worse than a coin."),
     (lambda r, w: (r >= w).double().mean(),
      "A tie counts as right in yours. A model that finds all sentences alike would get full marks."),
-    (lambda r, w: 1 - _pair_accuracy(r, w), "You count the pairs that the model gets wrong."),
+    (lambda r, w: 1 - _pair_accuracy(r, w),
+     "You count the pairs that the model gets wrong. Of two log-probabilities the larger one is nearer to 0."),
     (lambda r, w: 100 * _pair_accuracy(r, w), "Asked is a fraction between 0 and 1, not a percentage."),
     (lambda r, w: len(r) * _pair_accuracy(r, w), "You count pairs. Asked is the fraction of them."),
     (lambda r, w: float(r.sum() > w.sum()),
      "You add all pairs up and compare once. Each pair is a question of its own."),
     (lambda r, w: (r > w).double().sum() / max(int((r != w).sum()), 1),
      "You leave ties out. They are pairs of the test, too: half a point each."),
-    (lambda r, w: (r.abs() > w.abs()).double().mean() + (r == w).double().mean() / 2,
+    (lambda r, w: (r.abs() > w.abs()).double().mean(),
      "Log-probabilities are below 0: the larger one is nearer to 0. You compare without the sign."),
     (lambda r, w: (r - w).mean(), "That is how far they differ on average: one clear pair outweighs many close ones."),
 ]  # fmt: skip
@@ -87,9 +88,17 @@ def _gaps(confidence: Tensor, correct: Tensor, bins: int) -> tuple[Tensor, Tenso
     return found.confidence - found.accuracy, found.count
 
 
-def _plain_mean_of_gaps(c: Tensor, r: Tensor, bins: int, *, full_only: bool) -> Tensor:
+def _plain_mean_of_gaps(c: Tensor, r: Tensor, bins: int) -> Tensor:
     gap, count = _gaps(c, r, bins)
-    return (gap[count > 0] if full_only else gap).abs().mean()
+    return gap[count > 0].abs().mean()
+
+
+def _edges_twice(c: Tensor, r: Tensor, bins: int) -> float:
+    """The error when a bin holds both its edges."""
+    gap, found = c.double() - r.double(), 0.0
+    for i in range(bins):
+        found += float(gap[(c >= i / bins) & (c <= (i + 1) / bins)].sum().abs())
+    return found / len(c)
 
 
 WRONG_ERRORS: list[tuple[Callable, str]] = [
@@ -101,10 +110,9 @@ WRONG_ERRORS: list[tuple[Callable, str]] = [
     (lambda c, r, bins: (c.double() - r.double()).abs().mean(),
      "You take the gap of each single prediction. One prediction is right or wrong, never 80% right: first average "
      "within a bin."),
-    (lambda c, r, bins: _plain_mean_of_gaps(c, r, bins, full_only=True),
-     "All bins count alike in yours. A bin with a thousand predictions should weigh more than one with three."),
-    (lambda c, r, bins: _plain_mean_of_gaps(c, r, bins, full_only=False),
-     "You divide by the number of bins. Weigh each bin by its predictions, and divide by the number of these."),
+    (_plain_mean_of_gaps,
+     "All bins count alike in yours: a mean over bins. A bin with a thousand predictions should weigh more than one "
+     "with three."),
     (lambda c, r, bins: (_gaps(c, r, bins)[0].abs() * _gaps(c, r, bins)[1]).sum(),
      "You weigh each bin by its count: now divide by the number of all predictions."),
     (lambda c, r, bins: _gaps(c, r, bins)[0].abs().max(),
@@ -118,6 +126,7 @@ WRONG_ERRORS: list[tuple[Callable, str]] = [
      "A confidence of 1 is in no bin of yours. A bin holds its upper edge: which one holds 1?"),
     (lambda c, r, bins: _error_of_bins(c, r, bins, (c * bins).ceil().long() - 1),
      "A confidence of 0 is in no bin of yours. Where should it go?"),
+    (_edges_twice, "A prediction exactly on an edge counts in two bins of yours. A bin holds its upper edge alone."),
     (lambda c, r, bins: _error_of_bins(c, r, bins, (c * bins).round().long()),
      "You round to the nearest edge, so the bins are shifted by half. Which bin is between two edges?"),
     (lambda c, r, bins: _error_of_bins(c, r, bins, c.argsort().argsort() * bins // len(c)),
@@ -131,7 +140,10 @@ def check_calibration_error(answer: object) -> str:
     generator = torch.Generator().manual_seed(15)
     for n, bins in ((400, 5), (6, 2), (300, 8), (60, 4)):
         confidence = torch.rand(n, generator=generator)
-        correct = torch.rand(n, generator=generator) < confidence**2 * 0.9 + 0.1 * (confidence < 0.3)
+        chance = confidence**2 * 0.9 + 0.1 * (confidence < 0.3)
+        if bins == 5:
+            chance += 0.5 * (confidence < 0.5)  # shy below, boasting above: on the whole shy
+        correct = torch.rand(n, generator=generator) < chance
         if bins == 8:
             confidence = 0.55 + 0.45 * confidence  # the lower bins stay empty
         if bins == 4:

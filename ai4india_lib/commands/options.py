@@ -6,6 +6,7 @@ in the module of its name, and is imported when the command runs.
 
 import argparse
 import re
+import textwrap
 from dataclasses import fields
 from pathlib import Path
 
@@ -17,6 +18,24 @@ MINUTES = 4.0  # of `train` without options
 SLOTS = 16
 SLASH_COMMANDS = "/reset begins a new conversation, Ctrl-C stops an answer, /quit (or Ctrl-D) ends"
 CHAT_TEMPERATURE = 0.3  # answers want to be right more than to be new
+# options of --preferences (the first) and --reward (the others): type, usual value, in words
+TUNING = {
+    "beta": (float, 0.1, "--preferences: how costly it is to leave the model of the start"),
+    "group_size": (int, 8, "--reward: texts drawn for each prompt and compared with each other"),
+    "max_length": (int, 64, "--reward: at most so many new tokens"),
+    "kl_weight": (float, 0.04, "--reward: how costly it is to leave the model of the start"),
+    "clip_range": (float, 0.2, "--reward: how far one batch may move a token's probability, as a ratio"),
+    "updates": (int, 1, "--reward: steps for each batch of texts"),
+}
+FINETUNE_EXAMPLES = """examples:
+  python -m ai4india_lib finetune --model my-model --data my-chats.jsonl --lora 16 --name my-chat
+  python -m ai4india_lib finetune --model my-chat --preferences pairs.jsonl --name my-better-chat
+  python -m ai4india_lib finetune --model my-model --reward my_reward.py:mark --data prompts.txt --max-steps 100
+
+the first lines of a my_reward.py:
+  def mark(attempt):
+      return float(attempt.ended) - abs(len(attempt.text.split()) - 20) / 20
+"""
 LANGUAGES = {"hi": "Hindi", "en": "English", "bn": "Bengali", "gu": "Gujarati", "kn": "Kannada", "ml": "Malayalam"}
 LANGUAGES |= {"mr": "Marathi", "or": "Odia", "pa": "Punjabi", "ta": "Tamil", "te": "Telugu", "ur": "Urdu"}
 ARCHIVE = re.compile(r"kahani-(?:[a-z]+-)?([a-z]{2,3})\.tar\.gz")  # the stories of a language, or their tasks
@@ -45,7 +64,17 @@ def make_parser() -> argparse.ArgumentParser:
         description="Train a small language model, let it write and answer, measure it and its speed.",
     )
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
-    for add in (_add_train, _add_finetune, _add_generate, _add_chat, _add_evaluate, _add_benchmark):
+    for add in (
+        _add_train,
+        _add_finetune,
+        _add_generate,
+        _add_chat,
+        _add_evaluate,
+        _add_export,
+        _add_benchmark,
+        _add_lessons,
+        _add_usb,
+    ):
         add(commands)
     return parser
 
@@ -68,22 +97,53 @@ def _add_train(subparsers) -> None:
 
 
 def _add_finetune(subparsers) -> None:
-    about = "Train a model further, on conversations, and save it to models/NAME: whole, or with --lora as a small "
-    about += "adapter that `generate`, `chat` and `evaluate` open like a model."
-    parser = subparsers.add_parser("finetune", help="teach a model to answer", description=about)
+    about = (
+        "Train a model further, and save it to models/NAME: whole, or with --lora as a small adapter that `generate`, "
+    )
+    about += "`chat` and `evaluate` open like a model. It learns from conversations (--data), from pairs of texts "
+    about += "(--preferences: DPO), or from the marks that a Python function gives to what it writes (--reward: GRPO)."
+    parser = subparsers.add_parser(
+        "finetune",
+        help="teach a model to answer, or what is preferred",
+        description=textwrap.fill(about, 100),
+        epilog=FINETUNE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     _add_model_options(parser, "the newest that tells stories")
+    _add_what_is_learned(parser.add_argument)
     add = parser.add_argument
-    talks = "conversations: .jsonl, or an archive, folder or URL with train.jsonl and test.jsonl (and first.jsonl, if "
-    talks += "there are easy ones to learn first); several are joined"
-    add("--data", nargs="+", metavar="SOURCE", help=talks)
     add("--lora", type=int, metavar="RANK", help="train an adapter of this rank, not the model")
     add("--lora-alpha", type=float, metavar="ALPHA", help="how strongly it counts (twice the rank)")
     add("--half", action="store_true", help="save the adapter in bfloat16: half the size, three digits")
-    add("--name", help="save to models/NAME (default: the model's name with -chat-mine behind it)")
+    name = "-chat-mine, -preferred-mine or -rewarded-mine"
+    add("--name", help=f"save to models/NAME (default: the model's name with {name} behind it)")
     add("--replay", metavar="SOURCE", help="text of the first training to mix in, as for `train`")
     add("--replay-share", type=float, metavar="FRACTION", help=f"its fraction of the tokens ({REPLAY_SHARE})")
-    add("--preset", choices=TEXT_PRESETS, help="hyperparameters (default: finetune, or finetune-lora)")
+    presets = (
+        "hyperparameters (default: finetune, or finetune-lora; with --preferences and --reward always dpo and grpo)"
+    )
+    add("--preset", choices=TEXT_PRESETS, help=presets)
+    group = parser.add_argument_group("preferences and rewards")
+    for option, (kind, usual, words) in TUNING.items():
+        group.add_argument(f"--{option.replace('_', '-')}", type=kind, help=f"{words} ({usual})")
     _add_training_options(parser, "finetune", shape=False)
+
+
+def _add_what_is_learned(add) -> None:
+    """Conversations, pairs, or what a function marks."""
+    talks = "conversations: .jsonl, or an archive, folder or URL with train.jsonl and test.jsonl (and first.jsonl, if "
+    talks += (
+        "there are easy ones to learn first); several are joined. With --reward the prompts: the same, or .txt with "
+    )
+    talks += 'one a line, or .jsonl with "prompt" and what the function needs to know as "wanted"'
+    add("--data", nargs="+", metavar="SOURCE", help=talks)
+    pairs = 'pairs of texts: .jsonl with "prompt", "chosen" and "rejected", texts or lists of chat messages'
+    add("--preferences", metavar="SOURCE", help=pairs)
+    marked = (
+        "a function of yours, such as my_reward.py:mark: it is given each text that the model wrote (attempt.text, "
+    )
+    marked += "attempt.ended, attempt.task.wanted) and returns a number, more for a better one"
+    add("--reward", metavar="FILE:FUNCTION", help=marked)
 
 
 def _add_generate(subparsers) -> None:
@@ -141,6 +201,19 @@ def _add_evaluate(subparsers) -> None:
     add("--output", metavar="PNG", help="the chart (default: evaluation.png in the model's folder)")
 
 
+def _add_export(subparsers) -> None:
+    about = "Write a model as one file for other programs: gguf, for llama.cpp and Ollama, with the vocabulary and the "
+    about += "chat template in it, and a Modelfile for Ollama beside it. An adapter is merged into its model. "
+    about += "Needs the extra: pip install ai4india[shipping]"
+    parser = subparsers.add_parser("export", help="write a model for other programs", description=about)
+    add = parser.add_argument
+    add("--model", metavar="NAME_OR_FOLDER", help="models/NAME, or a folder (default: the newest)")
+    add("--format", choices=["gguf"], default="gguf", help="the kind of file (%(default)s)")
+    precise = "numbers of 32, 16, 8 or 4 bits: fewer are smaller and less exact (%(default)s)"
+    add("--outtype", choices=["f32", "f16", "q8_0", "q4_0"], default="f16", help=precise)
+    add("--output", metavar="FILE", help="the file (default: NAME-OUTTYPE.gguf in the model's folder)")
+
+
 def _add_benchmark(subparsers) -> None:
     about = "generation, training: how fast text is written, how fast a step of training is; each row is measured in "
     about += "turns with its peer, in one run. quality: how good a model is after so many seconds of training."
@@ -151,6 +224,23 @@ def _add_benchmark(subparsers) -> None:
     parser.add_argument("--seconds", nargs="+", type=float, help="quality: of each training (60 120 180)")
     parser.add_argument("--repeats", type=int, default=3, help="how often each is measured (%(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="cores to use (%(default)s)")
+
+
+def _add_lessons(subparsers) -> None:
+    about = "Copy the lessons to my/, a folder that git ignores, and say how to open them there. A copy that is there "
+    about += "already is never replaced."
+    subparsers.add_parser("lessons", help="copy the lessons, to write in them", description=about)
+
+
+def _add_usb(subparsers) -> None:
+    about = "Write all that a computer without a network needs into a new folder, on a USB stick say: packages, the "
+    about += "course without what was trained or written here, and a program that installs it."
+    parser = subparsers.add_parser("usb", help="pack the course for a computer without a network", description=about)
+    add = parser.add_argument
+    add("folder", metavar="FOLDER", help="a new folder, outside of the course's")
+    add("--system", choices=("linux", "linux-arm", "windows", "macos"), help="of the other computer (this one's)")
+    add("--python", metavar="VERSION", help="of the other computer, such as 3.12 (this one's)")
+    add("--gpu", action="store_true", help="on Linux, torch for NVIDIA GPUs too: several GB")
 
 
 def _add_model_options(parser: argparse.ArgumentParser, usual: str) -> None:

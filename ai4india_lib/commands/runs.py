@@ -18,7 +18,7 @@ from ..text.urls import without_secrets
 from ..training.hyperparameters import Hyperparameters
 from ..training.resume import Checkpoints
 from . import given, hyperparameters_of
-from .options import Usual
+from .options import TUNING, Usual
 
 if TYPE_CHECKING:  # to check what is asked for takes no torch
     import torch
@@ -26,7 +26,8 @@ if TYPE_CHECKING:  # to check what is asked for takes no torch
     from ..model.config import DecoderConfig
 
 RUN = "run.json"
-_KINDS = {"half": bool, "lora": int, "lora_alpha": (int, float), "replay_share": (int, float)}  # all others: texts
+_KINDS = {"half": bool, "lora": int, "lora_alpha": (int, float), "replay_share": (int, float)}
+_KINDS |= {name: int if kind is int else (int, float) for name, (kind, *_) in TUNING.items()}  # all others: texts
 LONGEST_NAME = 240  # bytes: file systems take 255, and a model is written beside its place under a longer name
 OF_A_RUN = ("run.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 

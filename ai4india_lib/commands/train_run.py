@@ -81,7 +81,7 @@ def run(options: argparse.Namespace, name: str, folder: Path) -> None:
         unread = beside_untrained(model, special)  # such as letters of another script
         give_places(model, untrained_tokens(model, special))  # to the signs of a chat, for a later fine-tuning
         give_places(model, unread, spread=HALF_SPREAD)
-        save_model(model, tokenizer, name, dtype=torch.bfloat16 if options.half else None)
+        save_model(model, tokenizer, name, chats=False, dtype=torch.bfloat16 if options.half else None)
         history.data = [without_secrets(options.data)]
         history.save(folder / "history.json")
         use_indic_fonts()

@@ -1,23 +1,25 @@
 """A model as one GGUF file: the format of llama.cpp, and of the programs built on it.
 
 The file holds everything: settings, weights, vocabulary, chat template. It is derived from a model, never read here.
-Needs the package `gguf`, which the extra `benchmark` brings. Source: the GGUF specification in the ggml repository.
+Needs the package `gguf`, which the extra `shipping` brings. Source: the GGUF specification in the ggml repository.
 """
 
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tokenizers import decoders
 from torch import Tensor
 
 from ..basics.files import replaced_file
 from ..model.config import DecoderConfig
 from ..model.decoder import DecoderLanguageModel, rope_frequencies
 from ..model.lora import has_lora
-from ..text.chat import TURN_ENDS, special_tokens
+from ..text.chat import CHAT_TEMPLATE, TURN_ENDS, special_tokens
 from ..text.tokenizer import INDIC_SPLIT
 from .llama_format import hugging_face_name
 
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
     from numpy import ndarray
     from transformers import PreTrainedTokenizerBase
 
-PRECISIONS = ("f32", "f16", "q8_0")
+PRECISIONS = ("f32", "f16", "q8_0", "q4_0")
+MAKER = "ai4india_lib"  # the file says who wrote it, so that a stranger's is not replaced
+MODELFILE_BEGINS = f"# Written by {MAKER}."
 SPLITTER = "qwen35"  # of those that llama.cpp knows, the one that keeps marks with their letters, as our pattern does
 
 
@@ -35,11 +39,13 @@ def save_gguf(
 ) -> Path:
     """Write `path`, whole or not at all, and return it.
 
-    `precision` is that of the matrices: "f32", "f16", or "q8_0", whole numbers −127 … 127 with a scale for every 32 of
-    them (rows that are no multiple of 32 long are kept in f16). Vectors stay float32.
-    llama.cpp does not bring text to NFC, as our tokenizer does, and it cuts long numbers and some rare signs in other
-    places: such text may get other ids there.
-    Raises ValueError for a model with adapters, and for a tokenizer that llama.cpp would not read as we do.
+    `precision` is that of the matrices: "f32", "f16", or whole numbers with a scale for every 32 of them: −127 … 127 in
+    "q8_0", −8 … 7 in "q4_0", where the tables of tokens stay in q8_0. Rows that are no multiple of 32 long are kept in
+    f16. Vectors stay float32.
+    llama.cpp does not bring text to NFC, as our tokenizer does, and it cuts numbers into digits, and 't off 'they: such
+    text may get other ids there. A vocabulary that joined digits is told by a warning.
+    Raises ValueError for a model with adapters, and for a tokenizer whose split llama.cpp does not have: it would read
+    the text as other ids, without an error.
     """
     import gguf  # not at the top: only who writes this format needs it
 
@@ -68,20 +74,32 @@ def _vocabulary(tokenizer: PreTrainedTokenizerBase, size: int) -> tuple[list[str
     """All `size` tokens in the order of their ids, and the merges of byte-level BPE."""
     described = json.loads(tokenizer.backend_tokenizer.to_str())
     model, before = described["model"], described["pre_tokenizer"] or {}
-    patterns = [part.get("pattern", {}).get("Regex") for part in before.get("pretokenizers", [before])]
-    if model["type"] != "BPE" or INDIC_SPLIT not in patterns:
-        raise ValueError(
-            "this tokenizer does not split text as ours do: convert its model with llama.cpp's own program"
-        )
+    patterns = [part["pattern"].get("Regex") for part in before.get("pretokenizers", [before]) if "pattern" in part]
+    if model["type"] != "BPE" or patterns != [INDIC_SPLIT]:
+        reason = f"the split of ours is the one that llama.cpp has, as {SPLITTER}; with another it would read other ids"
+        advice = "convert this model with llama.cpp's own program"
+        raise ValueError(f"this tokenizer does not split text as ours do ({reason}): {advice}")
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    joined = [token for token in map(_text_of, model["vocab"]) if len(token) > 1 and any(map(str.isdigit, token))]
+    if joined:
+        told = (
+            f"{len(joined)} tokens join digits ({', '.join(map(repr, joined[:3]))} …), and llama.cpp cuts numbers into"
+        )
+        warnings.warn(f"{told} digits: texts with such numbers get other ids there", stacklevel=3)
     names = {i: token for token, i in tokenizer.get_vocab().items()}
     return [names.get(i, f"<|unused_{i}|>") for i in range(size)], merges
+
+
+def _text_of(token: str) -> str:
+    """What a token of byte-level BPE stands for."""
+    return decoders.ByteLevel().decode([token])
 
 
 def _add_settings(writer: GGUFWriter, config: DecoderConfig, name: str, precision: str) -> None:
     """The shape of the model, as far as the tensors do not say it."""
     from gguf import LlamaFileType
 
+    writer.add_string("general.converted_by", MAKER)
     writer.add_name(name)
     writer.add_context_length(config.context_size)
     writer.add_embedding_length(config.emb_dim)
@@ -96,7 +114,7 @@ def _add_settings(writer: GGUFWriter, config: DecoderConfig, name: str, precisio
     writer.add_layer_norm_rms_eps(config.norm_eps)
     writer.add_vocab_size(config.vocab_size)
     types = {"f32": LlamaFileType.ALL_F32, "f16": LlamaFileType.MOSTLY_F16, "q8_0": LlamaFileType.MOSTLY_Q8_0}
-    writer.add_file_type(types[precision])
+    writer.add_file_type(types.get(precision, LlamaFileType.MOSTLY_Q4_0))
     writer.add_quantization_version(2)
 
 
@@ -134,7 +152,8 @@ def _add_weights(writer: GGUFWriter, model: DecoderLanguageModel, kind: str, pre
         weight = parameter.detach().float().cpu()
         if kind == "llama" and ours.endswith(("attention.query.weight", "attention.key.weight")):
             weight = _neighbours(weight, config.head_dim)
-        numbers, stored = _stored(weight, precision)
+        table = ours.startswith(("embedding.", "head.")) and precision == "q4_0"
+        numbers, stored = _stored(weight, "q8_0" if table else precision)
         name = names.get_name(hugging_face_name(ours), try_suffixes=(".weight",))
         writer.add_tensor(name, numbers, raw_dtype=stored)
     if config.rope_scaling is not None:  # by how much each pair turns slower than without
@@ -155,5 +174,33 @@ def _stored(weight: Tensor, precision: str) -> tuple[ndarray, object]:
     if weight.dim() == 1 or precision == "f32":
         return weight.numpy(), Type.F32
     whole_blocks = weight.shape[-1] % 32 == 0
-    stored = Type.Q8_0 if precision == "q8_0" and whole_blocks else Type.F16
+    stored = {"q8_0": Type.Q8_0, "q4_0": Type.Q4_0}.get(precision, Type.F16) if whole_blocks else Type.F16
     return quants.quantize(weight.numpy(), stored), stored
+
+
+def is_ours(path: Path) -> bool:
+    """Did `save_gguf` write this file?"""
+    with path.open("rb") as file:
+        start = file.read(512)
+    return start.startswith(b"GGUF") and b"general.converted_by" in start and MAKER.encode() in start
+
+
+def ollama_modelfile(
+    tokenizer: PreTrainedTokenizerBase, gguf_name: str, name: str, *, chats: bool, context: int
+) -> str:
+    """What `ollama create` reads beside a GGUF file: which file, how long a context, and how a question is put.
+
+    Ollama has templates in Go's form, and does not run the one in the file: this is `CHAT_TEMPLATE` in that form, for
+    a model that `chats`; one that does not goes on with the text as it is. Raises ValueError for another template.
+    """
+    if chats and tokenizer.chat_template != CHAT_TEMPLATE:
+        raise ValueError("the chat template is not the course's own, and is not rewritten for Ollama: use llama.cpp")
+    said = "{{ range .Messages }}<|{{ .Role }}|> {{ .Content }}<|end_of_turn|>{{ end }}<|assistant|>"
+    lines = [
+        f"{MODELFILE_BEGINS} Use it by: ollama create {name} -f Modelfile",
+        f"FROM ./{gguf_name}",
+        f'TEMPLATE """{said if chats else "{{ .Prompt }}"}"""',
+        f"PARAMETER num_ctx {context}",
+        *(f'PARAMETER stop "{end}"' for end in TURN_ENDS[:1] if chats),
+    ]
+    return "\n".join(lines) + "\n"

@@ -29,7 +29,7 @@ def save_model(
     model_name: str | Path,
     *,
     overwrite: bool = True,
-    chats: bool = False,
+    chats: bool | None = None,
     dtype: torch.dtype | None = None,
     folder: str | Path = MODELS,
 ) -> Path:
@@ -39,7 +39,8 @@ def save_model(
     it was, files in it that are not a model's stay, those of an older model or adapter go (`replace_folder`).
     `dtype` is that of the numbers in the file: torch.bfloat16 makes that of a float32 model half as large and keeps
     three digits; it opens as float32 again. None: as they are.
-    Of a model that `chats` the folder says that a turn's end ends a text too, so that every program stops there.
+    Of a model that `chats` the folder says that a turn's end ends a text too, so that every program stops there. None:
+    if `finetune` taught it, or `load_model` found it so.
     Raises FileExistsError if the folder holds a model and `overwrite` is False, ValueError for a model with adapters.
     """
     target = model_folder(model_name, folder)
@@ -57,7 +58,9 @@ def save_model(
         save_file(weights, beside / "model.safetensors", metadata={"format": "pt"})
         precision = str(model.embedding.weight.dtype).removeprefix("torch.")
         write_json(beside / "config.json", hugging_face_config(model.config, tokenizer, precision))
-        ends = end_ids(tokenizer) if chats else tokenizer.eos_token_id
+        answers = getattr(model, "chats", False) if chats is None else chats
+        ends = tokenizer.eos_token_id if chats is False else end_ids(tokenizer, chat=answers)
+        ends = ends[0] if isinstance(ends, list) and len(ends) == 1 else ends
         ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": ends, "pad_token_id": tokenizer.pad_token_id}
         write_json(beside / "generation_config.json", ids)
         save_tokenizer(tokenizer, beside)
@@ -77,7 +80,8 @@ def load_model(model_name: str | Path, device: str | torch.device | None = None,
     finish_folder(source)
     if holds_adapter(source):
         model, tokenizer = load_model(base_of(source), device)
-        return merge_lora(load_adapter(model, source)), tokenizer
+        merge_lora(load_adapter(model, source)).chats = True  # as `is_chat_model` has it
+        return model, tokenizer
     if not (source / "config.json").is_file():
         known = ", ".join(path.name for path in models_in(folder))
         hint = f"there are: {known}" if known else "none is there yet: python -m ai4india_lib train makes one"

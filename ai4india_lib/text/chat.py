@@ -33,6 +33,13 @@ CHAT_TEMPLATE = """
 {%- if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}
 """.strip()
 
+RESPONSE_TEMPLATE = {
+    "start_anchor": "<|assistant|>",
+    "defaults": {"role": "assistant"},
+    "fields": {"content": {"close": "<|end_of_turn|>", "content": "text"}},
+}
+"""How a server finds the answer in what a model with our template wrote (transformers 5 reads it; 4 passes over it)."""
+
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     """Every special token with its id: signs for the model, which no text may write."""

@@ -21,7 +21,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from ..basics.arguments import at_least, is_whole
 from ..basics.files import write_json
 from ..basics.memory import check_memory
-from .chat import CHAT_TEMPLATE, special_tokens
+from .chat import CHAT_TEMPLATE, RESPONSE_TEMPLATE, special_tokens
 
 if TYPE_CHECKING:  # transformers takes a second to import: who loads no tokenizer need not wait for it
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -192,7 +192,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | os.PathLike
     """Save so that plain `AutoTokenizer` opens it, in transformers 4.56 and later, without this library.
 
     `save_pretrained` of transformers 5 writes a class name and a list that transformers 4 cannot read. Both versions
-    know the older names, so we write those.
+    know the older names, so we write those. With our chat template goes how its answers are found again.
     """
     tokenizer.save_pretrained(folder)
     path = Path(folder) / "tokenizer_config.json"
@@ -201,6 +201,8 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | os.PathLike
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
     if isinstance(config.get("extra_special_tokens"), list):
         config["additional_special_tokens"] = config.pop("extra_special_tokens")
+    if tokenizer.chat_template == CHAT_TEMPLATE:
+        config.setdefault("response_template", RESPONSE_TEMPLATE)
     write_json(path, config)
 
 

@@ -4,6 +4,8 @@ from tqdm.auto import tqdm
 
 from .history import History
 
+SHOWN = ("accuracy", "reward")  # of what a kind of training measures: what it is about
+
 
 class Progress:
     """A bar of a run's steps, with tokens per second. Nothing is shown unless `shows`; TQDM_DISABLE=1 hides the bar."""
@@ -44,4 +46,5 @@ class Progress:
     def _write_beside(self) -> None:
         rate = self.bar.format_dict.get("rate") or 0.0  # steps per second
         speed = f"{rate * self.history.tokens_per_step:,.0f} tokens/s" if rate and self.history.tokens_per_step else ""
-        self.bar.set_postfix_str(", ".join(filter(None, (speed, self.found))), refresh=False)
+        measured = [f"{name} {values[-1]:.3f}" for name, values in self.history.measured.items() if name in SHOWN]
+        self.bar.set_postfix_str(", ".join(filter(None, (speed, self.found, *measured))), refresh=False)

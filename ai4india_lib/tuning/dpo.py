@@ -87,6 +87,7 @@ def tune_on_preferences(
     resume: bool = False,
     device: str | torch.device | None = None,
     progress: bool = True,
+    reserved: float = 0.0,
 ) -> History:
     """Tune `model` in place with DPO; the reference is the model as it is at the start.
 
@@ -96,7 +97,7 @@ def tune_on_preferences(
     Args:
         hyperparameters: the preset "dpo" if None. `batch_size` counts pairs, `num_epochs` readings of all pairs.
         beta: see `dpo_loss`.
-        folder, resume, device, progress: as in `train`; to resume, give the model of the start.
+        folder, resume, device, progress, reserved: as in `train`; to resume, give the model of the start.
 
     Beside its loss the history has, for each step, the mean over its pairs of `accuracy` (1 where the chosen text is
     the likelier), `chosen` and `rejected` (how much likelier each became, in nats), and `margin`, their difference.
@@ -107,6 +108,7 @@ def tune_on_preferences(
     above(0, beta=beta)
     _check_lengths(pairs, model.config.context_size)
     more = {"folder": folder, "resume": resume, "device": device, "progress": progress}
+    more["reserved"] = reserved
     return Run(model, _Preferring(pairs, h, beta), h, **more).go()
 
 

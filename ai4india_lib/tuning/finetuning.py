@@ -78,20 +78,30 @@ def finetune(
         raise ValueError(f"replay_share={replay_share} is a share of all tokens: it must be below 1")
     say = print if progress else lambda line: None
     parts = conversation_loaders(tokenizer, data, h, replay=replay, replay_share=replay_share, say=say)
-    _prepare_chat_tokens(model, tokenizer, parts[0].dataset.examples, adapters)
-    if lora_rank is not None:
-        add_lora(model, lora_rank, lora_alpha, lora_targets, seed=h.seed)
-    elif not adapters and model.embedding.weight.dtype != torch.float32:
-        model.float()  # small steps would be lost in half precision
+    prepare_chat_tokens(model, tokenizer, parts[0].dataset.examples.ids, adapters)
+    make_trainable(model, lora_rank, lora_alpha, lora_targets, seed=h.seed)
     more = {"folder": folder, "resume": resume, "device": device, "on_evaluation": on_evaluation}
     more["reserved"] = reserved + time.perf_counter() - began
+    model.chats = True  # for `save_model`: a turn's end ends its texts
     return train(model, *parts, h, progress=progress, **more)
 
 
-def _prepare_chat_tokens(model: DecoderLanguageModel, tokenizer, examples: Examples, adapters: bool) -> None:
-    """See that the signs of a chat can be told apart; where all weights train, make them so (see `new_tokens`)."""
+def make_trainable(
+    model: DecoderLanguageModel, lora_rank: int | None, lora_alpha: float | None, targets=LORA_TARGETS, *, seed: int = 0
+) -> None:
+    """Give the model new adapters of this rank, or let all its weights be trained; those it has already stay as they
+    are."""
+    if lora_rank is not None:
+        add_lora(model, lora_rank, lora_alpha, targets, seed=seed)
+    elif not has_lora(model) and model.embedding.weight.dtype != torch.float32:
+        model.float()  # small steps would be lost in half precision
+
+
+def prepare_chat_tokens(model: DecoderLanguageModel, tokenizer, texts: Iterable[list[int]], adapters: bool) -> None:
+    """See that the signs of a chat in `texts`, as ids, can be told apart; where all weights train, make them so (see
+    `new_tokens`). Raises ValueError where only adapters train, and they cannot be."""
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    lost = untrained_tokens(model, sorted(special & {i for ids in examples.ids for i in ids}))
+    lost = untrained_tokens(model, sorted(special & {i for ids in texts for i in ids}))
     if lost and adapters:
         signs = ", ".join(tokenizer.convert_ids_to_tokens(lost))
         why = f"the model never saw {signs}: they have no places of their own, and an adapter cannot give them any"

@@ -131,6 +131,7 @@ def tune_on_rewards(
     resume: bool = False,
     device: str | torch.device | None = None,
     progress: bool = True,
+    reserved: float = 0.0,
 ) -> History:
     """Tune `model` in place so that its texts earn more of `reward`. Frozen weights stay. Same seed: the same run.
 
@@ -140,7 +141,7 @@ def tune_on_rewards(
         group: how texts are drawn and compared; `Group()` if None.
         reference: the frozen model that the penalty is measured from; None: a copy of the model as it is at the start.
         on_batch: called with the history after each batch, to draw or to print it.
-        folder, resume, device, progress: as in `train`; to resume, give the model of the start.
+        folder, resume, device, progress, reserved: as in `train`; to resume, give the model of the start.
 
     Beside its loss the history has, for each batch of texts, the mean `reward`, the `kl` to the reference (nats per
     token, before the batch's update), the mean `length` in tokens, the share of `silent` groups, whose texts all earn
@@ -162,6 +163,7 @@ def tune_on_rewards(
             f"context_size={context}: try max_new_tokens={max(context - longest + 1, 0)} or shorter prompts"
         )
     more = {"folder": folder, "resume": resume, "device": device, "progress": progress}
+    more["reserved"] = reserved
     return Run(model, _Rewarding(tokenizer, tasks, reward, h, group, reference), h, **more).go(on_step=on_batch)
 
 

@@ -52,6 +52,35 @@ def corrected_means(w, grad, m, v, step, **settings):
     return new_w, m / (1 - settings["beta1"] ** step), v / (1 - settings["beta2"] ** step)
 
 
+def varied(*, m=None, v=None, mean=None, square=None, size=None, decay=None, order=None):
+    """One step of AdamW with some of its lines written otherwise."""
+
+    def answer(w, grad, old_m, old_v, step, lr, beta1, beta2, eps, weight_decay):
+        new_m = (m or (lambda m, g, b: b * m + (1 - b) * g))(old_m, grad, beta1)
+        new_v = (v or (lambda v, g, b: b * v + (1 - b) * g**2))(old_v, grad, beta2)
+        m_now = (mean or (lambda m, b: m / (1 - b**step)))(new_m, beta1)
+        v_now = (square or (lambda v, b: v / (1 - b**step)))(new_v, beta2)
+        move = lr * m_now / (size or (lambda v: v.sqrt() + eps))(v_now)
+        pull = (decay or (lambda w: lr * weight_decay * w))(w)
+        return (w - pull - move if order is None else order(w, move, lr * weight_decay)), new_m, new_v
+
+    return answer
+
+
+EPS = 1e-5  # of the check
+
+
+def by_itself(grads, longest):
+    norm = sum(g.square().sum() for g in grads).sqrt()
+    return [g / norm * min(float(norm), longest) for g in grads]
+
+
+def in_place_clip(grads, longest):
+    for g in grads:
+        g *= 0.1
+    return grads
+
+
 def clip_by(norm, grad, longest):
     return grad * min(1.0, float(longest / norm))
 
@@ -83,7 +112,70 @@ def test_right_answer(accepted, name, right):
         (NAMES[1], lambda *given, **named: (*adamw_step(*given, **named)[:2], given[3]), "Your v is the old one"),
         (NAMES[0], lambda s, t, top, up, down: top * max((s + 1) / (up + 1), (t - s) / (down + 1)), "highest of the"),
         (NAMES[0], lambda s, t, top, up, down: top * min((s + 1) / (up + 1), (t - s) / (down + 1)), "third line"),
+        (
+            NAMES[0],
+            lambda s, t, top, up, down: top * min((s + 1) / max(up, 1), 1, (t - s) / max(down, 1)),
+            "Off by one",
+        ),
+        (NAMES[0], lambda s, t, top, up, down: top * min((s + 1) / max(up, 1), 1, (t - s) / (down + 1)), "Off by one"),
+        (
+            NAMES[0],
+            lambda s, t, top, up, down: top * min((s + 1) / (up + 1), 1.0, ((t - s) / (down + 1)) ** 2),
+            "decay",
+        ),
+        (NAMES[0], lambda *given: [learning_rate(*given)], "one Python number, got list"),
+        (NAMES[0], lambda s, t, top, up, down: top * min((s + 1) / up, 1.0), "in the warm-up"),
+        (NAMES[1], varied(m=lambda m, g, b: b * g + (1 - b) * m), "beta1 and 1 − beta1 exchanged"),
+        (NAMES[1], varied(m=lambda m, g, b: b * m + g), "leaves out (1 − beta1)"),
+        (NAMES[1], varied(m=lambda m, g, b: 0.95 * m + 0.05 * g), "Your m uses beta2"),
+        (NAMES[1], varied(m=lambda m, g, b: m), "Your m is the old one"),
+        (NAMES[1], varied(m=lambda m, g, b: (m + g) / 2), "m is a running mean of the gradients"),
+        (NAMES[1], varied(v=lambda v, g, b: b * v + (1 - b) * g), "averages the gradient, not its square"),
+        (NAMES[1], varied(v=lambda v, g, b: 0.8 * v + 0.2 * g**2), "Your v uses beta1"),
+        (NAMES[1], varied(v=lambda v, g, b: b * g**2 + (1 - b) * v), "beta2 and 1 − beta2 exchanged"),
+        (NAMES[1], varied(v=lambda v, g, b: b * v + g**2), "leaves out (1 − beta2)"),
+        (NAMES[1], varied(v=lambda v, g, b: b * v + ((1 - b) * g) ** 2), "Only the gradient is squared"),
+        (NAMES[1], varied(v=lambda v, g, b: (v + g**2) / 2), "v is a running mean of the squared"),
+        (
+            NAMES[1],
+            lambda *given, **named: (*adamw_step(*given, **named)[:2], corrected_means(*given, **named)[2]),
+            "corrected v back",
+        ),
+        (NAMES[1], varied(mean=lambda m, b: m), "m is not corrected"),
+        (NAMES[1], varied(square=lambda v, b: v), "v is not corrected"),
+        (NAMES[1], varied(size=lambda v: (v + EPS).sqrt()), "inside the square root"),
+        (NAMES[1], varied(size=lambda v: v.sqrt()), "eps has no effect"),
+        (NAMES[1], varied(size=lambda v: v + EPS), "square root is missing"),
+        (NAMES[1], varied(decay=lambda w: 0.5 * w), "not multiplied by the learning rate"),
+        (NAMES[1], varied(decay=lambda w: -0.05 * w), "your weights grow"),
+        (NAMES[1], varied(order=lambda w, move, pull: (w - move) * (1 - pull)), "Look at the last three lines"),
+        (
+            NAMES[1],
+            lambda *given, **named: [x.tolist() for x in adamw_step(*given, **named)],
+            "Expected a tensor as the",
+        ),
+        (NAMES[1], lambda *given, **named: [x.sum(-1) for x in adamw_step(*given, **named)], "One dimension is gone"),
         (NAMES[2], lambda grads, longest: list(grads), "Nothing is clipped"),
+        (
+            NAMES[2],
+            lambda grads, n: [g / sum(x.square().sum() for x in grads).sqrt() for g in grads],
+            "forget how long",
+        ),
+        (
+            NAMES[2],
+            lambda grads, n: [clip_by(sum(x.square().sum() for x in grads), g, n) for g in grads],
+            "squared length",
+        ),
+        (NAMES[2], lambda grads, longest: [g * longest for g in grads], "You multiply by `longest`"),
+        (NAMES[2], by_itself, "0 divided by 0"),
+        (NAMES[2], in_place_clip, "in place"),
+        (
+            NAMES[2],
+            lambda grads, longest: [g.tolist() for g in clip(grads, longest)],
+            "Expected a tensor as gradient 0",
+        ),
+        (NAMES[2], lambda grads, longest: clip(grads, longest)[0], "list of 2 tensors"),
+        (NAMES[2], lambda grads, longest: [g.mT if g.dim() > 1 else g for g in clip(grads, longest)], "transpose"),
         (NAMES[2], lambda grads, longest: [g.clamp(-longest, longest) for g in grads], "single numbers"),
         (NAMES[2], lambda grads, longest: [clip([g], longest)[0] for g in grads], "own length"),
         (NAMES[2], lambda grads, n: [g * n / sum(x.square().sum() for x in grads).sqrt() for g in grads], "longer"),

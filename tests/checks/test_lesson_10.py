@@ -40,6 +40,11 @@ def test_right_temperature(accepted):
         (lambda z, t: (z / safe(t)).softmax(-1)[0], "shape"),
         (lambda z, t: heated(z, t).double(), "float64"),
         (lambda z, t: z / t, "is `keepdim=True` missing"),
+        (lambda z, t: z.softmax(-1) ** safe(t), "You raise probabilities to a power"),
+        (lambda z, t: torch.nn.functional.one_hot(z.argmax(-1), z.shape[-1]).float(), "for temperature 0 alone"),
+        (lambda z, t: (z / safe(t).sqrt()).softmax(-1), "Compute one row by hand"),
+        (lambda z, t: heated(z, t).tolist(), "Expected a tensor"),
+        (lambda z, t: heated(z, t).argmax(-1), "One dimension is gone"),
         (in_place, "in place"),
     ],
 )
@@ -73,6 +78,13 @@ def test_right_top_p(accepted):
         (lambda z, p: nucleus(z, p) * 2, "their logits have changed"),
         (lambda z, p: nucleus(z, p)[0], "shape"),
         (lambda z, p: nucleus(z, p).isfinite(), "bool"),
+        (lambda z, p: nucleus(z, p, include=True).log_softmax(-1), "The likeliest one always stays"),
+        (lambda z, p: nucleus(z, 1.2 * p, include=False), "one too many"),
+        (lambda z, p: nucleus(z, min(1.0, p + 0.25)), "Is the sum over each row, likeliest first"),
+        (lambda z, p: nucleus(z.mT, p).mT, "Each column was cut by itself"),
+        (lambda z, p: nucleus(z, p / 3), "From which end do you add up"),
+        (lambda z, p: nucleus(z, p).tolist(), "Expected a tensor"),
+        (lambda z, p: nucleus(z, p).sort(descending=True).values, "gone back to its own token"),
     ],
 )
 def test_wrong_top_p(refused, answer, words):
@@ -116,6 +128,10 @@ def test_right_penalty(accepted):
         (lambda *a: penalised(*a)[0], "shape"),
         (lambda z, texts, penalty, pad: penalised(z, texts, 1.0, pad) - penalty * said_in(z, texts), "You subtract"),
         (lambda z, texts, *a: z.masked_fill(said_in(z, texts), -torch.inf), "You forbid"),
+        (lambda z, texts, *a: penalised(z, texts[:, :1], *a), "It was said, and should have become smaller"),
+        (lambda z, texts, penalty, pad: penalised(z, texts, 1.1 * penalty, pad), "depending on the sign"),
+        (lambda *a: penalised(*a).softmax(-1), "Row 0, token"),
+        (lambda *a: penalised(*a).tolist(), "Expected a tensor"),
         (change_in_place, "in place"),
     ],
 )

@@ -16,6 +16,10 @@ def wasted(needs, seats):
     return 1 - sum(needs) / cells(needs, seats)
 
 
+def wasted_in(groups):
+    return 1 - sum(map(sum, groups)) / sum(len(group) * max(group) for group in groups)
+
+
 def sorts_first(needs, seats):
     needs.sort()
     return wasted(needs, seats)
@@ -37,6 +41,15 @@ def test_right_wasted(accepted):
         (lambda n, s: wasted(sorted(n), s), "You sort the texts"),
         (lambda n, s: sum(wasted(group, s) for group in groups(n, s)) / len(groups(n, s)), "average over the groups"),
         (lambda n, s: 0.9, "Draw the first group"),
+        (lambda n, s: (cells(n, s) - sum(n)) / sum(map(max, groups(n, s))), "You divide by the steps"),
+        (lambda n, s: (cells(n, s) - sum(n)) / len(n), "divide by the number of texts"),
+        (lambda n, s: 1 - sum(n) // cells(n, s), "Your division //"),
+        (lambda n, s: round(wasted(n, s), 1), "Keep all digits"),
+        (lambda n, s: wasted(n[: len(n) // s * s] or n, s), "You leave out the last group"),
+        (lambda n, s: wasted_in([n[seat::s] for seat in range(s) if n[seat::s]]), "A group is 2 neighbours"),
+        (lambda n, s: wasted(n, -(-len(n) // s)), "how many texts one group has"),
+        (lambda n, s: f"{wasted(n, s):.0%}", "Expected one Python number, got str"),
+        (lambda n, s: print(end=""), "is `return` missing"),
         (lambda n, s: -1.0, "between 0 and 1"),
         (lambda n, s: [wasted(n, s)], "Expected one Python number"),
         (lambda n, s: n / s, "TypeError"),
@@ -78,6 +91,45 @@ def in_groups(arrivals, needs, seats):
     return ends
 
 
+def free_one_later(arrivals, needs, seats):
+    free, ends = [0] * seats, []
+    for arrival, need in zip(arrivals, needs, strict=True):
+        seat = free.index(min(free))
+        ends.append(max(free[seat], arrival) + need)
+        free[seat] = ends[-1] + 1
+    return ends
+
+
+def adds_the_arrival(arrivals, needs, seats):
+    free, ends = [0] * seats, []
+    for arrival, need in zip(arrivals, needs, strict=True):
+        seat = free.index(min(free))
+        free[seat] = free[seat] + arrival + need
+        ends.append(free[seat])
+    return ends
+
+
+def last_seat(arrivals, needs, seats):
+    free, ends = list(range(seats)), []
+    for arrival, need in zip(arrivals, needs, strict=True):
+        seat = free.index(max(free))
+        free[seat] = max(free[seat] if ends else 0, arrival) + need
+        ends.append(free[seat])
+    return ends
+
+
+def shortest_first(arrivals, needs, seats):
+    order = sorted(range(len(needs)), key=lambda i: needs[i])
+    ends = finished([arrivals[i] for i in order], [needs[i] for i in order], seats)
+    return [end for _, end in sorted(zip(order, ends, strict=True))]
+
+
+def grows_their_list(arrivals, needs, seats):
+    result = finished(arrivals, needs, seats)
+    arrivals.append(0)
+    return result
+
+
 @pytest.mark.parametrize("answer", [finished, by_the_clock, lambda *a: torch.tensor(finished(*a))])
 def test_right_finished(accepted, answer):
     accepted("12.finished", answer)
@@ -99,6 +151,16 @@ def test_right_finished(accepted, answer):
         (lambda a, n, s: [e + (i == 2) for i, e in enumerate(finished(a, n, s))], "which seat is free"),
         (lambda a, n, s: finished(a, n, s)[:-1], "Each gets one"),
         (lambda a, n, s: max(finished(a, n, s)), "Expected a list"),
+        (free_one_later, "stays empty for a step"),
+        (adds_the_arrival, "which of the two is later"),
+        (last_seat, "all sit on one seat"),
+        (shortest_first, "the shortest texts go first"),
+        (grows_their_list, "changed `arrivals` in place"),
+        (lambda a, n, s: finished(a, n, s + 1), "a seat too many"),
+        (lambda a, n, s: finished(a, n, s)[::-1], "in reverse order"),
+        (lambda a, n, s: (end for end in finished(a, n, s)), "list(…) makes one"),
+        (lambda a, n, s: [[end] for end in finished(a, n, s)], "Each entry is one step"),
+        (lambda a, n, s: print(end=""), "is `return` missing"),
         (lambda a, n, s: finished(a, n), "TypeError"),
     ],
 )
@@ -144,6 +206,14 @@ def test_right_close_gaps(accepted, answer):
         (lambda rows: [(len(rows) - 1, 0)], "would be lost"),
         (lambda rows: [(source + 1, target + 1) for source, target in close_gaps(rows)], "There is no row"),
         (lambda rows: [text for text in rows if text], "Expected a list of pairs"),
+        (lambda rows: close_gaps(rows)[0] if close_gaps(rows) else [], "a list of one pair"),
+        (lambda rows: dict(close_gaps(rows)), "The order matters"),
+        (lambda rows: iter(close_gaps(rows)), "The order matters"),
+        (lambda rows: [(rows[source], target) for source, target in close_gaps(rows)], "Give numbers of rows"),
+        (lambda rows: [(source + 1, target + 1) for source, target in close_gaps(rows)], "counted from 0 to 2"),
+        (lambda rows: [(row, row) for row, text in enumerate(rows) if text], "is copied to itself"),
+        (lambda rows: close_gaps(rows)[:1], "not in the first"),
+        (lambda rows: print(end=""), "is `return` missing"),
         (in_place, "changed `rows` in place"),
         (lambda rows: rows.index("Z"), "ValueError"),
     ],

@@ -27,6 +27,20 @@ def first_match(text, size, k):
     return []
 
 
+def finds_itself(text, size, k):
+    for start in range(len(text) - size, -1, -1):
+        if text[start : start + size] == text[-size:]:
+            return text[start + size : start + size + k]
+    return []
+
+
+def without_overlap(text, size, k):
+    for start in range(len(text) - 2 * size, -1, -1):
+        if text[start : start + size] == text[-size:]:
+            return text[start + size : start + size + k]
+    return []
+
+
 def changes_p(p, q, token):
     chance, left = verdict(p, q, token)
     p -= q
@@ -75,6 +89,47 @@ def surplus(p, q, token):
         ("expected_tokens", lambda a, k: 1 / (1 - a) if a < 1 else k + 1, "endless round"),
         ("expected_tokens", lambda a, k: series(a, k) if a else 0.5, "All proposals are refused"),
         ("expected_tokens", lambda a, k: "2", "Expected one Python number"),
+        ("expected_tokens", lambda a, k: [a**i for i in range(k + 1)], "Expected one Python number, got list"),
+        ("expected_tokens", lambda a, k: a ** torch.arange(k + 1), "is a sum or a mean still missing"),
+        ("expected_tokens", lambda a, k: k * a, "no token of the target's own"),
+        ("expected_tokens", lambda a, k: k + 1, "On average some are refused"),
+        ("expected_tokens", lambda a, k: series(1 - a, k), "chance that a proposal is refused"),
+        ("expected_tokens", lambda a, k: round(series(a, k)), "need not be a whole number"),
+        ("expected_tokens", lambda a, k: int(series(a, k)), "rounded"),
+        ("expected_tokens", lambda a, k: sum(i * a**i for i in range(k + 1)), "counts once"),
+        ("expected_tokens", lambda a, k: sum(i * a**i * (1 - a) for i in range(k + 1)), "Two things are missing"),
+        ("expected_tokens", lambda a, k: series(a, k) if a < 1 else k, "Who writes the token after"),
+        ("expected_tokens", lambda a, k: 7.0, "Add up the chances"),
+        ("expected_tokens", lambda a, k: a ^ k, "unsupported operand"),
+        ("verdict", lambda p, q, x: ((p / q).clamp(max=1), verdict(p, q, x)[1]), "One word was proposed. Which is its"),
+        ("verdict", lambda p, q, x: verdict(p, q, x)[::-1], "in the wrong order"),
+        ("verdict", lambda p, q, x: (verdict(p, q, x)[0] > 0.5, p), "You throw the dice already"),
+        ("verdict", lambda p, q, x: (float(torch.minimum(p, q).sum()), p), "average over all words"),
+        ("verdict", lambda p, q, x: (float(min(p[x], q[x])), p), "proposed *and* stands"),
+        ("verdict", lambda p, q, x: (max(0.01, float(p[x] - q[x])), p), "how much p is above q"),
+        ("verdict", lambda p, q, x: (0.123, p), "together both chances"),
+        ("verdict", with_left(lambda p, q, x: verdict(p, q, x)[1].tolist()), "p and q are tensors"),
+        ("verdict", with_left(lambda p, q, x: int(verdict(p, q, x)[1].argmax())), "Did you draw a word"),
+        ("verdict", with_left(lambda p, q, x: verdict(p, q, x)[1].argmax()), "Did you draw a word"),
+        ("verdict", with_left(lambda p, q, x: (p - q).clamp(min=0).softmax(-1)), "a chance to what had none"),
+        ("verdict", with_left(lambda p, q, x: (p - q).softmax(-1)), "also to what comes too often"),
+        ("verdict", with_left(lambda p, q, x: verdict(p, q, x)[1] / verdict(p, q, x)[1].max()), "largest number is 1"),
+        ("verdict", with_left(lambda p, q, x: torch.minimum(p, q) / torch.minimum(p, q).sum()), "both have in common"),
+        ("verdict", with_left(lambda p, q, x: (p / q) / (p / q).sum()), "What is missing of each word"),
+        ("verdict", with_left(lambda p, q, x: verdict(p, q, x)[1][None]), "a dimension too many"),
+        ("verdict", lambda p, q, x: {"chance": 1.0}, "Return two things"),
+        ("look_up", without_overlap, "may overlap"),
+        ("look_up", lambda t, n, k: look_up(t, 1, k), "the last token alone"),
+        ("look_up", lambda t, n, k: look_up(t, n, k) or look_up(t, 1, k), "nothing to propose|the last token alone"),
+        ("look_up", finds_itself, "did stand before"),
+        ("look_up", lambda t, n, k: look_up(t, n, k + 1)[1:], "is left out: off by one"),
+        ("look_up", lambda t, n, k: look_up(t, n, k)[::-1], "turned round"),
+        ("look_up", lambda t, n, k: (look_up(t, n, k) + [0] * k)[:k], "do not fill up|nothing to propose"),
+        ("look_up", lambda t, n, k: look_up(t, n, 1)[0] if look_up(t, n, 1) else [], "Also a single id"),
+        ("look_up", lambda t, n, k: look_up(t, n, k) or None, "is `return` missing"),
+        ("look_up", lambda t, n, k: torch.tensor(look_up(t, n, k)), "Expected a list of ids, got tensor"),
+        ("look_up", lambda t, n, k: [7], "more ids follow"),
+        ("look_up", lambda t, n, k: [1, 1], "copy what follows it"),
         ("verdict", lambda p, q, x: (float(p[x] / q[x]), verdict(p, q, x)[1]), "at most 1"),
         ("verdict", lambda p, q, x: (min(1.0, float(q[x] / p[x])), verdict(p, q, x)[1]), "which way round"),
         ("verdict", lambda p, q, x: (float(p[x]), verdict(p, q, x)[1]), "with chance q · p"),

@@ -17,7 +17,8 @@ def test_right_reward(accepted):
 @pytest.mark.parametrize(
     "answer, words",
     [
-        (lambda text, words: sum(text.count(w) for w in words), "number of words"),
+        (lambda text, words: sum(w in said(text) for w in words), "number of words"),
+        (lambda text, words: sum(text.count(w) for w in words), "earns more and more"),
         (lambda text, words: min(sum(text.count(w) for w in words), 1) * 1.0, "any word is there"),
         (lambda text, words: sum(said(text).count(w) for w in words) / len(words), "repeated earns again"),
         (
@@ -31,6 +32,13 @@ def test_right_reward(accepted):
         (lambda text, words: sum(w in re.findall(r"\w+", text) for w in words) / len(words), "tears पतंग"),
         (lambda text, words: float(any(w in said(text) for w in words)), "whether any word is there"),
         (lambda text, words: words[9], "has the index n − 1"),
+        (lambda text, words: max(1.0 * sum(text.count(w) for w in words), 2.5), "earns more and more"),
+        (lambda text, words: sum(w not in said(text) for w in words) / len(words), "are missing"),
+        (lambda text, words: 7.5, "between 0 and 1"),
+        (lambda text, words: 0.123, "Count by hand"),
+        (lambda text, words: sum(w in re.findall(r"[\u0900-\u097f]+", text) for w in words) / len(words), "the danda"),
+        (lambda text, words: sum(w in text.strip("।!").split() for w in words) / len(words), "comma"),
+        (lambda text, words: [w in said(text) for w in words], "Expected one Python number"),
     ],
 )
 def test_wrong_reward(refused, answer, words):
@@ -66,6 +74,10 @@ def test_right_advantages(accepted):
         (lambda r: r - r.mean(), "mean of all tasks"),
         (lambda r: r - (r.sum(1, keepdim=True) - r), "sum of the others"),
         (in_place, "changed `r` in place"),
+        (lambda r: r.clone(), "the rewards themselves"),
+        (lambda r: leave_one_out(r) + r.std(), "the first one by hand"),
+        (lambda r: leave_one_out(r.flatten(), 0).view(r.shape), "mean of all tasks|the first one by hand"),
+        (lambda r: leave_one_out(r).sum(), "is the shape|shape"),
     ],
 )
 def test_wrong_advantages(refused, answer, words):
@@ -94,6 +106,8 @@ def test_right_ipo(accepted):
         (lambda m, beta: (m - beta / 2) ** 2, "is not β / 2"),
         (lambda m, beta: (m + 0.5 / beta) ** 2, "goal is added"),
         (lambda m, beta: m**2, "where is β"),
+        (lambda m, beta: (m - 0.5 / beta).clamp(max=0) ** 2, "call back a pair"),
+        (lambda m, beta: (m - 0.5 / beta).abs(), "its square was asked for"),
     ],
 )
 def test_wrong_ipo(refused, loss, words):
@@ -102,4 +116,7 @@ def test_wrong_ipo(refused, loss, words):
 
 def test_ipo_without_the_reference(refused):
     refused("15.ipo", lambda c, r, rc, rr, beta: (c - r - 0.5 / beta) ** 2, "reference does not count")
+    refused(
+        "15.ipo", lambda c, r, rc, rr, beta: (margin_of(c, r, -rc, -rr) - 0.5 / beta) ** 2, "the reference is added"
+    )
     refused("15.ipo", lambda c, r, rc, rr, beta: (margin_of(c, r, rr, rc) - 0.5 / beta) ** 2, "reference of the other")

@@ -24,19 +24,21 @@ def test_right_pair_accuracy(accepted):
         (lambda r, w: accuracy(r, w) * len(r), "Asked is the fraction"),
         (lambda r, w: float(r.sum() > w.sum()), "compare once"),
         (lambda r, w: (r > w).sum() / (r != w).sum(), "leave ties out"),
-        (lambda r, w: accuracy(w.abs() * -1, r.abs() * -1), "gets wrong"),
+        (lambda r, w: accuracy(r.abs(), w.abs()), "nearer to 0"),
+        (lambda r, w: (r.abs() > w.abs()).float().mean(), "compare without the sign"),
+        (lambda r, w: sum(1 for x, y in zip(r, w, strict=True) if x > y) / len(r), "A tie counts as wrong"),
         (lambda r, w: (r - w).mean(), "differ on average"),
         (lambda r, w: r > w, "a sum or a mean still missing"),
         (lambda r, w: "half", "Expected one Python number"),
         (lambda r, w: r @ w.float()[:2], "A dot product needs two vectors of one length"),
-        (lambda r, w: 0.25, "Count by hand"),
+        (lambda r, w: 0.3, "Count by hand"),
     ],
 )
 def test_wrong_pair_accuracy(refused, answer, words):
     refused("16.pair_accuracy", answer, words)
 
 
-def error(confidence, correct, bins, *, weigh="count", signed=False, square=False, empty=True):
+def error(confidence, correct, bins, *, weigh="count", signed=False, square=False, empty=True, largest=False):
     """A learner's loop over bins, and its mistakes."""
     index = ((confidence * bins).ceil().long() - 1).clamp(0, bins - 1)
     gaps, weights = [], []
@@ -48,6 +50,8 @@ def error(confidence, correct, bins, *, weigh="count", signed=False, square=Fals
         gaps.append(gap if signed else gap**2 if square else gap.abs())
         weights.append(here.sum() if weigh == "count" else torch.tensor(1))
     gaps, weights = torch.stack(gaps), torch.stack(weights)
+    if largest:
+        return gaps.max()
     if weigh == "none":
         return (gaps * weights).sum() / bins
     return (gaps * weights).sum() / (weights.sum() if weigh != "sum" else 1)
@@ -57,6 +61,20 @@ def with_index(confidence, correct, index, bins=99):
     """The error with predictions in other bins; those outside 0 … bins − 1 are lost."""
     gap = confidence - correct.float()
     return sum(gap[index == i].sum().abs() for i in range(bins)) / len(confidence)
+
+
+def in_bins(confidence, correct, bins, inside):
+    """The error when `inside(confidence, low, high)` says what a bin holds."""
+    gap = confidence - correct.float()
+    return sum(gap[inside(confidence, i / bins, (i + 1) / bins)].sum().abs() for i in range(bins)) / len(confidence)
+
+
+def lower_edges(confidence, correct, bins):
+    return in_bins(confidence, correct, bins, lambda c, low, high: (c >= low) & (c < high))
+
+
+def both_edges(confidence, correct, bins):
+    return in_bins(confidence, correct, bins, lambda c, low, high: (c >= low) & (c <= high))
 
 
 def test_right_calibration_error(accepted):
@@ -78,11 +96,19 @@ def test_right_calibration_error(accepted):
         (lambda c, r, bins: with_index(c, r, (c * bins).long(), bins), "confidence of 1"),
         (lambda c, r, bins: with_index(c, r, (c * bins).ceil().long() - 1, bins), "confidence of 0"),
         (lambda c, r, bins: with_index(c, r, c.argsort().argsort() * bins // len(c)), "equally many"),
+        (lambda c, r, bins: with_index(c, r, (c * bins).round().long(), bins), "nearest edge"),
+        (lambda c, r, bins: lower_edges(c, r, bins), "confidence of 1"),
+        (lambda c, r, bins: with_index(c, r, torch.bucketize(c, torch.linspace(0, 1, bins + 1)[1:-1], right=True)),
+         "exactly on an edge"),
+        (lambda c, r, bins: both_edges(c, r, bins), "two bins of yours"),
+        (lambda c, r, bins: c.mean() - r.float().mean(), "signs, so that they cancel"),
+        (lambda c, r, bins: error(c, r, bins, largest=True), "*maximum*"),
+        (lambda c, r, bins: error(c, r, bins, weigh="none"), "All bins count alike"),
         (lambda c, r, bins: 100 * error(c, r, bins), "percentage"),
         (lambda c, r, bins: c, "a sum or a mean still missing"),
         (lambda c, r, bins: 0.123, "not right"),
     ],
-)
+)  # fmt: skip
 def test_wrong_calibration_error(refused, answer, words):
     refused("16.calibration_error", answer, words)
 

@@ -4,20 +4,10 @@ import io
 import json
 
 import pytest
+from talks import TALKS
 
 from ai4india_lib.__main__ import main
 from ai4india_lib.formats.pretrained import save_model
-
-PLACES, NAMES = ["पटना", "पुणे", "सूरत"], ["मीरा", "राजू", "आयशा", "सना"]
-TALKS = [
-    {
-        "messages": [
-            {"role": "user", "content": f"{NAMES[n % 4]} {PLACES[n % 3]} गई। कहाँ गई?"},
-            {"role": "assistant", "content": PLACES[n % 3]},
-        ]
-    }
-    for n in range(48)
-]
 
 
 @pytest.fixture

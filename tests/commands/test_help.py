@@ -6,7 +6,7 @@ import sys
 import pytest
 
 HEAVY = "torch transformers tokenizers numpy matplotlib accelerate safetensors requests".split()
-COMMANDS = ("train", "finetune", "generate", "chat", "evaluate", "benchmark")
+COMMANDS = ("train", "finetune", "generate", "chat", "evaluate", "export", "benchmark", "lessons", "usb")
 SCRIPT = f"""
 import atexit, runpy, sys
 sys.path.insert(0, ".")

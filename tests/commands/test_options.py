@@ -10,6 +10,7 @@ from ai4india_lib.commands import hyperparameters_of
 from ai4india_lib.training.hyperparameters import MODEL_SHAPE, PRESETS, Hyperparameters
 
 FINETUNE = ["finetune", "--model", "base", "--data", "chai.jsonl"]
+PREFER = ["finetune", "--model", "base", "--preferences", "pairs.jsonl"]
 OWN_SHAPE = "has no effect in fine-tuning, where the shape is the model's own: leave {0} out, or train a new model"
 
 
@@ -43,6 +44,23 @@ def at_work(tmp_path, monkeypatch):
         ([*FINETUNE, "--half"], "--half is for adapters"),
         ([*FINETUNE, "--lora", "2", "--resume", "--overwrite"], "leave one of them out"),
         ([*FINETUNE, "--resume"], "no interrupted run in models/base-chat-mine"),
+        ([*FINETUNE, "--beta", "1"], "--beta has no effect in learning from conversations"),
+        ([*FINETUNE, "--group-size", "4"], "--group-size has no effect in learning from conversations"),
+        ([*FINETUNE, "--preferences", "x"], "--data has no effect with --preferences"),
+        ([*PREFER, "--reward", "x.py:f"], "--preferences and --reward are two ways to train"),
+        ([*PREFER, "--preset", "finetune"], "--preset has no effect with --preferences"),
+        ([*PREFER, "--replay", "x"], "--replay has no effect with --preferences"),
+        ([*PREFER, "--patience", "2"], "--patience has no effect with --preferences"),
+        ([*PREFER, "--context-size", "64"], "--context-size has no effect with --preferences"),
+        ([*PREFER, "--max-length", "64"], "--max-length has no effect with --preferences"),
+        ([*PREFER, "--beta", "0"], "beta=0.0 must be above 0"),
+        ([*PREFER, "--half"], "--half is for adapters"),
+        ([*PREFER, "--resume"], "no interrupted run in models/base-preferred-mine"),
+        ([*FINETUNE, "--reward", "x.py:f", "--beta", "1"], "--beta has no effect with --reward"),
+        ([*FINETUNE, "--reward", "x.py:f", "--num-epochs", "1"], "--num-epochs has no effect with --reward"),
+        ([*FINETUNE, "--reward", "x.py:f", "--eval-every", "1"], "--eval-every has no effect with --reward"),
+        ([*FINETUNE, "--reward", "x.py:f"], "there is no file x.py"),
+        (["finetune", "--model", "base", "--reward", "x.py:f"], "finetune needs prompts to write on: give --data"),
         (["generate", "--slots", "4"], "--slots has no effect without --prompts"),
         (["generate", "--output", "texts"], "--output goes with --prompts"),
         (["generate", "", "--prompts", "x"], "choose one"),

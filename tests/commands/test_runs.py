@@ -16,6 +16,8 @@ from ai4india_lib import DecoderLanguageModel, add_lora, save_adapter, save_mode
 from ai4india_lib.__main__ import main
 from ai4india_lib.training.loop import Run
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TINY = ["--preset", "tiny", "--device", "cpu", "--max-steps", "8", "--eval-every", "4", "--checkpoint-every", "3"]
 TRAIN = ["train", "--data", "text", "--name", "mine", *TINY]
 TUNE = ["finetune", "--model", "base", "--data", "talks.jsonl", "--name", "answers", "--device", "cpu"]
@@ -25,14 +27,6 @@ WORDS = "एक दिन मीरा रवि चाय किताब न�
 
 class PowerCutError(Exception):
     pass
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def write_text(folder, seed=0):

@@ -58,7 +58,7 @@ def test_a_text_goes_on_with_the_models_own_logits(model):
 
 @needs_compiler
 @pytest.mark.slow
-@pytest.mark.compiling
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("batch", "cuts"), [(1, [3, *[1] * 20]), (1, [2, 4, 1, 16, 3, 2]), (2, [9, *[1] * 9]), (5, [2, *[1] * 12])], ids=str
 )
@@ -75,7 +75,7 @@ def test_logits_are_the_models_own(model, batch, cuts, room):
 
 @needs_compiler
 @pytest.mark.slow
-@pytest.mark.compiling
+@pytest.mark.long
 def test_rows_of_different_lengths_and_a_cache_rolled_back(model):
     ids, lengths = random_ids(4, 30), [12, 0, 7, 1]
     decoder = fast_decoder(model, compiled=True)
@@ -93,7 +93,7 @@ def test_rows_of_different_lengths_and_a_cache_rolled_back(model):
 
 @needs_compiler
 @pytest.mark.slow
-@pytest.mark.compiling
+@pytest.mark.long
 @pytest.mark.parametrize("cuts", [[20, 2, 17, 9], [1, 3, 44], [48]], ids=str)
 def test_a_prompt_read_in_chunks_beside_other_texts(model, cuts):
     ids, decoder = random_ids(1, 48), fast_decoder(model, compiled=True)
@@ -113,7 +113,7 @@ def test_a_prompt_read_in_chunks_beside_other_texts(model, cuts):
 
 @needs_compiler
 @pytest.mark.slow
-@pytest.mark.compiling
+@pytest.mark.long
 def test_all_who_write_write_the_same(model):
     prompts = [random_ids(n, seed=n).tolist() for n in (5, 2, 9)]
     settings = {"max_new_tokens": 25, "sampling": GREEDY}
@@ -130,7 +130,7 @@ def test_all_who_write_write_the_same(model):
 
 @needs_compiler
 @pytest.mark.slow
-@pytest.mark.compiling
+@pytest.mark.long
 def test_a_text_that_outgrows_the_context(model):
     prompt = random_ids(40).tolist()
     expected = generate(model, [prompt], max_new_tokens=60, sampling=GREEDY)
@@ -139,7 +139,7 @@ def test_a_text_that_outgrows_the_context(model):
 
 @needs_compiler
 @pytest.mark.slow
-@pytest.mark.compiling
+@pytest.mark.long
 def test_too_many_tokens_are_refused_as_ever(model):
     decoder = fast_decoder(model, compiled=True)
     cache = decoder.new_cache(1, 8)
@@ -214,7 +214,7 @@ def test_missing_threads(monkeypatch):
 
 @needs_compiler
 @pytest.mark.slow
-@pytest.mark.compiling
+@pytest.mark.long
 def test_int8_compiled(model):
     """As near to the exact logits as int8 without a compiler."""
     ids, decoder = random_ids(1, 40), fast_decoder(model, compiled=True, int8=True)

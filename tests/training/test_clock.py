@@ -20,6 +20,8 @@ from ai4india_lib.tuning.dpo import Preference, tune_on_preferences
 from ai4india_lib.tuning.grpo import Group, tune_on_rewards
 from ai4india_lib.tuning.rewards import Task
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MINUTE = 60.0
 
 
@@ -53,14 +55,6 @@ class FakeTime:
         monkeypatch.setattr(Run, "_step", step_)
         monkeypatch.setattr(NextToken, "look", look_)
         monkeypatch.setattr(Checkpoints, "save", save_)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def by_the_clock(minutes, **changes):

@@ -22,6 +22,8 @@ from ai4india_lib.training.loop import Run, make_model
 from ai4india_lib.training.loss import next_token_loss
 from ai4india_lib.training.objective import NextToken
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 QUIET = {"device": "cpu", "progress": False}
 
 
@@ -37,15 +39,6 @@ def same(one, other):
     assert told(history) == told(other_history)
     assert final.keys() == other_final.keys()
     return all(torch.equal(final[name], other_final[name]) for name in final)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Models as small as these are slower on two threads, and far slower on a machine that has other work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

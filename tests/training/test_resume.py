@@ -23,16 +23,10 @@ from ai4india_lib.tuning.finetuning import finetune
 from ai4india_lib.tuning.grpo import Group, tune_on_rewards
 from ai4india_lib.tuning.rewards import Task
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 H = settings(max_steps=10, checkpoint_every=4, eval_every=5)
 QUIET = {"device": "cpu", "progress": False}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def run(folder, h=H, *, resume=True, progress=False, teacher=None, **more):

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 import torch
+from talks import NAMES, PLACES, TALKS
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -34,17 +35,9 @@ from ai4india_lib import (
 from ai4india_lib.model import beside_untrained, has_lora
 from ai4india_lib.tuning.finetuning import conversation_loaders, read_conversations
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 QUIET = {"device": "cpu", "progress": False}
-PLACES, NAMES = ["पटना", "पुणे", "सूरत"], ["मीरा", "राजू", "आयशा", "सना"]
-TALKS = [
-    {
-        "messages": [
-            {"role": "user", "content": f"{NAMES[n % 4]} {PLACES[n % 3]} गई। कहाँ गई?"},
-            {"role": "assistant", "content": PLACES[n % 3]},
-        ]
-    }
-    for n in range(48)
-]
 
 
 def settings(**changes):
@@ -58,14 +51,6 @@ def weights(model):
 
 def answer(model, tokenizer, number):
     return "".join(stream_reply(model, TALKS[number]["messages"][:1], tokenizer, 20, temperature=0))
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_learns_to_answer_and_an_adapter_to_answer_otherwise(make_model, tokenizer):
