@@ -17,6 +17,7 @@ from ..training.interrupts import interrupts_wait
 from ..training.resume import Checkpoints
 from . import quoted, tell_model, with_model
 from .finetune import learns_from
+from .languages import archives_of
 from .learning import Conversations, Preferences, Rewards
 from .options import TUNING
 from .runs import check_training_memory, note_run, run_hyperparameters, tell_steps
@@ -81,7 +82,8 @@ def run(options: argparse.Namespace, source: Path, folder: Path, begun: dict, ad
             save_adapter(model, folder, base=base, dtype=torch.bfloat16 if options.half else None, overwrite=True)
         else:
             save_model(model, tokenizer, folder, chats=lesson.chats or is_chat_model(source, tokenizer))
-        history.data = [*map(without_secrets, options.data or [])]
+        learned_talks = learns_from(options) == "data"  # else the language is that of the start
+        history.data = [*map(without_secrets, options.data)] if learned_talks else archives_of(source)
         history.save(folder / "history.json")
         if lesson.chats:
             write_json(folder / CHAT_NOTE, {MAY_BE_ASKED: asked})
