@@ -68,8 +68,10 @@ def _add_train(subparsers) -> None:
     about += "Without options: four minutes, on the course's Hindi stories."
     parser = subparsers.add_parser("train", help="train a model on a text archive", description=about)
     add = parser.add_argument
-    text = "a .tar.gz with train.txt and test.txt, a folder with them, or the URL of such an archive (%(default)s)"
+    text = "a .tar.gz with train.txt and test.txt, a folder with them, or the URL of such an archive (%(default)s); or "
+    text += "your own .txt, .jsonl, .csv, or a folder of .txt, whose last 5%% of lines, at least 20, become the test"
     add("--data", default=Usual(HINDI_STORIES), metavar="SOURCE", help=text)
+    add("--column", metavar="NAME", help="where the text stands in a .jsonl or .csv (text, or the only column)")
     add("--name", help="save to models/NAME (default: the archive's name with -mine behind it)")
     add("--preset", default=Usual("laptop"), choices=TEXT_PRESETS, help=PRESETS_IN_WORDS)
     add("--tokenizer", metavar="FOLDER", help="use this tokenizer (a folder or a Hugging Face name)")

@@ -24,6 +24,7 @@ from ..basics.device import rank_and_world_size
 from .corpus import fingerprint_text, train_and_test_lines
 from .encoded import EncodedText, IdKeeper, kept_ids, place_of_ids
 from .resumable import BatchDataset, TextLoader
+from .sharing import share_of
 from .tokenizer import checked_texts, encode_documents, fingerprint_tokenizer
 
 LINES_AT_ONCE = 256  # lines handed to the tokenizer together: it is faster on many than on one
@@ -130,7 +131,8 @@ def _add_up(groups: Iterable[tuple[list[_Line], Iterable[int]]], max_bytes: int 
 class PackedTextDataset(BatchDataset):
     """A stream of batches (inputs, targets), each (batch_size, context_size) token ids: one pass over the text.
 
-    `lines` is anything that can be iterated again and again, such as `corpus.TextLines` or a list. With
+    `lines` is anything that can be iterated again and again, such as `corpus.TextLines`, a list, or a text of the
+    package `datasets`, streamed or not, whose rows have a column "text". With
     `shuffle_buffer` > 0, each line is drawn at random from that many waiting ones, in another order in each `epoch`.
     Lines are dealt out in turn over `world_size` processes times the workers of a DataLoader: together they give each
     line once. The last batch may have fewer rows. What is left at the end is shorter than a block: with
@@ -157,6 +159,9 @@ class PackedTextDataset(BatchDataset):
         super().__init__(context_size, batch_size, rank, world_size)
         if isinstance(lines, (str, bytes)):
             raise TypeError(f"lines is one string ({lines[:40]!r}): give TextLines(path), or a list of strings")
+        if isinstance(lines, Iterator):
+            once = f"lines is a {type(lines).__name__}, which can be read only once, and training reads it again"
+            raise TypeError(f"{once}: give a list, TextLines(path), or a dataset")
         at_least(0, shuffle_buffer=shuffle_buffer)
         self.lines, self.tokenizer = lines, tokenizer
         self.shuffle_buffer, self.seed, self.keep_last = shuffle_buffer, seed, keep_last
@@ -226,7 +231,7 @@ class PackedTextDataset(BatchDataset):
         reader, readers = self.rank * num_workers + worker, self.world_size * num_workers
         text = (self.lines, self._tokenizer_fingerprint, (reader, readers))
         kept = kept_ids(*text)
-        own = islice(self.lines, reader, None, readers) if kept is None else ()  # dealt out like cards
+        own = share_of(self.lines, reader, readers) if kept is None else ()
         lines = self._shuffled(_numbered(own) if kept is None else _places(kept))
         if (skipped := sum(1 for _ in islice(lines, skip))) < skip:
             found = f"the text now ends after {skipped} lines, before the saved position at {skip}"
