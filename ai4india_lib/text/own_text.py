@@ -41,7 +41,7 @@ def own_text_files(path: Path) -> list[Path]:
         return [path] if _KINDS.search(path.name) else []
     seen = (inside for inside in path.rglob("*") if "/." not in f"/{inside.relative_to(path).as_posix()}")
     names = sorted(inside for inside in seen if inside.is_file())
-    if any(re.fullmatch(r"(?i)(train|test)\.(txt|jsonl)(\.gz)?|about\.json", inside.name) for inside in names):
+    if any(re.match(r"(?i)(train|test)\.(txt|jsonl)|about\.json", inside.name) for inside in names):
         return []
     texts = [inside for inside in names if re.search(r"(?i)\.txt(\.gz)?$", inside.name)]
     for inside in names if not texts else ():

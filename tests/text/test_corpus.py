@@ -204,7 +204,7 @@ def test_look_alikes_are_ignored(tmp_path, kind):
     [
         ({"c/train.txt": HI}, "test.txt: none"),
         ({"c/test.txt": HI}, "train.txt: none"),
-        ({"other.txt": HI}, "train.txt: none"),
+        ({"other.md": HI}, "train.txt: none"),
         ({**FILES, "d/train.txt": HI}, r"c/train\.txt.*d/train\.txt"),
         ({**FILES, "c/train.txt.gz": gzip.compress(HI)}, r"c/train\.txt.*c/train\.txt\.gz"),
         ({**FILES, "c/test.txt": b""}, r"test\.txt.* is empty"),
