@@ -170,7 +170,8 @@ def _add_evaluate(subparsers) -> None:
     add, yes_or_no = parser.add_argument, argparse.BooleanOptionalAction
     add("--against", metavar="NAME_OR_FOLDER", help="compare with this model on the same items")
     add("--language", choices=LANGUAGES, help="whose tests (default: from the name, else hi)")
-    add("--data", metavar="SOURCE", help="test text: an archive or folder as for `train`")
+    add("--data", metavar="SOURCE", help="text, as for `train`: its test text is measured")
+    add("--column", metavar="NAME", help="where the text stands in a .jsonl or .csv (text, or the only column)")
     add("--pairs", metavar="FILE", help="minimal pairs, as in data/kahani/pairs-hi.jsonl")
     add(
         "--questions",

@@ -270,14 +270,16 @@ def corpus_place(source: str | Path, *, folder: str | Path = DOWNLOADS, column: 
     return path
 
 
-def train_and_test_lines(source: str | Path, *, folder: str | Path = DOWNLOADS) -> tuple[TextLines, TextLines]:
+def train_and_test_lines(
+    source: str | Path, *, folder: str | Path = DOWNLOADS, column: str | None = None
+) -> tuple[TextLines, TextLines]:
     """The training and the test text of a corpus.
 
     `source` is a URL (its file is kept in `folder`), a tar archive, or a folder. `train.txt` and `test.txt` (or
     `train.txt.gz`, `test.txt.gz`) may lie anywhere inside, once each. An archive is read through once to be sure.
-    A single text, or a folder of them, is split in two: see `corpus_place`.
+    A single text, or a folder of them, is split in two, and `column` names where it stands: see `corpus_place`.
     """
-    path = corpus_place(source, folder=folder)
+    path = corpus_place(source, folder=folder, column=column)
     return _corpus(path, _find(path, CORPUS_FILES))[:2]
 
 

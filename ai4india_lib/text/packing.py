@@ -315,6 +315,7 @@ def download_and_prepare_data(
     max_length: int,
     *,
     folder: str | Path = "data/downloads",
+    column: str | None = None,
     shuffle_buffer: int = 10_000,
     seed: int = 0,
     num_workers: int = 0,
@@ -323,13 +324,13 @@ def download_and_prepare_data(
 ) -> tuple[TextLoader, TextLoader]:
     """Loaders of packed batches, (batch_size, max_length) ids each, from a `.tar.gz` with `train.txt` and `test.txt`.
 
-    `url` and `folder` are those of `train_and_test_lines`. Training text comes packed, shuffled, in another order in
-    each pass; test text in order, each document with its own beginning (`WholeDocumentDataset`: targets of −100 are to
-    be left out). The first pass over each keeps its ids in a folder `.encoded` beside it. Under `accelerate launch` or
-    `torchrun` each process gets its part; `rank` and `world_size` say otherwise. Raises `CorpusError` or
-    `DownloadError`, with what to do, if the text cannot be had.
+    `url` (also one `.txt`, `.jsonl` or `.csv`, with its `column`) and `folder` are those of `train_and_test_lines`.
+    Training text comes packed, shuffled, in another order in each pass; test text in order, each document with its own
+    beginning (`WholeDocumentDataset`: targets of −100 are to be left out). The first pass over each keeps its ids in a
+    folder `.encoded` beside it. Under `accelerate launch` or `torchrun` each process gets its part; `rank` and
+    `world_size` say otherwise. Raises `CorpusError` or `DownloadError`, with what to do, if the text cannot be had.
     """
-    train_lines, test_lines = train_and_test_lines(url, folder=folder)
+    train_lines, test_lines = train_and_test_lines(url, folder=folder, column=column)
     if world_size is None:
         rank, world_size = rank_and_world_size()
     settings = {"context_size": max_length, "batch_size": batch_size, "rank": rank or 0, "world_size": world_size}

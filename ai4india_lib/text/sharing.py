@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from unittest.mock import patch
 
-import torch.utils.data._utils.worker as torch_worker
+import torch.utils.data
 
 _END = object()
 
@@ -22,21 +23,16 @@ def share_of(lines: Iterable, reader: int, readers: int) -> Iterator:
 def _undivided(lines: Iterable) -> Iterator:
     """All of `lines`, also in a worker of a DataLoader, where a streamed text gives each worker a part by itself.
 
-    That part would be divided a second time here, and most of the text be lost without a word. So what is read is not
-    told that this is a worker.
+    It asks `torch.utils.data.get_worker_info` for that, and its part would be divided a second time here: most of the
+    text would be lost without a word. So, while it reads, the answer is what it is outside of workers: None.
     """
-    process = torch_worker._worker_info  # what torch.utils.data.get_worker_info() gives; None outside of workers
-    if process is None:
+    if torch.utils.data.get_worker_info() is None:
         yield from lines
         return
-    items = None
-    while True:
-        torch_worker._worker_info = None
-        try:
+    items, item = None, None
+    while item is not _END:
+        with patch.object(torch.utils.data, "get_worker_info", lambda: None):
             items = iter(lines) if items is None else items
             item = next(items, _END)
-        finally:
-            torch_worker._worker_info = process
-        if item is _END:
-            return
-        yield item
+        if item is not _END:
+            yield item

@@ -7,8 +7,9 @@ import os
 
 import pytest
 
-from ai4india_lib import CorpusError
+from ai4india_lib import CorpusError, download_and_prepare_data
 from ai4india_lib.__main__ import main
+from ai4india_lib.commands.evaluate import _read_exam
 from ai4india_lib.text.corpus import corpus_place, fingerprint_text, json_lines, read_about, train_and_test_lines
 from ai4india_lib.text.own_text import own_text_files
 
@@ -139,6 +140,22 @@ def test_a_corpus_and_its_json_lines_are_read_as_before(tmp_path):
     train, test = train_and_test_lines(tmp_path, folder=tmp_path / "kept")
     assert (list(train), list(test)) == (["एक"], ["दो"])
     assert [record["id"] for record in json_lines(written(tmp_path / "b", "jsonl"))] == [1] * 1000
+
+
+@pytest.mark.parametrize("kind", ["txt", "csv", "folder"])
+def test_loaders_are_made_of_it(tmp_path, tokenizer, kind):
+    path = written(tmp_path, kind)
+    loaders = download_and_prepare_data(path, 2, tokenizer, 32, folder=tmp_path / "kept")
+    ends = [sum(int((targets == tokenizer.eos_token_id).sum()) for _, targets in loader) for loader in loaders]
+    assert 940 <= ends[0] <= 950 and ends[1] == 50  # what is left of the training text is shorter than a row
+
+
+@pytest.mark.parametrize("kind", ["txt", "csv", "folder"])
+def test_evaluate_measures_its_last_lines(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    path = written(tmp_path, kind)
+    exam = _read_exam(str(path), None, None, None, "text" if kind == "csv" else None)
+    assert exam.documents == LINES[950:] and list(exam.training) == LINES[:950] and exam.floor is None
 
 
 def test_the_command_line_takes_a_column_and_tells_the_split(tmp_path, monkeypatch, capsys):

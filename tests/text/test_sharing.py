@@ -4,8 +4,8 @@ processes each row comes once, also after a break; rows are read; what is used u
 from collections import Counter
 
 import pytest
-import torch
-from torch.utils.data import IterableDataset, get_worker_info
+import torch.utils.data
+from torch.utils.data import IterableDataset
 
 from ai4india_lib import PackedTextDataset, TextLoader
 from ai4india_lib.text.corpus import fingerprint_text
@@ -26,7 +26,7 @@ class Streamed(IterableDataset):
         return Streamed(self.shards[index::num_shards])
 
     def __iter__(self):
-        worker = get_worker_info()
+        worker = torch.utils.data.get_worker_info()
         for shard in self.shards[worker.id :: worker.num_workers] if worker else self.shards:
             yield from ({"id": 0, "text": line} for line in shard)
 
