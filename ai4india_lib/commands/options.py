@@ -55,6 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
         _add_chat,
         _add_evaluate,
         _add_export,
+        _add_serve,
         _add_benchmark,
         _add_lessons,
         _add_usb,
@@ -195,6 +196,15 @@ def _add_export(subparsers) -> None:
     precise = "numbers of 32, 16, 8 or 4 bits: fewer are smaller and less exact (%(default)s)"
     add("--outtype", choices=["f32", "f16", "q8_0", "q4_0"], default="f16", help=precise)
     add("--output", metavar="FILE", help="the file (default: NAME-OUTTYPE.gguf in the model's folder)")
+
+
+def _add_serve(subparsers) -> None:
+    about = "Put a model behind an address on this computer that programs for OpenAI's models can ask: starts "
+    about += "`transformers serve`, for completions, chats and streams. Ctrl-C ends it. "
+    about += "Needs the extra: pip install ai4india[serving]"
+    parser = subparsers.add_parser("serve", help="let other programs ask a model", description=about)
+    _add_model_options(parser, "the newest")
+    parser.add_argument("--port", type=int, default=8000, help="of the address 127.0.0.1 (%(default)s)")
 
 
 def _add_benchmark(subparsers) -> None:
