@@ -19,7 +19,7 @@ from ..formats.folders import holds_model, is_chat_model, model_folder
 from ..formats.pretrained import load_model
 from ..model.decoder import DecoderLanguageModel
 from ..plots import plot_scores, save_figure, use_indic_fonts
-from ..text.corpus import read_about, train_and_test_lines
+from ..text.corpus import corpus_place, read_about, train_and_test_lines
 from ..text.ngrams import NgramModel
 from . import check_at_least, check_output, model_of, refuse, tell_model
 from .languages import ITEMS, lacking_in_words, language_of, sources_of
@@ -78,15 +78,16 @@ def _sources(options: argparse.Namespace, name: str) -> tuple[str | None, dict[s
 
 
 def _read_exam(
-    text: str | None, pairs: str | None, questions: str | None, chats: str | None, limit: int | None
+    text: str | None, pairs: str | None, questions: str | None, chats: str | None, limit: int | None, column: str | None
 ) -> Exam:
     if not (text or pairs or questions or chats):
         raise ValueError(f"nothing to measure with in {Path.cwd()}: give --data, --pairs or --questions")
     exam = Exam()
     if text:
-        exam.training, test = train_and_test_lines(text)
+        place = corpus_place(text, column=column)
+        exam.training, test = train_and_test_lines(place)
         exam.documents = list(islice(test, limit))
-        exam.floor = read_about(text).get("test_floor_bits_per_byte")
+        exam.floor = read_about(place).get("test_floor_bits_per_byte")
     if pairs:
         seen: Counter[str] = Counter()
         for pair in read_pairs(pairs):
@@ -219,7 +220,7 @@ def run(options: argparse.Namespace) -> None:
     name = model_of(options)
     language, sources = _sources(options, name)
     model, tokenizer = load_model(name, options.device)
-    exam = _read_exam(*sources.values(), options.limit)
+    exam = _read_exam(*sources.values(), options.limit, options.column)
     candidates = [_sit(name, model, tokenizer, exam, options)]
     if options.against:
         candidates.append(_sit(options.against, *load_model(options.against, options.device), exam, options))

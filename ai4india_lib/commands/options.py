@@ -71,6 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
         _add_chat,
         _add_evaluate,
         _add_export,
+        _add_serve,
         _add_benchmark,
         _add_lessons,
         _add_usb,
@@ -84,8 +85,10 @@ def _add_train(subparsers) -> None:
     about += "Without options: four minutes, on the course's Hindi stories."
     parser = subparsers.add_parser("train", help="train a model on a text archive", description=about)
     add = parser.add_argument
-    text = "a .tar.gz with train.txt and test.txt, a folder with them, or the URL of such an archive (%(default)s)"
+    text = "a .tar.gz with train.txt and test.txt, a folder with them, or the URL of such an archive (%(default)s); or "
+    text += "your own .txt, .jsonl, .csv, or a folder of .txt, whose last 5%% of lines, at least 20, become the test"
     add("--data", default=Usual(HINDI_STORIES), metavar="SOURCE", help=text)
+    add("--column", metavar="NAME", help="where the text stands in a .jsonl or .csv (text, or the only column)")
     add("--name", help="save to models/NAME (default: the archive's name with -mine behind it)")
     add("--preset", default=Usual("laptop"), choices=TEXT_PRESETS, help=PRESETS_IN_WORDS)
     add("--tokenizer", metavar="FOLDER", help="use this tokenizer (a folder or a Hugging Face name)")
@@ -186,7 +189,8 @@ def _add_evaluate(subparsers) -> None:
     add, yes_or_no = parser.add_argument, argparse.BooleanOptionalAction
     add("--against", metavar="NAME_OR_FOLDER", help="compare with this model on the same items")
     add("--language", choices=known_languages() or None, help="whose tests (default: of the text it was trained on)")
-    add("--data", metavar="SOURCE", help="test text: an archive or folder as for `train`")
+    add("--data", metavar="SOURCE", help="text, as for `train`: its test text is measured")
+    add("--column", metavar="NAME", help="where the text stands in a .jsonl or .csv (text, or the only column)")
     add("--pairs", metavar="FILE", help="minimal pairs, as in data/kahani/pairs-hi.jsonl")
     add(
         "--questions",
@@ -212,6 +216,15 @@ def _add_export(subparsers) -> None:
     precise = "numbers of 32, 16, 8 or 4 bits: fewer are smaller and less exact (%(default)s)"
     add("--outtype", choices=["f32", "f16", "q8_0", "q4_0"], default="f16", help=precise)
     add("--output", metavar="FILE", help="the file (default: NAME-OUTTYPE.gguf in the model's folder)")
+
+
+def _add_serve(subparsers) -> None:
+    about = "Put a model behind an address on this computer that programs for OpenAI's models can ask: starts "
+    about += "`transformers serve`, for completions, chats and streams. Ctrl-C ends it. "
+    about += "Needs the extra: pip install ai4india[serving]"
+    parser = subparsers.add_parser("serve", help="let other programs ask a model", description=about)
+    _add_model_options(parser, "the newest")
+    parser.add_argument("--port", type=int, default=8000, help="of the address 127.0.0.1 (%(default)s)")
 
 
 def _add_benchmark(subparsers) -> None:

@@ -11,7 +11,7 @@ from ..formats.pretrained import load_model, save_model
 from ..model.config import DecoderConfig
 from ..model.new_tokens import HALF_SPREAD, beside_untrained, give_places, untrained_tokens
 from ..plots import plot_history, save_figure, use_indic_fonts
-from ..text.corpus import read_about, train_and_test_lines
+from ..text.corpus import corpus_place, read_about, train_and_test_lines
 from ..text.packing import download_and_prepare_data
 from ..text.tokenizer import fingerprint_tokenizer, load_tokenizer, train_tokenizer
 from ..text.urls import without_secrets
@@ -23,7 +23,7 @@ from ..training.resume import Checkpoints
 from . import quoted, with_model
 from .runs import check_training_memory, note_run, run_hyperparameters, tell_steps, was_given
 
-OF_THE_RUN = "data preset tokenizer teacher half device"  # the options that --resume takes up again
+OF_THE_RUN = "data column preset tokenizer teacher half device"  # the options that --resume takes up again
 SAVING = 3.0  # seconds of a run by the clock that are left for saving the model and its plot
 
 
@@ -52,13 +52,24 @@ def _check_shape(h: Hyperparameters, vocab_size: int, device: torch.device) -> N
     check_training_memory(config, h, device)
 
 
+def _corpus(options: argparse.Namespace) -> tuple[Path, dict]:
+    """Where the text lies that --data means, and what its about.json says; how a learner's own is split is told."""
+    data = corpus_place(options.data, column=options.column)
+    about = read_about(data)
+    if "test_documents" in about:
+        split = f"{about['train_documents']:,} documents to train on, the last {about['test_documents']:,} to test with"
+        print(f"{split}: {data}", flush=True)
+    return data, about
+
+
 def run(options: argparse.Namespace, name: str, folder: Path) -> None:
     """Train and save. All is checked before a file is written: what the run needs later comes with its checkpoint."""
     run_folder = folder / "training"
     device = pick_device(options.device)
     teacher, tokenizer = load_model(options.teacher, device) if options.teacher else (None, None)
     tokenizer = _known_tokenizer(options, tokenizer, run_folder)
-    lines, floor = train_and_test_lines(options.data)[0], read_about(options.data).get("test_floor_bits_per_byte")
+    data, about = _corpus(options)
+    lines, floor = train_and_test_lines(data)[0], about.get("test_floor_bits_per_byte")
     h = run_hyperparameters(options, folder, lines.num_bytes, device.type)
     _check_shape(h, h.vocab_size if tokenizer is None else len(tokenizer), device)
     if not was_given(options.preset) and not options.resume:
@@ -68,7 +79,7 @@ def run(options: argparse.Namespace, name: str, folder: Path) -> None:
         tokenizer = train_tokenizer(lines, h.vocab_size)
         if len(tokenizer) < h.vocab_size:
             print(f"the text has parts for a vocabulary of {len(tokenizer)}, not of {h.vocab_size}", flush=True)
-    loaders = download_and_prepare_data(options.data, h.batch_size, tokenizer, h.context_size, seed=h.seed)
+    loaders = download_and_prepare_data(data, h.batch_size, tokenizer, h.context_size, seed=h.seed)
     model = make_model(h, tokenizer)
     print(f"training a model of {model.num_parameters():,} parameters on {without_secrets(options.data)}", flush=True)
     tell_steps(options, h, plan_steps(h, loaders[0].dataset.num_tokens())[0])

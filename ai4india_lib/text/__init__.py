@@ -1,7 +1,8 @@
 """Text → batches of token ids: download, unpack, stream, tokenize, pack; and conversations as text.
 
 Built in lessons 01 (`corpus`), 02 (`download`, `archives`, `packing`, `resumable`), 03 (`tokenizer`), 04 (`ngrams`) and
-14 (`chat`). Beside them `reading` (what is a text?), `urls` (what may be shown?), `encoded` (ids that are kept).
+14 (`chat`). Beside them `reading` (what is a text?), `urls` (what may be shown?), `encoded` (ids that are kept),
+`own_text` (one file, split in two), `sharing` (which reader gets which line?).
 """
 
 from typing import TYPE_CHECKING

@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 from .archives import MAX_BYTES, MAX_FILES, CorpusError, check_end, explain_damage, members, open_tar, uncompressed
 from .download import CHUNK, DownloadError, download  # noqa: F401 (DownloadError is promised here too)
+from .own_text import own_corpus, own_text_files
 from .reading import Record, numbered_lines, parse_record
 from .urls import file_name, without_secrets
 
@@ -114,9 +115,13 @@ def fingerprint_text(lines: Iterable[str]) -> str:
 
     Of `TextLines` they come from the bytes of the text, so that a text has the same ones on the disk, packed and
     elsewhere; of other lines from the lines. All is read through once (2 GB in some seconds) as long as the file stays
-    as it is. "" for what can be read only once, as a generator.
+    as it is. "" for what can be read only once, as a generator, or comes in shards, perhaps from far away.
     """
-    if iter(lines) is lines or (isinstance(lines, TextLines) and not lines.path.is_file()):
+    if (
+        isinstance(lines, Iterator)
+        or hasattr(lines, "num_shards")
+        or (isinstance(lines, TextLines) and not lines.path.is_file())
+    ):
         return ""
     if isinstance(lines, TextLines):
         about = lines.path.stat()
@@ -133,11 +138,10 @@ def _local(source: str | Path, folder: str | Path) -> Path:
     path = Path(file_name(str(source))) if is_url else Path(source).expanduser()
     if not (is_url or path.exists()):
         raise FileNotFoundError(f"there is no {source} in {Path.cwd()}: give an archive, a folder or a URL")
-    if path.name.lower().endswith((".txt", ".txt.gz")) and (is_url or path.is_file()):
+    if path.name.lower().endswith((".txt", ".txt.gz")) and is_url:
         raise CorpusError(
-            f"{without_secrets(str(source))} is a single text, but a corpus has two. Make a folder with train.txt "
-            "(most of the lines) and test.txt (the others, say every 50th line: the model must not see them), and give "
-            "the folder."
+            f"{without_secrets(str(source))} is a single text: download it, look at it, and give the file. Or make an "
+            "archive with train.txt (most of the lines) and test.txt (the others), and give its URL."
         )
     return download(str(source), folder) if is_url else path
 
@@ -252,13 +256,30 @@ def _is_json_lines(path: Path) -> bool:
     return path.is_file() and path.name.lower().endswith((".jsonl", ".jsonl.gz"))
 
 
-def train_and_test_lines(source: str | Path, *, folder: str | Path = DOWNLOADS) -> tuple[TextLines, TextLines]:
+def corpus_place(source: str | Path, *, folder: str | Path = DOWNLOADS, column: str | None = None) -> Path:
+    """Where the corpus that `source` means lies on this computer: an archive, or a folder.
+
+    Of a single .txt, .jsonl, .csv or .tsv, and of a folder of .txt, one is made, as `own_text` says; `column` names
+    where the text stands in a .jsonl or .csv ("text", or the only one). Raises CorpusError if there is no such column.
+    """
+    path = _local(source, folder)
+    if files := own_text_files(path):
+        return own_corpus(path, files, Path(folder), column)
+    if column is not None:
+        raise CorpusError(f"{path} has no columns: they are named for a .jsonl, .csv or .tsv")
+    return path
+
+
+def train_and_test_lines(
+    source: str | Path, *, folder: str | Path = DOWNLOADS, column: str | None = None
+) -> tuple[TextLines, TextLines]:
     """The training and the test text of a corpus.
 
     `source` is a URL (its file is kept in `folder`), a tar archive, or a folder. `train.txt` and `test.txt` (or
     `train.txt.gz`, `test.txt.gz`) may lie anywhere inside, once each. An archive is read through once to be sure.
+    A single text, or a folder of them, is split in two, and `column` names where it stands: see `corpus_place`.
     """
-    path = _local(source, folder)
+    path = corpus_place(source, folder=folder, column=column)
     return _corpus(path, _find(path, CORPUS_FILES))[:2]
 
 
@@ -268,7 +289,7 @@ def read_about(source: str | Path, *, folder: str | Path = DOWNLOADS) -> dict:
     Where there are no texts but JSON Lines, such as questions, it is the only `about.json` that there is.
     """
     path = _local(source, folder)
-    if _is_json_lines(path):
+    if path.is_file() and own_text_files(path):
         return {}
     found = _find(path, CORPUS_FILES)
     if all(text.full_name.name == "about.json" for text, _ in found.files):

@@ -24,6 +24,7 @@ from ..basics.device import rank_and_world_size
 from .corpus import fingerprint_text, train_and_test_lines
 from .encoded import EncodedText, IdKeeper, kept_ids, place_of_ids
 from .resumable import BatchDataset, TextLoader
+from .sharing import share_of
 from .tokenizer import checked_texts, encode_documents, fingerprint_tokenizer
 
 LINES_AT_ONCE = 256  # lines handed to the tokenizer together: it is faster on many than on one
@@ -130,7 +131,8 @@ def _add_up(groups: Iterable[tuple[list[_Line], Iterable[int]]], max_bytes: int 
 class PackedTextDataset(BatchDataset):
     """A stream of batches (inputs, targets), each (batch_size, context_size) token ids: one pass over the text.
 
-    `lines` is anything that can be iterated again and again, such as `corpus.TextLines` or a list. With
+    `lines` is anything that can be iterated again and again, such as `corpus.TextLines`, a list, or a text of the
+    package `datasets`, streamed or not, whose rows have a column "text". With
     `shuffle_buffer` > 0, each line is drawn at random from that many waiting ones, in another order in each `epoch`.
     Lines are dealt out in turn over `world_size` processes times the workers of a DataLoader: together they give each
     line once. The last batch may have fewer rows. What is left at the end is shorter than a block: with
@@ -157,6 +159,9 @@ class PackedTextDataset(BatchDataset):
         super().__init__(context_size, batch_size, rank, world_size)
         if isinstance(lines, (str, bytes)):
             raise TypeError(f"lines is one string ({lines[:40]!r}): give TextLines(path), or a list of strings")
+        if isinstance(lines, Iterator):
+            once = f"lines is a {type(lines).__name__}, which can be read only once, and training reads it again"
+            raise TypeError(f"{once}: give a list, TextLines(path), or a dataset")
         at_least(0, shuffle_buffer=shuffle_buffer)
         self.lines, self.tokenizer = lines, tokenizer
         self.shuffle_buffer, self.seed, self.keep_last = shuffle_buffer, seed, keep_last
@@ -226,7 +231,7 @@ class PackedTextDataset(BatchDataset):
         reader, readers = self.rank * num_workers + worker, self.world_size * num_workers
         text = (self.lines, self._tokenizer_fingerprint, (reader, readers))
         kept = kept_ids(*text)
-        own = islice(self.lines, reader, None, readers) if kept is None else ()  # dealt out like cards
+        own = share_of(self.lines, reader, readers) if kept is None else ()
         lines = self._shuffled(_numbered(own) if kept is None else _places(kept))
         if (skipped := sum(1 for _ in islice(lines, skip))) < skip:
             found = f"the text now ends after {skipped} lines, before the saved position at {skip}"
@@ -310,6 +315,7 @@ def download_and_prepare_data(
     max_length: int,
     *,
     folder: str | Path = "data/downloads",
+    column: str | None = None,
     shuffle_buffer: int = 10_000,
     seed: int = 0,
     num_workers: int = 0,
@@ -318,13 +324,13 @@ def download_and_prepare_data(
 ) -> tuple[TextLoader, TextLoader]:
     """Loaders of packed batches, (batch_size, max_length) ids each, from a `.tar.gz` with `train.txt` and `test.txt`.
 
-    `url` and `folder` are those of `train_and_test_lines`. Training text comes packed, shuffled, in another order in
-    each pass; test text in order, each document with its own beginning (`WholeDocumentDataset`: targets of −100 are to
-    be left out). The first pass over each keeps its ids in a folder `.encoded` beside it. Under `accelerate launch` or
-    `torchrun` each process gets its part; `rank` and `world_size` say otherwise. Raises `CorpusError` or
-    `DownloadError`, with what to do, if the text cannot be had.
+    `url` (also one `.txt`, `.jsonl` or `.csv`, with its `column`) and `folder` are those of `train_and_test_lines`.
+    Training text comes packed, shuffled, in another order in each pass; test text in order, each document with its own
+    beginning (`WholeDocumentDataset`: targets of −100 are to be left out). The first pass over each keeps its ids in a
+    folder `.encoded` beside it. Under `accelerate launch` or `torchrun` each process gets its part; `rank` and
+    `world_size` say otherwise. Raises `CorpusError` or `DownloadError`, with what to do, if the text cannot be had.
     """
-    train_lines, test_lines = train_and_test_lines(url, folder=folder)
+    train_lines, test_lines = train_and_test_lines(url, folder=folder, column=column)
     if world_size is None:
         rank, world_size = rank_and_world_size()
     settings = {"context_size": max_length, "batch_size": batch_size, "rank": rank or 0, "world_size": world_size}

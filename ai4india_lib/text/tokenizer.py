@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,10 +57,18 @@ _TOKENIZER_FILES += ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model
 
 
 def checked_texts(lines: Iterable[str]) -> Iterator[str]:
-    """The lines as they are. Raises TypeError or ValueError, with the number of the line, for what is no text."""
+    """The lines as they are; of a row, `{"text": …}`, the text.
+
+    Raises TypeError or ValueError, with the number of the line, for what is no text.
+    """
     if isinstance(lines, (str, bytes)):
         raise TypeError("lines is one string: give a list of strings, such as text.splitlines()")
     for number, line in enumerate(lines, 1):
+        if isinstance(line, Mapping):
+            names = ", ".join(map(str, line))
+            if not isinstance(line := line.get("text"), str):
+                hint = 'rename the right one: dataset.rename_column("…", "text")'
+                raise TypeError(f'row {number} has no text in a column "text", but: {names}. {hint}')
         if not isinstance(line, str):
             raise TypeError(f"line {number} is not a str but {type(line).__name__}: {str(line)[:40]!r}")
         try:

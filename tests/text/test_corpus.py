@@ -204,7 +204,7 @@ def test_look_alikes_are_ignored(tmp_path, kind):
     [
         ({"c/train.txt": HI}, "test.txt: none"),
         ({"c/test.txt": HI}, "train.txt: none"),
-        ({"other.txt": HI}, "train.txt: none"),
+        ({"other.md": HI}, "train.txt: none"),
         ({**FILES, "d/train.txt": HI}, r"c/train\.txt.*d/train\.txt"),
         ({**FILES, "c/train.txt.gz": gzip.compress(HI)}, r"c/train\.txt.*c/train\.txt\.gz"),
         ({**FILES, "c/test.txt": b""}, r"test\.txt.* is empty"),
@@ -282,11 +282,10 @@ def test_source_that_is_not_there(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["story.txt", "story.txt.gz"])
-def test_single_text_says_what_to_do(site, tmp_path, name):
-    for source in (write(tmp_path / name, HI), site.url + name):
-        with pytest.raises(CorpusError, match=r"Make a folder with train\.txt .* test\.txt"):
-            train_and_test_lines(source)
-    assert site.requests == []  # a URL is refused before it costs anything
+def test_the_url_of_a_single_text_says_what_to_do(site, name):
+    with pytest.raises(CorpusError, match=r"download it, .* train\.txt .* test\.txt"):
+        train_and_test_lines(site.url + name)
+    assert site.requests == []  # it is refused before it costs anything
 
 
 @BOTH
