@@ -24,6 +24,9 @@ from ai4india_lib import PackedTextDataset, TextLoader, get_hyperparameters, tra
 from ai4india_lib.text.packing import WholeDocumentDataset
 from ai4india_lib.training.loop import make_model
 
+# torch's advice where one core is left for two workers: the runs are about being killed, and print nothing else
+warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
+
 NAMES = ["मीरा", "राजू", "आयशा", "जोसेफ़", "लक्ष्मी", "गुरप्रीत", "टेनज़िंग"]
 THINGS = ["चाय", "पतंग", "किताब", "रोटी", "गेंद"]
 PLACES = ["मेले में", "बस में", "नदी के पास", "बारिश में"]

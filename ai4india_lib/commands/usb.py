@@ -13,8 +13,8 @@ from ..basics.files import check_space
 from .lessons import project_folder
 from .usb_scripts import WINDOWS_INSTALLER, about_the_folder, unix_installer
 
-COURSE = "ai4india_lib data models notebooks tests .ci .gitignore .gitattributes conftest.py environment.yml LICENSE "
-COURSE += "pyproject.toml README.md requirements.txt"  # what belongs to it, at its top; a learner's files stay
+COURSE = "ai4india_lib data models notebooks tests .ci .github .gitignore .gitattributes conftest.py environment.yml "
+COURSE += "LICENSE pyproject.toml README.md requirements.txt CHANGELOG.md CITATION.cff"  # a learner's files stay
 LEFT_OUT = {"__pycache__", ".ipynb_checkpoints", ".encoded"}
 SYSTEMS = {  # pip's names of a target → the kinds of its wheels
     "linux": [f"manylinux_2_{minor}_x86_64" for minor in (28, 27, 26, 24, 17, 12, 5)] + ["manylinux2014_x86_64"],

@@ -1,0 +1,90 @@
+"""Writes the table of DEPENDENCIES.md: all packages that the course installs, with their licences, from their metadata.
+
+python .github/licences.py          prints the table
+python .github/licences.py --write  puts it into DEPENDENCIES.md
+"""
+
+import re
+import sys
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+PAGE = Path(__file__).parent / "DEPENDENCIES.md"
+COURSE = "ai4india"
+EXTRAS = {"notebooks", "tests"}  # those of requirements.txt
+NAMES = {  # what some packages write where others write the licence's name
+    "apache license": "Apache-2.0", "apache software license": "Apache-2.0", "apache 2.0": "Apache-2.0",
+    "apache license 2.0": "Apache-2.0", "apache 2.0 license": "Apache-2.0", "apache": "Apache-2.0",
+    "apache license, version 2.0": "Apache-2.0", "mit license": "MIT", "the mit license (mit)": "MIT",
+    "bsd license": "BSD-3-Clause", "bsd": "BSD", "bsd 3-clause license": "BSD-3-Clause",
+    "bsd 2-clause license": "BSD-2-Clause", "isc license": "ISC", "isc license (iscl)": "ISC",
+    "python software foundation license": "PSF-2.0", "psfl": "PSF-2.0",
+}  # fmt: skip
+
+
+def key(name: str) -> str:
+    """A package's name as pip compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def needed(package: Distribution, extras: set[str]) -> list[Requirement]:
+    """What this package asks for here, on this system and Python, with these extras of it."""
+    lines = [Requirement(line) for line in package.requires or []]
+    return [line for line in lines if not line.marker or any(line.marker.evaluate({"extra": e}) for e in extras | {""})]
+
+
+def all_packages() -> dict[str, Distribution]:
+    """The course's packages, those that they need, and so on; by name."""
+    found, open_ends = {}, [(COURSE, frozenset(EXTRAS))]
+    seen = set()
+    while open_ends:
+        name, extras = open_ends.pop()
+        if (name, extras) in seen:
+            continue
+        seen.add((name, extras))
+        try:
+            package = distribution(name)
+        except PackageNotFoundError:
+            continue  # asked for on other systems only
+        found[key(name)] = package
+        open_ends += [(key(line.name), frozenset(line.extras)) for line in needed(package, set(extras))]
+    found.pop(COURSE, None)
+    return dict(sorted(found.items()))
+
+
+def licence(package: Distribution) -> str:
+    """Its licence as an SPDX name where the package gives one, else in its own words."""
+    facts = package.metadata
+    if expression := facts.get("License-Expression"):
+        return expression
+    classes = [
+        line.split("::")[-1].strip() for line in facts.get_all("Classifier", []) if line.startswith("License ::")
+    ]
+    own = (facts.get("License") or "").strip()
+    is_name = len(own) < 40 and own != "UNKNOWN"  # some packages put the whole text there
+    said = [line for line in ([own] if is_name else []) + classes if line and line != "OSI Approved"]
+    return NAMES.get(said[0].lower(), said[0]) if said else "not said in a word: see its licence file"
+
+
+def table() -> str:
+    rows = [
+        f"| {name} | {package.version.partition('+')[0]} | {licence(package)} |"
+        for name, package in all_packages().items()
+    ]
+    return "\n".join(["| package | version | licence |", "|---|---|---|", *rows])
+
+
+def main(arguments: list[str]) -> None:
+    if arguments != ["--write"]:
+        print(table())
+        return
+    text = PAGE.read_text(encoding="utf-8")
+    before, _, _ = text.partition("| package |")
+    PAGE.write_text(before + table() + "\n", encoding="utf-8")
+    print(f"{PAGE.name}: {len(all_packages())} packages")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
