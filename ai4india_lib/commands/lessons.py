@@ -9,7 +9,7 @@ from pathlib import Path
 from ..basics.files import replaced_file
 
 COPIES = "my"  # a folder that git ignores
-OPENING = "jupyter lab --LabApp.default_url=/lab/tree/{}"  # the folder in which it starts is the root of its files
+JUPYTER = "jupyter lab --LabApp.default_url=/lab/tree/{}"  # the folder in which it starts is the root of its files
 _RELATIVE = re.compile(r"""(\]\(|\bsrc=["'])(?!\w+:|[#/])([^)\s"'#]+)""")  # links and pictures within the course
 
 
@@ -67,4 +67,4 @@ def run(options: argparse.Namespace) -> None:
     print("to begin one anew, rename its copy and run this command again")
     if Path.cwd() != root:
         print(f"now go there: cd {root}")
-    print(f"now try: {OPENING.format(f'{COPIES}/{min(new + kept)}')}")
+    print(f"now try: {JUPYTER.format(f'{COPIES}/{min(new + kept)}')}")

@@ -102,4 +102,4 @@ def test_git_ignores_the_copies():
 
 
 def test_the_readme_opens_the_first_lesson_as_the_command_does():
-    assert lessons.OPENING.format("notebooks/00_start_here.ipynb") in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert lessons.JUPYTER.format("notebooks/00_start_here.ipynb") in (ROOT / "README.md").read_text(encoding="utf-8")
