@@ -65,7 +65,9 @@ _FINETUNE = Hyperparameters(
 
 PRESETS = {
     "laptop": Hyperparameters(),  # a storyteller on two cores; `minutes` instead of its steps where they are slow
-    "quick": Hyperparameters(emb_dim=128, num_blocks=2, max_steps=200, eval_every=40, eval_batches=4),  # lesson 00
+    "quick": Hyperparameters(  # lesson 00
+        emb_dim=128, num_blocks=2, batch_size=8, max_steps=400, eval_every=80, eval_batches=4,
+    ),
     "colab": Hyperparameters(  # a larger storyteller, within six minutes on a T4 (arithmetic: benchmarks/README.md)
         emb_dim=384, num_heads=6, num_blocks=8, context_size=512, batch_size=32, max_steps=800, learning_rate=2e-3,
     ),
