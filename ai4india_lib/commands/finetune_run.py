@@ -66,7 +66,8 @@ def run(options: argparse.Namespace, source: Path, folder: Path, begun: dict, ad
         load_adapter(model, source)
     start = fingerprint_tensors(model.named_parameters())
     _is_same_start(begun, start, source, folder)
-    asked = _what_may_be_asked(source, options.data or [])
+    learned_talks = learns_from(options) == "data"
+    asked = _what_may_be_asked(source, options.data if learned_talks else [])
     measuring = time.perf_counter()
     noted = lesson.read(model, tokenizer)
     _is_same_lesson(begun, noted, folder)
@@ -82,10 +83,10 @@ def run(options: argparse.Namespace, source: Path, folder: Path, begun: dict, ad
             save_adapter(model, folder, base=base, dtype=torch.bfloat16 if options.half else None, overwrite=True)
         else:
             save_model(model, tokenizer, folder, chats=lesson.chats or is_chat_model(source, tokenizer))
-        learned_talks = learns_from(options) == "data"  # else the language is that of the start
+        # what else was learned has no language of its own: that of the start stays
         history.data = [*map(without_secrets, options.data)] if learned_talks else archives_of(source)
         history.save(folder / "history.json")
-        if lesson.chats:
+        if lesson.chats or asked:
             write_json(folder / CHAT_NOTE, {MAY_BE_ASKED: asked})
     for line in lesson.result_in_words(history):
         print(line)

@@ -33,7 +33,7 @@ def _runs(sums: Tensor, undo: Tensor, n: int) -> Tensor:
 class TrainingText:
     """The words of a training text (what stands between spaces), kept so that runs of them in one line are found fast.
 
-    57 MB of Hindi stories take some seconds to read, and 120 MB of memory.
+    58 MB of Hindi stories take some seconds to read, and 120 MB of memory.
     """
 
     def __init__(self, lines: Iterable[str]):

@@ -238,6 +238,16 @@ def test_pairs_of_messages_are_encoded_as_a_chat_is_answered(at_work, tokenizer)
     assert ends in said["eos_token_id"], "what learned from chats ends its turns"
 
 
+@KINDS
+def test_what_may_be_asked_and_the_language_stay(command, at_work):
+    """Marks and pairs do not tell them: those of the model at the start are still true."""
+    Path("models/base/chat.json").write_text('{"may_be_asked": "where मीरा went"}', encoding="utf-8")
+    Path("models/base/history.json").write_text('{"data": ["data/kahani-chat-hi.tar.gz"]}', encoding="utf-8")
+    assert main(command) == 0
+    assert json.loads(Path("models/mine/chat.json").read_text(encoding="utf-8"))["may_be_asked"] == "where मीरा went"
+    assert results("mine")[1]["data"] == ["data/kahani-chat-hi.tar.gz"]
+
+
 def test_plain_pairs_are_encoded_as_the_library_does(at_work, tokenizer):
     pairs, chats = read_preferences("pairs.jsonl", tokenizer, 64)
     assert pairs == encode_preferences(tokenizer, PAIRS) and not chats and isinstance(pairs[0], Preference)

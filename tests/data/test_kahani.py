@@ -368,6 +368,7 @@ TAGS = {  # what the languages call the kinds of words that the datasheet counts
         "names": ["बच्चा"],
         "boys": ["लड़का"],
         "girls": ["लड़की"],
+        "cities": ["शहर"],
         "animals": ["जानवर"],
         "places": ["जगह"],
         "verbs": ["क्रिया"],
@@ -377,6 +378,7 @@ TAGS = {  # what the languages call the kinds of words that the datasheet counts
         "names": ["child"],
         "boys": ["boy"],
         "girls": ["girl"],
+        "cities": ["city"],
         "animals": ["animal"],
         "places": ["place"],
         "verbs": ["verb"],
@@ -390,6 +392,18 @@ ADJECTIVES = {
 LETTERS = {"hi": r"[\u0900-\u0963\u0970-\u097f]+", "en": r"[a-z]+(?:['-][a-z]+)*"}
 
 
+COUNTS = {  # as in the datasheet; `words` are the different word forms of the training text
+    "hi": {
+        "names": 104, "boys": 52, "girls": 52, "cities": 50, "animals": 55, "places": 120, "verbs": 151, "things": 204,
+        "adjectives": 112, "entries": 1586, "plots": 25, "frames": 1087, "words": 3451,
+    },
+    "en": {
+        "names": 104, "boys": 52, "girls": 52, "cities": 50, "animals": 78, "places": 108, "verbs": 156, "things": 181,
+        "adjectives": 70, "entries": 1427, "plots": 25, "frames": 1116, "words": 3111,
+    },
+}  # fmt: skip
+
+
 def test_richness(language, files):
     """The numbers that the datasheet promises, counted from lexicon, frames and training text."""
     if language.code not in TAGS:
@@ -398,23 +412,12 @@ def test_richness(language, files):
         kind: len({word for tag in tags for word in language.tagged(tag)}) for kind, tags in TAGS[language.code].items()
     }
     counts["adjectives"] = sum(bool(ADJECTIVES[language.code](word)) for word in language.words.values())
+    counts["entries"] = len(language.words)
     counts["plots"] = len(language.plots)
     counts["frames"] = sum(len(block.lines.options) for plot, block in all_blocks(language))
-    least = {
-        "names": 60,
-        "boys": 30,
-        "girls": 30,
-        "animals": 25,
-        "places": 40,
-        "verbs": 60,
-        "things": 80,
-        "adjectives": 40,
-        "plots": 24,
-        "frames": 200,
-    }
-    assert {name: counts[name] for name in least if counts[name] < least[name]} == {}
-    words = set(re.findall(LETTERS[language.code], files["train.txt"].decode("utf-8").lower()))
-    assert len(words) >= 3000
+    counts["words"] = len(set(re.findall(LETTERS[language.code], files["train.txt"].decode("utf-8").lower())))
+    assert counts == COUNTS[language.code]
+    assert counts["plots"] >= 24 and counts["words"] >= 3000
 
 
 def test_every_word_can_be_drawn(language):
@@ -457,13 +460,24 @@ def test_facts_have_the_same_names_in_every_language():
         assert not unknown, f"{code}: facts that Hindi does not have in this plot"
 
 
+LENGTHS = {"hi": (67, 159, 118), "en": (77, 156, 120)}  # words of the shortest, longest, mean training story
+
+
 def test_every_plot_is_told_and_lengths_stay_in_bounds(language, stories):
-    """Children's stories of 50 to 150 words, every plot about equally often."""
+    """Children's stories of 60 to 160 words, every plot about equally often."""
     plots = collections.Counter(story.facts["plot"] for story in stories)
     assert set(plots) == set(language.plots)
     lengths = [len(story.text.split()) for story in stories]
-    assert min(lengths) >= 50
-    assert max(lengths) <= 150
+    assert min(lengths) >= 60
+    assert max(lengths) <= 160
+
+
+def test_lengths_in_the_archive_are_those_of_the_datasheet(language, files):
+    """Shortest, longest and mean story of the training text, in words."""
+    if language.code not in LENGTHS:
+        pytest.skip(f"the datasheet says nothing of {language.code}")
+    lengths = [line.count(" ") + 1 for line in files["train.txt"].decode("utf-8").splitlines()]
+    assert (min(lengths), max(lengths), round(sum(lengths) / len(lengths))) == LENGTHS[language.code]
 
 
 STRAY = {  # what must not be left over in a text
