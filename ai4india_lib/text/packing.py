@@ -135,10 +135,11 @@ class PackedTextDataset(BatchDataset):
     package `datasets`, streamed or not, whose rows have a column "text". With
     `shuffle_buffer` > 0, each line is drawn at random from that many waiting ones, in another order in each `epoch`.
     Lines are dealt out in turn over the workers of a DataLoader, and the rows of each batch over `world_size` processes
-    (see `BatchDataset`): together they give each token once. Of a text in enough shards each process reads its own, and
-    makes its own batches, so that none fetches what is another's. The last batch may have fewer rows. What is left at the
-    end is shorter than a block: with `keep_last=True` it comes as a batch of its own, (1, less than context_size), so
-    that evaluation counts each token once; without, it is dropped, unless the whole text is that short.
+    (see `BatchDataset`): together they give each token once. Of a text in shards, if there are enough, each process
+    reads its own and makes its own batches, so that none fetches what is another's. The last batch may have fewer rows.
+    What is left at the end is shorter than a block: with `keep_last=True` it comes as a batch of its own, (1, less than
+    context_size), so that evaluation counts each token once; without, it is dropped, unless the whole text is that
+    short.
 
     `state_dict` tells how far the stream has been read; after `load_state_dict` the next pass starts there and gives
     exactly the batches that were still to come. In a DataLoader use `batch_size=None`, or take `TextLoader`.

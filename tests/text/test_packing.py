@@ -178,8 +178,12 @@ def test_whole_documents_make_each_token_a_target_once(hindi, context_size, batc
         follows = (targets[:, :-1] == inputs[:, 1:]) | (targets[:, 1:] == -100) | (targets[:, :-1] == -100)
         assert inputs.shape == targets.shape and len(inputs) <= batch_size and follows.all()
         assert (inputs[targets == -100] == tokenizer.pad_token_id).all()
-    halves = [WholeDocumentDataset(lines, tokenizer, context_size, rank=rank, world_size=2) for rank in (0, 1)]
+    halves = [
+        list(WholeDocumentDataset(lines, tokenizer, context_size, batch_size, rank=rank, world_size=2))
+        for rank in (0, 1)
+    ]
     assert sum(len(counted_targets(half)) for half in halves) == len(stream(tokenizer, lines))
+    assert len(halves[0]) == len(halves[1]), "none waits for a batch that the other has not"
     assert list(WholeDocumentDataset([], tokenizer, 8)) == []
 
 
@@ -213,7 +217,7 @@ def test_launched_processes_get_different_lines(tmp_path, words_tokenizer, monke
         loaders = download_and_prepare_data(tmp_path, 2, words_tokenizer, 5)
         seen.append([{i for i in flat_targets(loader) if i > 2} for loader in loaders])
     for first, second in zip(*seen, strict=True):
-        assert first and second and not first & second
+        assert first and second and not first & second  # of these words each stands once in the text
 
 
 def test_workers_make_no_noise_and_leave_the_environment_alone(hindi, capfd, monkeypatch):
