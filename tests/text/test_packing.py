@@ -178,10 +178,8 @@ def test_whole_documents_make_each_token_a_target_once(hindi, context_size, batc
         follows = (targets[:, :-1] == inputs[:, 1:]) | (targets[:, 1:] == -100) | (targets[:, :-1] == -100)
         assert inputs.shape == targets.shape and len(inputs) <= batch_size and follows.all()
         assert (inputs[targets == -100] == tokenizer.pad_token_id).all()
-    halves = [
-        list(WholeDocumentDataset(lines, tokenizer, context_size, batch_size, rank=rank, world_size=2))
-        for rank in (0, 1)
-    ]
+    settings = {"context_size": context_size, "batch_size": batch_size, "world_size": 2}
+    halves = [list(WholeDocumentDataset(lines, tokenizer, rank=rank, **settings)) for rank in (0, 1)]
     assert sum(len(counted_targets(half)) for half in halves) == len(stream(tokenizer, lines))
     assert len(halves[0]) == len(halves[1]), "none waits for a batch that the other has not"
     assert list(WholeDocumentDataset([], tokenizer, 8)) == []
