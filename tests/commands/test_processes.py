@@ -22,7 +22,7 @@ ALONE = {**os.environ, "PYTHONPATH": str(TESTS.parent), "OMP_NUM_THREADS": "1", 
 
 def start_again_and_again(folder: Path, number: int) -> dict:
     command = [sys.executable, TESTS / "several_processes.py", "starts", folder, str(number)]
-    ran = subprocess.run(command, env=ALONE, capture_output=True, text=True, timeout=60 + 20 * number)
+    ran = subprocess.run(command, env=ALONE, capture_output=True, text=True, timeout=400 + 20 * number)
     assert ran.returncode == 0, ran.stderr
     return json.loads((folder / "came.json").read_text(encoding="utf-8"))
 
