@@ -9,6 +9,7 @@ import textwrap
 from dataclasses import fields
 
 from ..training.hyperparameters import MODEL_SHAPE, TEXT_PRESETS, Hyperparameters, get_hyperparameters
+from .plan_options import add_plan
 
 HINDI_STORIES = "data/kahani-hi.tar.gz"
 REPLAY_SHARE = 0.5
@@ -57,6 +58,7 @@ def make_parser() -> argparse.ArgumentParser:
         _add_export,
         _add_serve,
         _add_benchmark,
+        add_plan,
         _add_lessons,
         _add_usb,
     ):
