@@ -133,7 +133,7 @@ def learn(name: str, out: Path, processes: int, *, cuts: bool = False, folder: P
         model = make_model(h, TOKENIZER)
         history = finetune(model, TOKENIZER, TALKS, h, lora_rank=2 if name == "adapter" else None, **more)
     else:
-        model, *loaders = ingredients(h, rank=rank, world_size=processes)
+        model, *loaders = ingredients(h, rank=rank, world_size=processes, share_rows=True)
         history = train(model, *loaders, h, **more)
     result = told(history) | {"weights": {n: p.flatten().tolist() for n, p in weights(model).items()}}
     Path(f"{out}-{rank}.json").write_text(json.dumps(result), encoding="utf-8")

@@ -134,10 +134,10 @@ class PackedTextDataset(BatchDataset):
     `lines` is anything that can be iterated again and again, such as `corpus.TextLines`, a list, or a text of the
     package `datasets`, streamed or not, whose rows have a column "text". With
     `shuffle_buffer` > 0, each line is drawn at random from that many waiting ones, in another order in each `epoch`.
-    Lines are dealt out in turn over the workers of a DataLoader, and the rows of each batch over `world_size` processes
-    (see `BatchDataset`): together they give each token once. Of a text in shards, if there are enough, each process
-    reads its own and makes its own batches, so that none fetches what is another's. The last batch may have fewer rows.
-    What is left at the end is shorter than a block: with `keep_last=True` it comes as a batch of its own, (1, less than
+    Lines are dealt out in turn over `world_size` processes times the workers of a DataLoader: together they give each
+    line once. With `share_rows` the processes share the rows of each batch instead (see `BatchDataset`), but not those
+    of a text in shards enough for all: there none fetches what is another's. The last batch may have fewer rows. What
+    is left at the end is shorter than a block: with `keep_last=True` it comes as a batch of its own, (1, less than
     context_size), so that evaluation counts each token once; without, it is dropped, unless the whole text is that
     short.
 
@@ -157,15 +157,16 @@ class PackedTextDataset(BatchDataset):
         keep_last: bool = False,
         rank: int = 0,
         world_size: int = 1,
+        share_rows: bool = False,
     ):
-        super().__init__(context_size, batch_size, rank, world_size)
+        share_rows = share_rows and not has_shards(lines, world_size)
+        super().__init__(context_size, batch_size, rank, world_size, share_rows=share_rows)
         if isinstance(lines, (str, bytes)):
             raise TypeError(f"lines is one string ({lines[:40]!r}): give TextLines(path), or a list of strings")
         if isinstance(lines, Iterator):
             once = f"lines is a {type(lines).__name__}, which can be read only once, and training reads it again"
             raise TypeError(f"{once}: give a list, TextLines(path), or a dataset")
         at_least(0, shuffle_buffer=shuffle_buffer)
-        self._shares_rows = not has_shards(lines, world_size)
         self.lines, self.tokenizer = lines, tokenizer
         self.shuffle_buffer, self.seed, self.keep_last = shuffle_buffer, seed, keep_last
 
@@ -232,7 +233,7 @@ class PackedTextDataset(BatchDataset):
 
         A whole pass over a text in a file keeps its ids (see `encoded`); a later one reads them instead of the text.
         """
-        first, streams = (0, 1) if self._shares_rows else (self.rank, self.world_size)
+        first, streams = (0, 1) if self.share_rows else (self.rank, self.world_size)
         reader, readers = first * num_workers + worker, streams * num_workers
         text = (self.lines, self._tokenizer_fingerprint, (reader, readers))
         kept = kept_ids(*text)
@@ -247,7 +248,7 @@ class PackedTextDataset(BatchDataset):
             yield from (kept[line.number] for line in lines)
             return
         largest_id = max(self.tokenizer.get_vocab().values())
-        keeps = not skip and self.rank == 0
+        keeps = not skip and not (self.share_rows and self.rank)  # what all read, one keeps
         with IdKeeper(place_of_ids(*text) if keeps else None, largest_id) as keeper:
             for group in _in_light_groups(lines):
                 documents = encode_documents(self.tokenizer, [line.text for line in group])
@@ -335,13 +336,14 @@ def download_and_prepare_data(
     `url` (also one `.txt`, `.jsonl` or `.csv`, with its `column`) and `folder` are those of `train_and_test_lines`.
     Training text comes packed, shuffled, in another order in each pass; test text in order, each document with its own
     beginning (`WholeDocumentDataset`: targets of −100 are to be left out). The first pass over each keeps its ids in a
-    folder `.encoded` beside it. Under `accelerate launch` or `torchrun` each process gets its part; `rank` and
-    `world_size` say otherwise. Raises `CorpusError` or `DownloadError`, with what to do, if the text cannot be had.
+    folder `.encoded` beside it. Under `accelerate launch` or `torchrun` each process gets its rows of each batch;
+    `rank` and `world_size` say otherwise. Raises `CorpusError` or `DownloadError`, with what to do, if the text cannot be had.
     """
     train_lines, test_lines = train_and_test_lines(url, folder=folder, column=column)
     if world_size is None:
         rank, world_size = rank_and_world_size()
     settings = {"context_size": max_length, "batch_size": batch_size, "rank": rank or 0, "world_size": world_size}
+    settings["share_rows"] = True
     train = PackedTextDataset(train_lines, tokenizer, **settings, shuffle_buffer=shuffle_buffer, seed=seed)
     test = WholeDocumentDataset(test_lines, tokenizer, **settings)
     return TextLoader(train, num_workers=num_workers), TextLoader(test)  # one order of the test text for any number

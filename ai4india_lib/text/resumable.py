@@ -19,19 +19,20 @@ from ..basics.arguments import at_least
 class BatchDataset(IterableDataset):
     """Whole batches (inputs, targets); one pass over it is one over the data.
 
-    Of `world_size` processes each makes the same batches of `rows_for_all` rows, and takes its own rows of each: two
-    processes with half the batch see what one sees with the whole. A kind of data is made of it by writing `read`. For
-    training it also needs `num_tokens` and `bytes_per_token`.
+    Of `world_size` processes each has its own batches of its own part of the data. With `share_rows` all make the same
+    batches of `rows_for_all` rows instead, and each takes its own rows: then two processes with half the batch learn
+    what one learns with the whole, and another number of them can go on. A kind of data is made of it by writing
+    `read`. For training it also needs `num_tokens` and `bytes_per_token`.
     """
 
-    def __init__(self, context_size: int, batch_size: int, rank: int, world_size: int):
+    def __init__(self, context_size: int, batch_size: int, rank: int, world_size: int, *, share_rows: bool = False):
         at_least(1, context_size=context_size, batch_size=batch_size, world_size=world_size)
         at_least(0, rank=rank)
         if not 0 <= rank < world_size:
             raise ValueError(f"rank={rank} is not one of world_size={world_size} processes (0 to {world_size - 1})")
         self.context_size, self.batch_size = context_size, batch_size
         self.rank, self.world_size = rank, world_size
-        self._shares_rows = True  # with the other processes
+        self.share_rows = share_rows
         self.epoch = 0  # chooses the order of the next pass
         self._position: dict = {}  # of the pass in hand, where no `TextLoader` keeps it
         self._start: dict = {}  # where the next such pass begins
@@ -39,12 +40,12 @@ class BatchDataset(IterableDataset):
     @property
     def rows_for_all(self) -> int:
         """Rows of a batch, those for all processes together."""
-        return self.batch_size * (self.world_size if self._shares_rows else 1)
+        return self.batch_size * (self.world_size if self.share_rows else 1)
 
     def own_rows(self, rows: Sequence) -> tuple[Sequence, bool]:
         """This process's rows of a batch for all, dealt out like cards; (a row of another process, False) where there
         are too few: all processes must have as many batches, and this one is not to be learned from."""
-        own = rows[self.rank :: self.world_size] if self._shares_rows else rows
+        own = rows[self.rank :: self.world_size] if self.share_rows else rows
         return (own, True) if len(own) else (rows[:1], False)
 
     def read(self, position: dict, worker: int = 0, num_workers: int = 1) -> Iterator[tuple[Tensor, Tensor, dict]]:

@@ -81,6 +81,8 @@ class NextToken(Objective):
     def prepare(self, run) -> History:
         self.device, self.head, data = run.device, run.plain_model.head, self.data.dataset
         self.is_sharded = run.is_sharded
+        if run.is_sharded and not self.test_loader.dataset.share_rows:
+            raise ValueError("FSDP needs as many test batches in each process: make the datasets with share_rows=True")
         for name in ("batch_size", "context_size"):
             if (has := getattr(data, name)) != (wanted := getattr(self.h, name)):
                 raise ValueError(f"the train_loader has {name}={has}, the hyperparameters {wanted}: make both the same")

@@ -144,7 +144,7 @@ class ConversationDataset(BatchDataset):
         rank: int = 0,
         world_size: int = 1,
     ):
-        super().__init__(context_size, batch_size, rank, world_size)
+        super().__init__(context_size, batch_size, rank, world_size, share_rows=True)
         at_least(0, first=first, replay=replay)
         at_least(1, longest_pass=longest_pass)
         if not 0 <= first <= len(examples.ids):
@@ -160,7 +160,7 @@ class ConversationDataset(BatchDataset):
 
     def padding_share(self) -> float:
         """Which part of a batch is only filled up, on average."""
-        batches = self.batches(self.epoch)
+        batches = self._batches_for_all(self.epoch)
         return 1 - sum(self._width(number) for batch in batches for number in batch) / self._tokens(batches)
 
     def bytes_per_token(self) -> float:
@@ -176,7 +176,7 @@ class ConversationDataset(BatchDataset):
         if (rows := position.get("rows", self.rows_for_all)) != self.rows_for_all:
             now = f"batch_size × processes is {self.rows_for_all} now"
             raise ValueError(f"the position was saved in batches for {rows} rows, {now}: make it {rows} to go on")
-        own = self.batches(self.epoch)[worker::num_workers]
+        own = self._batches_for_all(self.epoch)[worker::num_workers]
         for given in range(position.get("batches_given", 0), len(own)):
             rows, is_own = self.own_rows(own[given])
             ids, learn = ([part[i] for i in rows] for part in (self.examples.ids, self.examples.learn))
@@ -184,7 +184,10 @@ class ConversationDataset(BatchDataset):
             yield *next_token_batch(ids, self.pad_id, learn), {"batches_given": given + 1, "rows": self.rows_for_all}
 
     def batches(self, epoch: int) -> list[list[int]]:
-        """A pass: the numbers of the examples in each batch for all processes."""
+        """This process's part of a pass: the numbers of the examples in each batch; [] where there are too few rows."""
+        return [batch[self.rank :: self.world_size] for batch in self._batches_for_all(epoch)]
+
+    def _batches_for_all(self, epoch: int) -> list[list[int]]:
         easy, talks, texts = self._by_kind(epoch)
         whole = len(easy) + len(talks) + len(texts)
         length = whole if self.longest_pass is None else min(whole, self.longest_pass)

@@ -178,10 +178,8 @@ def test_whole_documents_make_each_token_a_target_once(hindi, context_size, batc
         follows = (targets[:, :-1] == inputs[:, 1:]) | (targets[:, 1:] == -100) | (targets[:, :-1] == -100)
         assert inputs.shape == targets.shape and len(inputs) <= batch_size and follows.all()
         assert (inputs[targets == -100] == tokenizer.pad_token_id).all()
-    settings = {"context_size": context_size, "batch_size": batch_size, "world_size": 2}
-    halves = [list(WholeDocumentDataset(lines, tokenizer, rank=rank, **settings)) for rank in (0, 1)]
+    halves = [WholeDocumentDataset(lines, tokenizer, context_size, rank=rank, world_size=2) for rank in (0, 1)]
     assert sum(len(counted_targets(half)) for half in halves) == len(stream(tokenizer, lines))
-    assert len(halves[0]) == len(halves[1]), "none waits for a batch that the other has not"
     assert list(WholeDocumentDataset([], tokenizer, 8)) == []
 
 
@@ -204,6 +202,24 @@ def test_processes_and_workers_share_lines_without_loss_or_repetition(words_toke
             assert seen[1] == len(lines)
 
 
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("batch_size, world_size", [(4, 2), (2, 3), (1, 5)])
+def test_shared_rows_are_those_of_one_process(hindi, num_workers, batch_size, world_size):
+    lines, tokenizer = hindi
+    settings = {"shuffle_buffer": 20, "keep_last": True}
+    for kind in (PackedTextDataset, WholeDocumentDataset):
+        whole = TextLoader(kind(lines, tokenizer, 16, batch_size * world_size, **settings), num_workers=num_workers)
+        settings |= {"world_size": world_size, "share_rows": True}
+        parts = [kind(lines, tokenizer, 16, batch_size, rank=rank, **settings) for rank in range(world_size)]
+        loaders = [TextLoader(part, num_workers=num_workers) for part in parts]
+        settings = {"shuffle_buffer": 20}
+        for (_, targets), *own in zip(whole, *loaders, strict=True):  # as many batches for each
+            rows = [row for batch in own for row in batch[1].tolist() if set(row) != {-100}]
+            assert sorted(rows) == sorted(targets.tolist())
+        states = [loader.state_dict() for loader in loaders]
+        assert all(state == states[0] for state in states), "another number of processes can go on from it"
+
+
 def test_launched_processes_get_different_lines(tmp_path, words_tokenizer, monkeypatch):
     """The promised call names no rank: under `accelerate launch` it is in the environment."""
     for name in ("train.txt", "test.txt"):
@@ -215,7 +231,7 @@ def test_launched_processes_get_different_lines(tmp_path, words_tokenizer, monke
         loaders = download_and_prepare_data(tmp_path, 2, words_tokenizer, 5)
         seen.append([{i for i in flat_targets(loader) if i > 2} for loader in loaders])
     for first, second in zip(*seen, strict=True):
-        assert first and second and not first & second  # of these words each stands once in the text
+        assert first and second and not first & second
 
 
 def test_workers_make_no_noise_and_leave_the_environment_alone(hindi, capfd, monkeypatch):

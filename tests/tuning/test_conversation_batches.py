@@ -240,11 +240,12 @@ def test_each_epoch_has_another_order_and_processes_share_the_rows(examples):
     assert data.batches(1) == ConversationDataset(examples, 0, 60, 4, seed=3).batches(1)
     fixed = ConversationDataset(examples, 0, 60, 4, shuffle=False)
     assert fixed.batches(0) == fixed.batches(1)
-    whole = ConversationDataset(examples, 0, 60, 8)
     parts = [ConversationDataset(examples, 0, 60, 4, rank=r, world_size=2) for r in (0, 1)]
+    assert sorted(chain(*(number for part in parts for number in part.batches(5)))) == list(range(len(examples.ids)))
+    whole = ConversationDataset(examples, 0, 60, 8)
     for (_, targets), *own in zip(whole, *parts, strict=True):
-        rows = sorted(row[row >= 0].tolist() for batch in own for row in batch[1])
-        assert [row for row in rows if row] == sorted(row[row >= 0].tolist() for row in targets)
+        rows = [row[row >= 0].tolist() for batch in own for row in batch[1]]
+        assert sorted(row for row in rows if row) == sorted(row[row >= 0].tolist() for row in targets)
     with pytest.raises(ValueError, match="rank=2"):
         ConversationDataset(examples, 0, 60, 4, rank=2, world_size=2)
 
@@ -262,7 +263,8 @@ def test_easy_ones_come_first_and_only_in_the_first_pass(examples):
         assert set().union(*batches[:until]) <= easy  # no other is mixed in
         assert not set().union(*batches[until:]) & easy
         assert not set().union(*rows(dataset, 1)) & easy
-        assert sorted(i for batch in dataset.batches(0) for i in batch) == sorted(whole)
+    both = [ConversationDataset(examples, 0, 64, batch_size=4, first=20, rank=r, world_size=2) for r in range(2)]
+    assert sorted(i for dataset in both for batch in dataset.batches(0) for i in batch) == sorted(whole)
     all_easy = ConversationDataset(examples, 0, 64, batch_size=4, first=len(whole))
     assert sorted(i for batch in all_easy.batches(0) for i in batch) == sorted(whole)
     with pytest.raises(ValueError, match="so many can come first at most"):
