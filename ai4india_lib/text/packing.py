@@ -337,7 +337,8 @@ def download_and_prepare_data(
     Training text comes packed, shuffled, in another order in each pass; test text in order, each document with its own
     beginning (`WholeDocumentDataset`: targets of −100 are to be left out). The first pass over each keeps its ids in a
     folder `.encoded` beside it. Under `accelerate launch` or `torchrun` each process gets its rows of each batch;
-    `rank` and `world_size` say otherwise. Raises `CorpusError` or `DownloadError`, with what to do, if the text cannot be had.
+    `rank` and `world_size` say otherwise. Raises `CorpusError` or `DownloadError`, with what to do, if the text cannot
+    be had.
     """
     train_lines, test_lines = train_and_test_lines(url, folder=folder, column=column)
     if world_size is None:
