@@ -48,7 +48,7 @@ def make_accelerator(device: torch.device):
 
 def cuts_up(accelerator) -> bool:
     """Is the model of a run cut up over its processes (FSDP2)?"""
-    return accelerator.is_fsdp2
+    return getattr(accelerator, "is_fsdp2", False)  # accelerate knows FSDP2 from 1.6 on
 
 
 def prepared(accelerator, model: DecoderLanguageModel, optimizers: list) -> list:
