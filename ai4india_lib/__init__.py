@@ -3,7 +3,7 @@
 basics      where to compute, how files are written
 text        text → batches of token ids (lessons 01 to 05)
 model       ids → logits: the decoder, its cache and its adapters (06 to 08)
-formats     a model ↔ a folder that other programs open (08)
+formats     a model ↔ a folder that other programs open (08, 19)
 training    batches + a model → a trained model and its history (09)
 inference   a prompt → text, one at a time or many at once (10 to 13)
 evaluation  how good is a model, and how sure is that figure? (04, 09, 16)

@@ -51,9 +51,10 @@ def settings(**changes):
     return get_hyperparameters("tiny", **small | run | changes)
 
 
-def ingredients(h, *, num_workers=0, rank=0, world_size=1, train_lines=TRAIN, test_lines=TEST):
+def ingredients(h, *, num_workers=0, rank=0, world_size=1, share_rows=False, train_lines=TRAIN, test_lines=TEST):
     """(model, train_loader, test_loader), always the same for the same arguments."""
     process = {"rank": rank, "world_size": world_size}
+    process["share_rows"] = share_rows
     text = PackedTextDataset(train_lines, TOKENIZER, h.context_size, h.batch_size, shuffle_buffer=20, **process)
     test = WholeDocumentDataset(test_lines, TOKENIZER, h.context_size, h.batch_size, **process)
     return make_model(h, TOKENIZER), TextLoader(text, num_workers=num_workers), TextLoader(test)

@@ -6,15 +6,20 @@ import platform
 
 import torch
 
+from .processes import rank_and_world_size
+
 
 def pick_device(name: str | torch.device | None = None) -> torch.device:
     """The device called `name`, or the best one there is: CUDA, then Apple's MPS, then the CPU.
 
+    Of several processes on a machine with several GPUs each gets one of its own.
     Raises ValueError for a device that this machine lacks.
     """
+    if str(name) == "cuda" and torch.cuda.is_available():
+        return _own_gpu()
     if name is None or name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            return _own_gpu()
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
@@ -24,6 +29,12 @@ def pick_device(name: str | torch.device | None = None) -> torch.device:
     if not {"cpu": True, "cuda": cuda, "mps": mps}.get(device.type, False):
         raise ValueError(f"device {str(device)!r} is not on this machine: leave it out to use {str(pick_device())!r}")
     return device
+
+
+def _own_gpu() -> torch.device:
+    local = int(os.environ.get("LOCAL_RANK", 0))  # which of the processes on this machine
+    several = rank_and_world_size()[1] > 1 and local < torch.cuda.device_count()
+    return torch.device("cuda", local) if several else torch.device("cuda")
 
 
 def pick_precision(device: torch.device) -> str:
@@ -37,11 +48,6 @@ def pick_precision(device: torch.device) -> str:
     tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # older versions of torch lack them
     fast = device.type == "cpu" and any(getattr(torch.cpu, test, lambda: False)() for test in tests)
     return "bf16" if fast else "no"
-
-
-def rank_and_world_size() -> tuple[int, int]:
-    """(this process's number, how many there are): `torchrun` and `accelerate launch` tell each process who it is."""
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
 def may_lack_threads() -> bool:

@@ -8,12 +8,14 @@ import torch
 
 from ..basics.device import pick_device
 from ..basics.files import fingerprint_tensors, write_json
+from ..basics.processes import rank_and_world_size
 from ..formats.adapters import base_of, load_adapter, save_adapter
 from ..formats.folders import CHAT_NOTE, MAY_BE_ASKED, MODELS, holds_adapter, is_chat_model, may_be_asked
 from ..formats.pretrained import load_model, save_model
 from ..text.corpus import read_about
 from ..text.urls import without_secrets
 from ..training.interrupts import interrupts_wait
+from ..training.processes import leave
 from ..training.resume import Checkpoints
 from . import quoted, tell_model, with_model
 from .finetune import learns_from
@@ -79,17 +81,19 @@ def run(options: argparse.Namespace, source: Path, folder: Path, begun: dict, ad
         history = lesson.learn(adapters, **more)
         if h.minutes is None:
             tell_steps(options, h, history.total_steps)
-        if adapters:
-            save_adapter(model, folder, base=base, dtype=torch.bfloat16 if options.half else None, overwrite=True)
-        else:
-            save_model(model, tokenizer, folder, chats=lesson.chats or is_chat_model(source, tokenizer))
         # what else was learned has no language of its own: that of the start stays
         history.data = [*map(without_secrets, options.data)] if learned_talks else archives_of(source)
-        history.save(folder / "history.json")
-        if lesson.chats or asked:
-            write_json(folder / CHAT_NOTE, {MAY_BE_ASKED: asked})
-    for line in lesson.result_in_words(history):
-        print(line)
+        if rank_and_world_size()[0] == 0:
+            if adapters:
+                save_adapter(model, folder, base=base, dtype=torch.bfloat16 if options.half else None, overwrite=True)
+            else:
+                save_model(model, tokenizer, folder, chats=lesson.chats or is_chat_model(source, tokenizer))
+            history.save(folder / "history.json")
+            if lesson.chats or asked:
+                write_json(folder / CHAT_NOTE, {MAY_BE_ASKED: asked})
+            for line in lesson.result_in_words(history):
+                print(line)
+        leave()
     print(f"saved to {folder}" + (f", an adapter of {base}" if adapters else ""))
     named = with_model(folder.name if folder.parent == MODELS else folder)
     prompt = "" if lesson.chats else " " + quoted(lesson.first_words)

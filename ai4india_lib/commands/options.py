@@ -11,6 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from ..training.hyperparameters import MODEL_SHAPE, TEXT_PRESETS, Hyperparameters, get_hyperparameters
+from .plan_options import add_plan
 
 HINDI_STORIES = "data/kahani-hi.tar.gz"
 REPLAY_SHARE = 0.5
@@ -73,6 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
         _add_export,
         _add_serve,
         _add_benchmark,
+        add_plan,
         _add_lessons,
         _add_usb,
     ):
@@ -229,12 +231,21 @@ def _add_serve(subparsers) -> None:
 
 def _add_benchmark(subparsers) -> None:
     about = "generation, training: how fast text is written, how fast a step of training is; each row is measured in "
-    about += "turns with its peer, in one run. quality: how good a model is after so many seconds of training."
+    about += (
+        "turns with its peer, in one run. quality: how good a model is after so many seconds of training. rounding: "
+    )
+    about += "size, loss and speed of a model's file in 32, 16, 8 and 4 bits."
     parser = subparsers.add_parser("benchmark", help="measure against other programs", description=about)
-    parser.add_argument("what", choices=["generation", "training", "quality"], help="what to measure")
+    parser.add_argument("what", choices=["generation", "training", "quality", "rounding"], help="what to measure")
     parser.add_argument("--rows", help="only these rows, such as s1,m8 or s,m (default: all that can be measured here)")
-    parser.add_argument("--data", nargs="+", metavar="SOURCE", help="quality: texts to train on, as for `train`")
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        metavar="SOURCE",
+        help="quality: texts to train on, as for `train`; rounding: one to measure on",
+    )
     parser.add_argument("--seconds", nargs="+", type=float, help="quality: of each training (60 120 180)")
+    parser.add_argument("--model", metavar="NAME_OR_FOLDER", help="rounding: models/NAME, or a folder (the newest)")
     parser.add_argument("--repeats", type=int, default=3, help="how often each is measured (%(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="cores to use (%(default)s)")
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..basics.files import read_json, replace_folder, write_json
+from ..basics.processes import rank_and_world_size
 from ..formats.folders import MODELS, holds_model
 from ..text.tokenizer import save_tokenizer
 from ..text.urls import without_secrets
-from ..training.hyperparameters import Hyperparameters
-from ..training.resume import Checkpoints
+from ..training.hyperparameters import Hyperparameters, shared_anew
+from ..training.resume import Checkpoints, processes_of
 from . import given, hyperparameters_of
 from .options import TUNING, Usual
 
@@ -176,14 +177,18 @@ def run_hyperparameters(
     """Those of the run to resume, or else of the preset, or what is planned for a text of `num_bytes`; with the fields
     changed that the command line names.
 
-    A field that differs from the run's is refused when the run goes on: see `check_same_run`.
+    Another number of processes shares the same rows of a step. A field that differs from the run's is refused when the
+    run goes on: see `check_same_run`.
     """
     state = Checkpoints(folder / "training").state() if options.resume else None
     if state is None or (was_given(options.preset) and _options_of(folder) is None):
         return hyperparameters_of(options, num_bytes, device)
     known = {f.name for f in fields(Hyperparameters)}
-    saved = {name: value for name, value in state["hyperparameters"].items() if name in known}
-    return replace(Hyperparameters(**saved), **given(options, Hyperparameters))
+    saved = Hyperparameters(**{name: value for name, value in state["hyperparameters"].items() if name in known})
+    had, processes = processes_of(state), rank_and_world_size()[1]
+    if had != processes:
+        saved = shared_anew(saved, had, processes, by_batch=options.command == "finetune")
+    return replace(saved, **given(options, Hyperparameters))
 
 
 def tell_steps(options: argparse.Namespace, h: Hyperparameters, steps: int) -> None:

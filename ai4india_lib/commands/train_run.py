@@ -2,11 +2,13 @@
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from ..basics.device import pick_device
+from ..basics.processes import rank_and_world_size
 from ..formats.pretrained import load_model, save_model
 from ..model.config import DecoderConfig
 from ..model.new_tokens import HALF_SPREAD, beside_untrained, give_places, untrained_tokens
@@ -19,6 +21,7 @@ from ..training.hyperparameters import MODEL_SHAPE, Hyperparameters, plan_steps
 from ..training.interrupts import interrupts_wait
 from ..training.loop import make_model, train
 from ..training.plan import plan_in_words
+from ..training.processes import from_first, leave
 from ..training.resume import Checkpoints
 from . import quoted, with_model
 from .runs import check_training_memory, note_run, run_hyperparameters, tell_steps, was_given
@@ -76,13 +79,13 @@ def run(options: argparse.Namespace, name: str, folder: Path) -> None:
         print(plan_in_words(lines.num_bytes, h), flush=True)
     if tokenizer is None:
         print(f"learning a vocabulary of {h.vocab_size} from {without_secrets(options.data)} …", flush=True)
-        tokenizer = train_tokenizer(lines, h.vocab_size)
+        tokenizer = from_first(partial(train_tokenizer, lines, h.vocab_size), device)
         if len(tokenizer) < h.vocab_size:
             print(f"the text has parts for a vocabulary of {len(tokenizer)}, not of {h.vocab_size}", flush=True)
     loaders = download_and_prepare_data(data, h.batch_size, tokenizer, h.context_size, seed=h.seed)
     model = make_model(h, tokenizer)
     print(f"training a model of {model.num_parameters():,} parameters on {without_secrets(options.data)}", flush=True)
-    tell_steps(options, h, plan_steps(h, loaders[0].dataset.num_tokens())[0])
+    tell_steps(options, h, plan_steps(h, loaders[0].dataset.num_tokens(), rank_and_world_size()[1])[0])
     kept = Checkpoints(run_folder, begin=note_run(options, OF_THE_RUN, tokenizer))
     more = {"folder": kept, "resume": options.resume, "device": device, "floor_bits_per_byte": floor}
     more["reserved"] = time.perf_counter() - options.started + SAVING
@@ -92,12 +95,14 @@ def run(options: argparse.Namespace, name: str, folder: Path) -> None:
         unread = beside_untrained(model, special)  # such as letters of another script
         give_places(model, untrained_tokens(model, special))  # to the signs of a chat, for a later fine-tuning
         give_places(model, unread, spread=HALF_SPREAD)
-        save_model(model, tokenizer, name, chats=False, dtype=torch.bfloat16 if options.half else None)
         history.data = [without_secrets(options.data)]
-        history.save(folder / "history.json")
-        use_indic_fonts()
-        picture = save_figure(plot_history(history), folder / "perplexity.png")
-    print(f"saved to {folder}, with {picture.name} and history.json")
+        if rank_and_world_size()[0] == 0:
+            save_model(model, tokenizer, name, chats=False, dtype=torch.bfloat16 if options.half else None)
+            history.save(folder / "history.json")
+            use_indic_fonts()
+            save_figure(plot_history(history), folder / "perplexity.png")
+        leave()
+    print(f"saved to {folder}, with perplexity.png and history.json")
     first_words = " ".join(next(iter(loaders[1].dataset.lines)).split()[:2])
     prompt = ("-- " if first_words.startswith("-") else "") + quoted(first_words)
     print(f"now try: python -m ai4india_lib generate {with_model(name)} {prompt}")

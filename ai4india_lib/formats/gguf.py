@@ -22,13 +22,12 @@ from ..model.lora import has_lora
 from ..text.chat import CHAT_TEMPLATE, TURN_ENDS, special_tokens
 from ..text.tokenizer import INDIC_SPLIT
 from .llama_format import hugging_face_name
+from .rounding import PRECISIONS, precision_of, stored
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
-    from numpy import ndarray
     from transformers import PreTrainedTokenizerBase
 
-PRECISIONS = ("f32", "f16", "q8_0", "q4_0")
 MAKER = "ai4india_lib"  # the file says who wrote it, so that a stranger's is not replaced
 MODELFILE_BEGINS = f"# Written by {MAKER}."
 SPLITTER = "qwen35"  # of those that llama.cpp knows, the one that keeps marks with their letters, as our pattern does
@@ -149,13 +148,12 @@ def _add_weights(writer: GGUFWriter, model: DecoderLanguageModel, kind: str, pre
     arch = {"qwen3": gguf.MODEL_ARCH.QWEN3, "llama": gguf.MODEL_ARCH.LLAMA}[kind]
     names, config = gguf.get_tensor_name_map(arch, model.config.num_blocks), model.config
     for ours, parameter in model.named_parameters():
-        weight = parameter.detach().float().cpu()
+        weight, held = parameter.detach().float().cpu(), precision_of(ours, parameter, precision)
         if kind == "llama" and ours.endswith(("attention.query.weight", "attention.key.weight")):
             weight = _neighbours(weight, config.head_dim)
-        table = ours.startswith(("embedding.", "head.")) and precision == "q4_0"
-        numbers, stored = _stored(weight, "q8_0" if table else precision)
+        numbers, kind_of_numbers = stored(weight, held)
         name = names.get_name(hugging_face_name(ours), try_suffixes=(".weight",))
-        writer.add_tensor(name, numbers, raw_dtype=stored)
+        writer.add_tensor(name, numbers, raw_dtype=kind_of_numbers)
     if config.rope_scaling is not None:  # by how much each pair turns slower than without
         plain = rope_frequencies(replace(config, rope_scaling=None))
         writer.add_tensor("rope_freqs.weight", (plain / rope_frequencies(config)).numpy())
@@ -164,18 +162,6 @@ def _add_weights(writer: GGUFWriter, model: DecoderLanguageModel, kind: str, pre
 def _neighbours(weight: Tensor, head_dim: int) -> Tensor:
     """Rows (heads · head_dim, in) in the order in which llama.cpp turns those of a Llama: pairs stand side by side."""
     return weight.unflatten(0, (-1, 2, head_dim // 2)).transpose(1, 2).flatten(0, 2).contiguous()
-
-
-def _stored(weight: Tensor, precision: str) -> tuple[ndarray, object]:
-    """The numbers of a weight as the file holds them, and their type there."""
-    from gguf import GGMLQuantizationType as Type
-    from gguf import quants
-
-    if weight.dim() == 1 or precision == "f32":
-        return weight.numpy(), Type.F32
-    whole_blocks = weight.shape[-1] % 32 == 0
-    stored = {"q8_0": Type.Q8_0, "q4_0": Type.Q4_0}.get(precision, Type.F16) if whole_blocks else Type.F16
-    return quants.quantize(weight.numpy(), stored), stored
 
 
 def is_ours(path: Path) -> bool:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from ..basics.memory import check_memory
 from . import by_hand
-from .cache import KVCache
+from .cache import Int8KVCache, KVCache
 from .config import DecoderConfig
 
 SMALLER = "choose a smaller vocab_size, emb_dim, num_blocks or context_size"
@@ -233,8 +233,10 @@ class DecoderLanguageModel(nn.Module):
         """How many numbers training may change; a tied table counts once."""
         return sum(p.numel() for p in self.parameters())
 
-    def new_cache(self, batch_size: int, max_length: int) -> KVCache:
-        """An empty cache that fits this model's shape, device and dtype."""
+    def new_cache(self, batch_size: int, max_length: int, *, int8: bool = False) -> KVCache:
+        """An empty cache that fits this model's shape, device and dtype; with `int8` one of a quarter of the bytes."""
+        if int8:
+            return Int8KVCache(self.config, batch_size, max_length, device=self.device)
         return KVCache(self.config, batch_size, max_length, device=self.device, dtype=self.embedding.weight.dtype)
 
     def _place(self, time: int, cache: KVCache | None) -> Place:

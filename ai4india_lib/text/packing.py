@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from ..basics.arguments import at_least
-from ..basics.device import rank_and_world_size
+from ..basics.processes import rank_and_world_size
 from .corpus import fingerprint_text, train_and_test_lines
 from .encoded import EncodedText, IdKeeper, kept_ids, place_of_ids
 from .resumable import BatchDataset, TextLoader
-from .sharing import share_of
+from .sharing import has_shards, share_of
 from .tokenizer import checked_texts, encode_documents, fingerprint_tokenizer
 
 LINES_AT_ONCE = 256  # lines handed to the tokenizer together: it is faster on many than on one
@@ -135,9 +135,11 @@ class PackedTextDataset(BatchDataset):
     package `datasets`, streamed or not, whose rows have a column "text". With
     `shuffle_buffer` > 0, each line is drawn at random from that many waiting ones, in another order in each `epoch`.
     Lines are dealt out in turn over `world_size` processes times the workers of a DataLoader: together they give each
-    line once. The last batch may have fewer rows. What is left at the end is shorter than a block: with
-    `keep_last=True` it comes as a batch of its own, (1, less than context_size), so that evaluation counts each token
-    once; without, it is dropped, unless the whole text is that short.
+    line once. With `share_rows` the processes share the rows of each batch instead (see `BatchDataset`), but not those
+    of a text in shards enough for all: there none fetches what is another's. The last batch may have fewer rows. What
+    is left at the end is shorter than a block: with `keep_last=True` it comes as a batch of its own, (1, less than
+    context_size), so that evaluation counts each token once; without, it is dropped, unless the whole text is that
+    short.
 
     `state_dict` tells how far the stream has been read; after `load_state_dict` the next pass starts there and gives
     exactly the batches that were still to come. In a DataLoader use `batch_size=None`, or take `TextLoader`.
@@ -155,8 +157,10 @@ class PackedTextDataset(BatchDataset):
         keep_last: bool = False,
         rank: int = 0,
         world_size: int = 1,
+        share_rows: bool = False,
     ):
-        super().__init__(context_size, batch_size, rank, world_size)
+        share_rows = share_rows and not has_shards(lines, world_size)
+        super().__init__(context_size, batch_size, rank, world_size, share_rows=share_rows)
         if isinstance(lines, (str, bytes)):
             raise TypeError(f"lines is one string ({lines[:40]!r}): give TextLines(path), or a list of strings")
         if isinstance(lines, Iterator):
@@ -196,7 +200,7 @@ class PackedTextDataset(BatchDataset):
         lines_used, left = position.get("lines_used", 0), np.array(position.get("left", ()), dtype=np.int64)
         is_short = lines_used == 0  # has no batch been full so far?
         documents: list[np.ndarray] = []  # read, and not yet part of `left`
-        full = self.batch_size * self.context_size
+        full = self.rows_for_all * self.context_size
         missing = full - len(left)  # tokens that more than these documents must have for a batch
 
         def take(rows: int, time: int) -> tuple[Tensor, Tensor, dict]:
@@ -204,7 +208,8 @@ class PackedTextDataset(BatchDataset):
             block = torch.from_numpy(left[: rows * time + 1].copy())  # (rows * time + 1,): the last is only a target
             left = left[rows * time :]
             position = {"lines_used": lines_used, "left": left.tolist()}
-            return block[:-1].view(rows, time), block[1:].view(rows, time), position
+            (inputs, is_own), (targets, _) = (self.own_rows(ids.view(rows, time)) for ids in (block[:-1], block[1:]))
+            return inputs, targets if is_own else torch.full_like(targets, -100), position
 
         for document in self._documents(worker, num_workers, skip=lines_used):
             lines_used += 1
@@ -214,7 +219,7 @@ class PackedTextDataset(BatchDataset):
                 left, documents = np.concatenate([left, *documents]), []
                 while len(left) > full:
                     is_short = False
-                    yield take(self.batch_size, self.context_size)
+                    yield take(self.rows_for_all, self.context_size)
                 missing = full - len(left)
         left = np.concatenate([left, *documents])
         if rows := max(len(left) - 1, 0) // self.context_size:
@@ -228,7 +233,8 @@ class PackedTextDataset(BatchDataset):
 
         A whole pass over a text in a file keeps its ids (see `encoded`); a later one reads them instead of the text.
         """
-        reader, readers = self.rank * num_workers + worker, self.world_size * num_workers
+        first, streams = (0, 1) if self.share_rows else (self.rank, self.world_size)
+        reader, readers = first * num_workers + worker, streams * num_workers
         text = (self.lines, self._tokenizer_fingerprint, (reader, readers))
         kept = kept_ids(*text)
         own = share_of(self.lines, reader, readers) if kept is None else ()
@@ -242,7 +248,8 @@ class PackedTextDataset(BatchDataset):
             yield from (kept[line.number] for line in lines)
             return
         largest_id = max(self.tokenizer.get_vocab().values())
-        with IdKeeper(None if skip else place_of_ids(*text), largest_id) as keeper:
+        keeps = not skip and not (self.share_rows and self.rank)  # what all read, one keeps
+        with IdKeeper(place_of_ids(*text) if keeps else None, largest_id) as keeper:
             for group in _in_light_groups(lines):
                 documents = encode_documents(self.tokenizer, [line.text for line in group])
                 keeper.add([line.number for line in group], [line.size for line in group], documents)
@@ -288,9 +295,11 @@ class WholeDocumentDataset(PackedTextDataset):
 
     def read(self, position: dict, worker: int = 0, num_workers: int = 1) -> Iterator[tuple[Tensor, Tensor, dict]]:
         """The batches from `position` on, which is their number so far; a break is rare, so that many are made anew."""
-        groups = enumerate(in_groups(self._rows(worker, num_workers), self.batch_size), 1)
+        groups = enumerate(in_groups(self._rows(worker, num_workers), self.rows_for_all), 1)
         for number, rows in islice(groups, position.get("batches_given", 0), None):
-            yield *next_token_batch(rows, self.tokenizer.pad_token_id or 0), {"batches_given": number}
+            own, is_own = self.own_rows(rows)
+            learned = None if is_own else [[0] * len(ids) for ids in own]
+            yield *next_token_batch(own, self.tokenizer.pad_token_id or 0, learned), {"batches_given": number}
 
     def _rows(self, worker: int, num_workers: int) -> Iterator[list[int]]:
         """Lists of at most context_size + 1 ids."""
@@ -327,13 +336,15 @@ def download_and_prepare_data(
     `url` (also one `.txt`, `.jsonl` or `.csv`, with its `column`) and `folder` are those of `train_and_test_lines`.
     Training text comes packed, shuffled, in another order in each pass; test text in order, each document with its own
     beginning (`WholeDocumentDataset`: targets of −100 are to be left out). The first pass over each keeps its ids in a
-    folder `.encoded` beside it. Under `accelerate launch` or `torchrun` each process gets its part; `rank` and
-    `world_size` say otherwise. Raises `CorpusError` or `DownloadError`, with what to do, if the text cannot be had.
+    folder `.encoded` beside it. Under `accelerate launch` or `torchrun` each process gets its rows of each batch;
+    `rank` and `world_size` say otherwise. Raises `CorpusError` or `DownloadError`, with what to do, if the text cannot
+    be had.
     """
     train_lines, test_lines = train_and_test_lines(url, folder=folder, column=column)
     if world_size is None:
         rank, world_size = rank_and_world_size()
     settings = {"context_size": max_length, "batch_size": batch_size, "rank": rank or 0, "world_size": world_size}
+    settings["share_rows"] = True
     train = PackedTextDataset(train_lines, tokenizer, **settings, shuffle_buffer=shuffle_buffer, seed=seed)
     test = WholeDocumentDataset(test_lines, tokenizer, **settings)
     return TextLoader(train, num_workers=num_workers), TextLoader(test)  # one order of the test text for any number

@@ -7,7 +7,7 @@ read, and keeps the position of each.
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from torch import Tensor
@@ -17,24 +17,39 @@ from ..basics.arguments import at_least
 
 
 class BatchDataset(IterableDataset):
-    """Whole batches (inputs, targets), dealt out over `world_size` processes; one pass over it is one over the data.
+    """Whole batches (inputs, targets); one pass over it is one over the data.
 
-    A kind of data is made of it by writing `read`. For training it also needs `num_tokens` and `bytes_per_token`.
+    Of `world_size` processes each has its own batches of its own part of the data. With `share_rows` all make the same
+    batches of `rows_for_all` rows instead, and each takes its own rows: then two processes with half the batch learn
+    what one learns with the whole, and another number of them can go on. A kind of data is made of it by writing
+    `read`. For training it also needs `num_tokens` and `bytes_per_token`.
     """
 
-    def __init__(self, context_size: int, batch_size: int, rank: int, world_size: int):
+    def __init__(self, context_size: int, batch_size: int, rank: int, world_size: int, *, share_rows: bool = False):
         at_least(1, context_size=context_size, batch_size=batch_size, world_size=world_size)
         at_least(0, rank=rank)
         if not 0 <= rank < world_size:
             raise ValueError(f"rank={rank} is not one of world_size={world_size} processes (0 to {world_size - 1})")
         self.context_size, self.batch_size = context_size, batch_size
         self.rank, self.world_size = rank, world_size
+        self.share_rows = share_rows
         self.epoch = 0  # chooses the order of the next pass
         self._position: dict = {}  # of the pass in hand, where no `TextLoader` keeps it
         self._start: dict = {}  # where the next such pass begins
 
+    @property
+    def rows_for_all(self) -> int:
+        """Rows of a batch, those for all processes together."""
+        return self.batch_size * (self.world_size if self.share_rows else 1)
+
+    def own_rows(self, rows: Sequence) -> tuple[Sequence, bool]:
+        """This process's rows of a batch for all, dealt out like cards; (a row of another process, False) where there
+        are too few: all processes must have as many batches, and this one is not to be learned from."""
+        own = rows[self.rank :: self.world_size] if self.share_rows else rows
+        return (own, True) if len(own) else (rows[:1], False)
+
     def read(self, position: dict, worker: int = 0, num_workers: int = 1) -> Iterator[tuple[Tensor, Tensor, dict]]:
-        """What this worker reads of this process's part from `position` on: (inputs, targets, the position behind)."""
+        """What this worker reads from `position` on, of it this process's rows: (inputs, targets, position behind)."""
         raise NotImplementedError
 
     def fingerprint(self) -> str:
@@ -150,3 +165,4 @@ def _as_it_is(batch: tuple) -> tuple:
 def _leave_interrupts_to_main(worker: int) -> None:
     """Ctrl-C reaches every process of a terminal, but the main process still needs data to finish its step."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which the DataLoader ends its workers

@@ -15,9 +15,14 @@ def share_of(lines: Iterable, reader: int, readers: int) -> Iterator:
     What knows parts of itself (`num_shards`, `shard(num_shards, index)`), as a streamed text of the package `datasets`
     does, gives whole parts instead, if it has enough of them: then no reader fetches what is another's.
     """
-    if readers > 1 and callable(getattr(lines, "shard", None)) and getattr(lines, "num_shards", 0) >= readers:
+    if has_shards(lines, readers):
         return _undivided(lines.shard(num_shards=readers, index=reader))
     return islice(_undivided(lines), reader, None, readers)
+
+
+def has_shards(lines: Iterable, readers: int) -> bool:
+    """Are there several readers, and parts enough for each to have its own?"""
+    return readers > 1 and callable(getattr(lines, "shard", None)) and getattr(lines, "num_shards", 0) >= readers
 
 
 def _undivided(lines: Iterable) -> Iterator:

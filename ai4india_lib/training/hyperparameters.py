@@ -117,6 +117,23 @@ def given_or_preset(given: Hyperparameters | None, preset: str) -> Hyperparamete
     return get_hyperparameters(preset) if given is None else given
 
 
+def shared_anew(h: Hyperparameters, had: int, processes: int, *, by_batch: bool = False) -> Hyperparameters:
+    """`h` of a run of `had` processes for another number of them: a step has as many rows as before.
+
+    Each takes as many at once as before, or fewer, and takes more turns; `by_batch`: it takes more or fewer at once, in
+    as many turns. Raises ValueError where the rows cannot be shared out evenly.
+    """
+    at_once = h.batch_size * had * (1 if by_batch else h.accumulation_steps)
+    if at_once % processes:
+        shared = f"{processes} processes cannot share out the {at_once} rows that a step of this run has"
+        raise ValueError(f"{shared}: resume it with a number of processes that divides {at_once}")
+    own = at_once // processes
+    if by_batch:
+        return replace(h, batch_size=own)
+    batch_size = max(size for size in range(1, min(own, h.batch_size) + 1) if own % size == 0)
+    return replace(h, batch_size=batch_size, accumulation_steps=own // batch_size)
+
+
 def count_steps(h: Hyperparameters, items: float, per_step: int) -> int:
     """Steps that read `items` items `num_epochs` times, `per_step` of them a step; at most `max_steps`."""
     steps = max(1, math.ceil(h.num_epochs * items / per_step))

@@ -5,6 +5,7 @@ weights that were best on it, and writes a checkpoint from which the same run ca
 between the kinds of training is their objective: which batches a step reads, and their loss (`objective.py`).
 """
 
+import copy
 import math
 import time
 from collections.abc import Callable
@@ -14,7 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..basics.device import keep_freed_memory, pick_device, pick_precision, rank_and_world_size
+from ..basics.device import keep_freed_memory, pick_device, pick_precision
+from ..basics.processes import rank_and_world_size
 from ..model.decoder import DecoderLanguageModel
 from ..model.first_weights import begin_by_copying
 from ..text.resumable import TextLoader
@@ -24,10 +26,11 @@ from .hyperparameters import Hyperparameters, given_or_preset
 from .interrupts import interrupts_wait
 from .objective import NextToken, Objective
 from .optimizers import learning_rate_at, make_optimizers, set_learning_rate
-from .processes import make_accelerator
+from .processes import cuts_up, make_accelerator, partners_may_end, prepared
 from .progress import Progress
 from .resume import Checkpoints
-from .saved_run import fingerprints_of, load_run, save_run, trained_weights
+from .saved_run import fingerprints_of, load_run, save_run
+from .sharding import put_weights, trained_weights
 
 Watcher = Callable[[History], None]  # is called with the history of a run that goes on
 
@@ -98,9 +101,11 @@ def train(
 class Run:
     """One training run and what can happen in it: a step, a look at the test text, a checkpoint.
 
-    Several processes (`torchrun`, `accelerate launch`) share a run: each has a part of the data, and `accelerate` adds
-    up their gradients. Precision is ours, so that runs of one program need not agree on it. The arguments are those of
-    `train`, with an objective.
+    Several processes (`torchrun`, `accelerate launch`) share a run: each has some rows of each batch, and `accelerate`
+    adds up their gradients. Either each has the whole model (DDP), or a copy of it is cut up over them (FSDP2), and
+    `given_model` gets the weights in the end. All do the same at the same time; the first one alone prints and writes.
+    Precision is ours, so that runs of one program need not agree on it. The arguments are those of `train`, with an
+    objective.
     """
 
     def __init__(self, model, objective: Objective, h: Hyperparameters, *, folder=None, resume=False, device=None,
@@ -116,10 +121,10 @@ class Run:
         precision = pick_precision(self.device) if h.precision == "auto" else h.precision
         self.half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
-        self.plain_model = model.to(self.device).train()
-        optimizers = make_optimizers(model, h)
-        placed = [False] * (1 + len(optimizers))  # the model is on its device already
-        self.model, *self.optimizers = self.accelerator.prepare(model, *optimizers, device_placement=placed)
+        self.given_model, self.is_sharded = model, cuts_up(self.accelerator)
+        self.plain_model = (copy.deepcopy(model) if self.is_sharded else model.to(self.device)).train()
+        optimizers = make_optimizers(self.plain_model, h)
+        self.model, *self.optimizers = prepared(self.accelerator, self.plain_model, optimizers)
         for optimizer in self.optimizers:
             optimizer.zero_grad()  # of what was computed before the run
         self.shows = progress and self.accelerator.is_main_process
@@ -150,7 +155,8 @@ class Run:
         self.started -= self.history.seconds  # of the run that this one goes on with
         if self.history.is_open:
             self.clock = Clock(self.h.minutes * 60 - self.reserved, self.started, self.device)
-        with interrupts_wait() as interrupted, Progress(self.history, self.objective.name, self.shows) as self.progress:
+        bar = Progress(self.history, self.objective.name, self.shows)
+        with partners_may_end(), interrupts_wait() as interrupted, bar as self.progress:
             self._go_on(interrupted, on_step, on_evaluation)
             self.history.ended = self._why_ended()
             self._save_checkpoint()
@@ -205,8 +211,11 @@ class Run:
     def _keep_the_best(self, interrupted: list) -> None:
         """Give the model the weights that were best on the test text, and read all of that with them."""
         history = self.history
-        self.plain_model.load_state_dict(self.best, strict=False)  # frozen and tied weights are not there
+        put_weights(self.plain_model, self.best)
         self.plain_model.eval()
+        if self.is_sharded:
+            put_weights(self.given_model, self.best or trained_weights(self.plain_model))
+            self.given_model.eval()
         history.test_loss = min(history.eval_loss, default=None)
         if self._over_processes(len(interrupted)):
             return

@@ -9,6 +9,8 @@ after the other, can lift all of them to about 1. That takes products of matrice
 import torch
 from torch import Tensor
 
+from .sharding import cut_like, whole
+
 # (a, b, c) of each polynomial. Amsel et al. (2025, "The Polar Express", algorithm 1) worked out which ones come nearest
 # to 1. Four by their recipe, for singular values from 0.005 to 1, do on the momentum of our own runs what five times
 # Jordan's polynomial does, of which torch.optim.Muon is made: 0.23 off, as a root mean square. Losses were alike.
@@ -29,7 +31,8 @@ class Muon(torch.optim.Optimizer):
     """For matrices only. Steps have the size of AdamW's, so that one learning rate fits both (Liu et al., 2025, §2.2).
 
     `dtype` is that of the products: float32, or bfloat16 where the hardware multiplies it fast. Matrices of one shape
-    are stacked, so that each product is one call for all of them.
+    are stacked, so that each product is one call for all of them. Those that are cut up over processes (FSDP2) are made
+    whole first: the nearest orthogonal matrix is one of all their rows. Each process computes it, and keeps its part.
     """
 
     def __init__(
@@ -64,10 +67,11 @@ class Muon(torch.optim.Optimizer):
         ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov: the next momentum, if all stays
         torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
         for part in _stacks(weights):
-            stack = torch.stack([ahead[i] for i in part])  # (count, rows, columns)
+            stack = torch.stack([whole(ahead[i]) for i in part])  # (count, rows, columns)
             moves = orthogonalise(stack.to(self.dtype), self.polynomials).to(stack.dtype)
             rate = group["lr"] * 0.2 * max(stack.shape[1:]) ** 0.5  # the moves' root mean square is then 0.2 lr, about
-            torch._foreach_add_([weights[i] for i in part], list(moves.unbind()), alpha=-rate)  # that of AdamW's
+            moves = [cut_like(move, weights[i]) for i, move in zip(part, moves, strict=True)]
+            torch._foreach_add_([weights[i] for i in part], moves, alpha=-rate)  # that of AdamW's
 
 
 def _stacks(matrices: list[Tensor]) -> list[list[int]]:

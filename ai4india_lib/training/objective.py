@@ -80,6 +80,9 @@ class NextToken(Objective):
 
     def prepare(self, run) -> History:
         self.device, self.head, data = run.device, run.plain_model.head, self.data.dataset
+        self.is_sharded = run.is_sharded
+        if run.is_sharded and not self.test_loader.dataset.share_rows:
+            raise ValueError("FSDP needs as many test batches in each process: make the datasets with share_rows=True")
         for name in ("batch_size", "context_size"):
             if (has := getattr(data, name)) != (wanted := getattr(self.h, name)):
                 raise ValueError(f"the train_loader has {name}={has}, the hyperparameters {wanted}: make both the same")
@@ -132,6 +135,12 @@ class NextToken(Objective):
             return loss, {"loss": loss.detach().clone()}  # the next call writes where this one wrote
         some = {} if everywhere else {"where": learned}
         targets = targets if everywhere else targets[learned]
+        if not len(targets):  # rows of another process: only its share in the gradients' sum is asked for, none
+            nothing = model(inputs, logits=False).sum() * 0.0
+            return nothing, {"loss": nothing.detach()}
+        if self.teacher is None and self.is_sharded:  # the head is whole only within the model's own call
+            loss = next_token_loss(model(inputs, **some), targets)
+            return loss, {"loss": loss.detach()}
         if self.teacher is None:
             loss = loss_of_hidden(model(inputs, **some, logits=False), self.head, targets)
             return loss, {"loss": loss.detach()}

@@ -8,6 +8,7 @@ from ..model.decoder import DecoderLanguageModel
 from ..model.lora import lora_modules
 from .hyperparameters import Hyperparameters
 from .muon import Muon
+from .sharding import cut_like, whole
 
 A_RATE = 0.2  # of the learning rate, for the A of an adapter
 
@@ -68,7 +69,7 @@ def set_learning_rate(optimizers: list[torch.optim.Optimizer], rate: float) -> N
 def optimizer_tensors(optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
     """The optimizers' memories of each parameter, as "optimizer.parameter.name": safetensors keeps a flat dict."""
     return {
-        f"{number}.{parameter}.{name}": value.detach().cpu().contiguous()
+        f"{number}.{parameter}.{name}": whole(value.detach()).cpu().contiguous()
         for number, optimizer in enumerate(optimizers)
         for parameter, memory in optimizer.state_dict()["state"].items()
         for name, value in memory.items()
@@ -82,4 +83,7 @@ def load_optimizer_tensors(optimizers: list[torch.optim.Optimizer], tensors: dic
         number, parameter, name = key.split(".")
         memories[int(number)].setdefault(int(parameter), {})[name] = value.clone()
     for optimizer, memory in zip(optimizers, memories, strict=True):
+        weights = [p for group in optimizer.param_groups for p in group["params"]]
+        for number, kept in memory.items():
+            kept |= {name: cut_like(value, weights[number]) for name, value in kept.items() if value.dim()}
         optimizer.load_state_dict({"state": memory, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -4,6 +4,7 @@ A checkpoint that was damaged (a power cut, a full disk, a copy that broke off) 
 it is taken. Of a folder only what a run wrote is ever deleted: known by its name and by its content.
 """
 
+import math
 import re
 import shutil
 import zlib
@@ -193,14 +194,19 @@ def check_same_run(
 ) -> None:
     """Raises ValueError, naming what differs, if a saved run can't go on as this one.
 
-    `facts` are what else the two must have in common, such as {"teacher": False}. Of large things there are
-    `fingerprints` ("" where one is not known), each under what is said where it differs: {"read another text": "3f…"}.
+    Another number of processes can go on, if their step has as many rows. `facts` are what else the two must have in
+    common, such as {"teacher": False}. Of large things there are `fingerprints` ("" where one is not known), each under
+    what is said where it differs: {"read another text": "3f…"}.
     """
-    before, now = {**state["hyperparameters"], **state["facts"]}, {**hyperparameters, **facts}
+    before = {"processes": 1, **state["hyperparameters"], **state["facts"]}
+    now = {**hyperparameters, **facts}
     new_run = "start a new run in another folder"
     if before.get("teacher", False) != now.get("teacher", False):
         was, this = ("without a", "with") if now.get("teacher") else ("with a", "without")
         raise ValueError(f"the run in {folder} was started {was} teacher: it can't be resumed {this} one")
+    if (had := processes_of(state)) != processes:
+        _check_rows(state, before, now, had, processes, folder)
+        now |= {name: before.get(name) for name in _ROWS}
     if changed := sorted(name for name, value in now.items() if before.get(name) != value):
         was = ", ".join(f"{name}={before.get(name)}" for name in changed)
         raise ValueError(
@@ -209,5 +215,22 @@ def check_same_run(
     known = state["fingerprints"]
     if other := [words for words, mark in fingerprints.items() if mark and known.get(words, "") not in ("", mark)]:
         raise ValueError(f"the run in {folder} {' and '.join(other)}: bring that back to resume it, or {new_run}")
-    if (had := len(state["positions"])) != processes:
-        raise ValueError(f"the run in {folder} had {had} processes, this one has {processes}: resume it with as many")
+
+
+_ROWS = ("batch_size", "accumulation_steps")  # of these and the number of processes a step's rows are the product
+
+
+def processes_of(state: dict) -> int:
+    """How many processes wrote a checkpoint."""
+    return state.get("processes", len(state["positions"]))
+
+
+def _check_rows(state: dict, before: dict, now: dict, had: int, processes: int, folder: Path) -> None:
+    """Raises ValueError where other processes than those that `had` begun a run cannot go on with it."""
+    numbers = f"the run in {folder} had {had} processes, this one has {processes}"
+    if len(state["positions"]) > 1:
+        raise ValueError(f"{numbers}, and each had its own part of the text: resume it with as many")
+    rows, own = (math.prod(run[name] for name in _ROWS) for run in (before, now))
+    if rows * had != own * processes:
+        as_many = "choose a batch_size and accumulation_steps that give as many"
+        raise ValueError(f"{numbers}, and a step had {rows * had} rows, now {own * processes}: {as_many}")

@@ -8,38 +8,53 @@ from functools import partial
 from torch import Tensor
 
 from ..basics.files import fingerprint_tensors
-from ..model.decoder import DecoderLanguageModel
 from .history import History
 from .optimizers import load_optimizer_tensors, optimizer_tensors
 from .resume import check_same_run
+from .sharding import put_weights, trained_weights
 
 
 def save_run(run) -> None:
     """Write all that the run needs to go on."""
     if run.checkpoints.folder is None:
         return
-    from accelerate.utils import gather_object
-
-    positions = gather_object([run.objective.data.state_dict()])  # one of each process
-    if not run.accelerator.is_main_process:
+    positions = gathered(run, run.objective.data.state_dict())
+    if not (run.accelerator.is_main_process or run.is_sharded):
         return
     tensors = {"model": trained_weights(run.plain_model), "best": run.best}
     tensors["optimizers"] = optimizer_tensors(run.optimizers)
     state = {"hyperparameters": asdict(run.h), "history": asdict(run.history), "facts": run.objective.facts}
-    state |= {"positions": positions, "scaler": run.scaler.state_dict(), "fingerprints": run.fingerprints}
-    run.checkpoints.save(run.history.steps, tensors, state)
+    if all(position == positions[0] for position in positions):
+        positions = positions[:1]  # then any number of processes can go on from it
+    state |= {"positions": positions, "processes": run.processes, "scaler": run.scaler.state_dict()}
+    state["fingerprints"] = run.fingerprints
+    if run.accelerator.is_main_process:
+        run.checkpoints.save(run.history.steps, tensors, state)
+
+
+def gathered(run, value) -> list:
+    """What each process of the run gives here, as a list that all get."""
+    if run.processes == 1:
+        return [value]
+    from accelerate.utils import gather_object
+
+    return gather_object([value])
 
 
 def fingerprints_of(run) -> dict[str, str]:
     """What tells a run of this kind from one that read or trained something else."""
-    frozen = [(name, p) for name, p in run.plain_model.named_parameters() if not p.requires_grad]
+    frozen = [(name, p) for name, p in run.given_model.named_parameters() if not p.requires_grad]
     base = {"trained an adapter of another model": fingerprint_tensors(frozen)} if frozen else {}
     return base | run.objective.fingerprints()
 
 
 def load_run(run) -> bool:
     """Bring back the newest whole checkpoint; False if there is none. Raises ValueError if it is of another run."""
-    if (newest := run.checkpoints.newest(partial(_warn, run))) is None:
+    newest = run.checkpoints.newest(partial(_warn, run))
+    steps = gathered(run, None if newest is None else len(newest[0]["history"].get("train_loss", ())))
+    if any(step != steps[0] for step in steps):
+        raise ValueError(f"not all processes see the same checkpoints in {run.checkpoints.folder}: share that folder")
+    if newest is None:
         run.say(f"nothing to resume in {run.checkpoints.folder}: starting afresh")
         return False
     (state, tensors), folder = newest, run.checkpoints.folder
@@ -63,19 +78,15 @@ def _take_up(run, state: dict, tensors: dict[str, dict[str, Tensor]]) -> None:
     same_text = math.isclose(saved.text_tokens, run.history.text_tokens, rel_tol=1e-9)
     if not same_text or saved.bytes_per_token != run.history.bytes_per_token:
         raise ValueError(f"the run in {folder} read another text: bring that back, or start a new run")
-    run.plain_model.load_state_dict(tensors["model"], strict=False)
+    put_weights(run.plain_model, tensors["model"])
     run.best = tensors["best"]
     load_optimizer_tensors(run.optimizers, tensors["optimizers"])
     run.scaler.load_state_dict(state["scaler"])
-    run.objective.data.load_state_dict(state["positions"][run.rank])
+    positions = state["positions"]
+    run.objective.data.load_state_dict(positions[run.rank if len(positions) > 1 else 0])
     run.history = saved
 
 
 def _warn(run, line: str) -> None:
     """Tell of something that is wrong, also where no progress is to be shown."""
     run.say(line) if run.shows else warnings.warn(line, stacklevel=2)
-
-
-def trained_weights(model: DecoderLanguageModel) -> dict[str, Tensor]:
-    """Copies on the CPU of the weights that are not frozen, by name."""
-    return {name: p.detach().cpu().clone() for name, p in model.named_parameters() if p.requires_grad}

@@ -125,7 +125,8 @@ class ConversationDataset(BatchDataset):
     grow more frequent through the pass (see `mixed_with_replay`). So answers are learned soon, and what was forgotten
     meanwhile comes back at the end. A pass ends after `longest_pass` batches, if given.
 
-    Each `epoch` has another order, unless `shuffle` is False. Examples are dealt out over `world_size` processes.
+    Each `epoch` has another order, unless `shuffle` is False. The rows of each batch, which is then `world_size` times
+    as large, are dealt out over so many processes (see `BatchDataset`).
     """
 
     def __init__(
@@ -143,7 +144,7 @@ class ConversationDataset(BatchDataset):
         rank: int = 0,
         world_size: int = 1,
     ):
-        super().__init__(context_size, batch_size, rank, world_size)
+        super().__init__(context_size, batch_size, rank, world_size, share_rows=True)
         at_least(0, first=first, replay=replay)
         at_least(1, longest_pass=longest_pass)
         if not 0 <= first <= len(examples.ids):
@@ -155,11 +156,11 @@ class ConversationDataset(BatchDataset):
 
     def num_tokens(self) -> float:
         """Tokens of all examples, for all processes, with what is filled up."""
-        return self._tokens(batch for batches in self._by_kind(0) for batch in batches) * self.world_size
+        return self._tokens(batch for batches in self._by_kind(0) for batch in batches)
 
     def padding_share(self) -> float:
         """Which part of a batch is only filled up, on average."""
-        batches = self.batches(self.epoch)
+        batches = self._batches_for_all(self.epoch)
         return 1 - sum(self._width(number) for batch in batches for number in batch) / self._tokens(batches)
 
     def bytes_per_token(self) -> float:
@@ -172,36 +173,43 @@ class ConversationDataset(BatchDataset):
 
     def read(self, position: dict, worker: int = 0, num_workers: int = 1) -> Iterator[tuple[Tensor, Tensor, dict]]:
         """The batches from `position` on, which is how many of this worker's were given."""
-        own = self.batches(self.epoch)[worker::num_workers]
+        if (rows := position.get("rows", self.rows_for_all)) != self.rows_for_all:
+            now = f"batch_size × processes is {self.rows_for_all} now"
+            raise ValueError(f"the position was saved in batches for {rows} rows, {now}: make it {rows} to go on")
+        own = self._batches_for_all(self.epoch)[worker::num_workers]
         for given in range(position.get("batches_given", 0), len(own)):
-            ids, learn = ([part[i] for i in own[given]] for part in (self.examples.ids, self.examples.learn))
-            yield *next_token_batch(ids, self.pad_id, learn), {"batches_given": given + 1}
+            rows, is_own = self.own_rows(own[given])
+            ids, learn = ([part[i] for i in rows] for part in (self.examples.ids, self.examples.learn))
+            learn = learn if is_own else [[0] * len(row) for row in learn]
+            yield *next_token_batch(ids, self.pad_id, learn), {"batches_given": given + 1, "rows": self.rows_for_all}
 
     def batches(self, epoch: int) -> list[list[int]]:
-        """This process's part of a pass: the numbers of the examples in each batch."""
+        """This process's part of a pass: the numbers of the examples in each batch; [] where there are too few rows."""
+        return [batch[self.rank :: self.world_size] for batch in self._batches_for_all(epoch)]
+
+    def _batches_for_all(self, epoch: int) -> list[list[int]]:
         easy, talks, texts = self._by_kind(epoch)
         whole = len(easy) + len(talks) + len(texts)
         length = whole if self.longest_pass is None else min(whole, self.longest_pass)
         return easy[:length] + mixed_with_replay(talks, texts, max(0, length - len(easy)))
 
     def _by_kind(self, epoch: int) -> list[list[list[int]]]:
-        """All batches of this process and pass, each kind in random order: easy conversations, the others, texts."""
+        """All batches of a pass, each kind in random order: easy conversations, the others, texts."""
         draw = random.Random(f"{self.seed}-{epoch if self.shuffle else 0}")
         end = len(self.examples.ids)
         easy, texts = range(self.first if epoch == 0 else 0), range(end - self.replay, end)
         return [self._in_batches(kind, draw) for kind in (easy, range(self.first, texts.start), texts)]
 
     def _in_batches(self, numbers: range, draw: random.Random) -> list[list[int]]:
-        """This process's part of these examples, in batches of like length, in random order."""
-        shuffled = list(numbers)
+        """These examples, in batches of like length, in random order."""
+        shuffled, most = list(numbers), self.rows_for_all * self.context_size  # tokens of a batch
         draw.shuffle(shuffled)
-        own = shuffled[self.rank :: self.world_size]
-        mean_length = max(1, sum(len(self.examples.ids[i]) for i in own) // max(len(own), 1))
+        mean_length = max(1, sum(len(self.examples.ids[i]) for i in shuffled) // max(len(shuffled), 1))
         batches: list[list[int]] = []
-        for group in in_groups(own, max(1, GROUP * self.batch_size * self.context_size // mean_length)):
+        for group in in_groups(shuffled, max(1, GROUP * most // mean_length)):
             batches.append([])
             for number in sorted(group, key=self._width):  # so that the widest of a batch is its last
-                if batches[-1] and self._tokens([[*batches[-1], number]]) > self.batch_size * self.context_size:
+                if batches[-1] and self._tokens([[*batches[-1], number]]) > most:
                     batches.append([])
                 batches[-1].append(number)
         draw.shuffle(batches)

@@ -135,7 +135,7 @@ class _Preferring(Objective):
     def prepare(self, run: Run) -> History:
         with run.autocast():
             self.reference = score_preferences(run.plain_model, self.pairs).to(run.device)  # (pairs, 2)
-        self.model = run.plain_model
+        self.model = run.given_model
         self.data = ShuffledOrder(len(self.pairs), self.h.seed, run.rank, run.processes)
         per_step = self.h.batch_size * self.h.accumulation_steps * run.processes
         return History(count_steps(self.h, len(self.pairs), per_step))

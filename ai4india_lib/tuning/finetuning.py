@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from ..basics.arguments import above, at_least, between
-from ..basics.device import rank_and_world_size
+from ..basics.processes import rank_and_world_size
 from ..model.config import DecoderConfig
 from ..model.decoder import DecoderLanguageModel
 from ..model.lora import LORA_TARGETS, add_lora, has_lora

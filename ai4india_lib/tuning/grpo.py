@@ -197,6 +197,9 @@ class _Rewarding(Objective):
     def prepare(self, run: Run) -> History:
         self.model, self.rank, self.processes = run.plain_model, run.rank, run.processes
         self.reference = frozen_copy(self.model) if self.reference is None else self.reference.to(run.device).eval()
+        self.facts["processes"] = self.processes  # each draws its own texts
+        if run.is_sharded:
+            raise ValueError("rewards cannot be learned from with FSDP, as no process has a whole model to write with")
         self.data = ShuffledOrder(len(self.tasks), self.h.seed, self.rank, self.processes)
         return History(self.h.max_steps or NO_END)
 

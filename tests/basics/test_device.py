@@ -82,3 +82,14 @@ def test_precision_where_torch_cannot_tell(monkeypatch):
 def test_keep_freed_memory_only_with_glibc(monkeypatch):
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     assert keep_freed_memory() is False
+
+
+def test_each_process_of_a_machine_has_its_own_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert pick_device() == pick_device("cuda") == torch.device("cuda")
+    for name, value in {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert pick_device() == pick_device("cuda") == torch.device("cuda:1") and pick_device("cuda:0").index == 0
+    monkeypatch.setenv("LOCAL_RANK", "2")  # more processes than GPUs
+    assert pick_device() == torch.device("cuda")

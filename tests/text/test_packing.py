@@ -202,6 +202,24 @@ def test_processes_and_workers_share_lines_without_loss_or_repetition(words_toke
             assert seen[1] == len(lines)
 
 
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("batch_size, world_size", [(4, 2), (2, 3), (1, 5)])
+def test_shared_rows_are_those_of_one_process(hindi, num_workers, batch_size, world_size):
+    lines, tokenizer = hindi
+    settings = {"shuffle_buffer": 20, "keep_last": True}
+    for kind in (PackedTextDataset, WholeDocumentDataset):
+        whole = TextLoader(kind(lines, tokenizer, 16, batch_size * world_size, **settings), num_workers=num_workers)
+        settings |= {"world_size": world_size, "share_rows": True}
+        parts = [kind(lines, tokenizer, 16, batch_size, rank=rank, **settings) for rank in range(world_size)]
+        loaders = [TextLoader(part, num_workers=num_workers) for part in parts]
+        settings = {"shuffle_buffer": 20}
+        for (_, targets), *own in zip(whole, *loaders, strict=True):  # as many batches for each
+            rows = [row[row != -100].tolist() for batch in own for row in batch[1]]
+            assert sorted(row for row in rows if row) == sorted(row[row != -100].tolist() for row in targets)
+        states = [loader.state_dict() for loader in loaders]
+        assert all(state == states[0] for state in states), "another number of processes can go on from it"
+
+
 def test_launched_processes_get_different_lines(tmp_path, words_tokenizer, monkeypatch):
     """The promised call names no rank: under `accelerate launch` it is in the environment."""
     for name in ("train.txt", "test.txt"):

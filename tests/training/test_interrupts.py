@@ -43,6 +43,32 @@ def press_after(step, monkeypatch, times=1):
     return seen
 
 
+def test_sigterm_is_waited_for_as_ctrl_c_is(monkeypatch):
+    """A cluster ends a run by it, and a launcher its processes."""
+    before = signal.getsignal(signal.SIGTERM)
+    with interrupts_wait() as asked:
+        signal.raise_signal(signal.SIGTERM)
+        assert len(asked) == 1
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_ctrl_c_that_torchrun_passes_on_is_the_same_one(monkeypatch):
+    """Its processes have it from the terminal already."""
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    now = [100.0]
+    monkeypatch.setattr("ai4india_lib.training.interrupts.time.monotonic", lambda: now[0])
+    with interrupts_wait() as asked:
+        press()
+        now[0] += 1
+        press()
+        assert len(asked) == 1
+        now[0] += 10
+        with pytest.raises(KeyboardInterrupt):
+            press()
+
+
 @pytest.mark.parametrize("step", [1, 3, 11])
 def test_what_was_learned_before_the_first_look_is_kept(step, tmp_path, monkeypatch):
     h = settings(max_steps=20, eval_every=100, checkpoint_every=100, learning_rate=0.02)

@@ -363,7 +363,7 @@ def test_resume_with_other_settings_names_them(tmp_path):
     state = tmp_path / "step-0000012" / "state.json"
     content = json.loads(state.read_text(encoding="utf-8"))
     state.write_text(json.dumps({**content, "positions": content["positions"] * 3}), encoding="utf-8")
-    with pytest.raises(ValueError, match="had 3 processes, this one has 1"):
+    with pytest.raises(ValueError, match="had 3 processes, this one has 1, and each had its own part of the text"):
         resumed(settings(), tmp_path)
 
 

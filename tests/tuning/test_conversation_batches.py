@@ -242,6 +242,10 @@ def test_each_epoch_has_another_order_and_processes_share_the_rows(examples):
     assert fixed.batches(0) == fixed.batches(1)
     parts = [ConversationDataset(examples, 0, 60, 4, rank=r, world_size=2) for r in (0, 1)]
     assert sorted(chain(*(number for part in parts for number in part.batches(5)))) == list(range(len(examples.ids)))
+    whole = ConversationDataset(examples, 0, 60, 8)
+    for (_, targets), *own in zip(whole, *parts, strict=True):
+        rows = [row[row >= 0].tolist() for batch in own for row in batch[1]]
+        assert sorted(row for row in rows if row) == sorted(row[row >= 0].tolist() for row in targets)
     with pytest.raises(ValueError, match="rank=2"):
         ConversationDataset(examples, 0, 60, 4, rank=2, world_size=2)
 
