@@ -179,6 +179,7 @@ def starts(folder: Path, number: int) -> None:
     Path("text").mkdir()
     for name, lines in (("train.txt", TRAIN), ("test.txt", TEST)):
         Path("text", name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    Path("all.txt").write_text("\n".join(TRAIN) + "\n", encoding="utf-8")  # one file: it is split first
     Path("talks.jsonl").write_text("\n".join(map(json.dumps, TALKS)) + "\n", encoding="utf-8")
     came, sent = {}, {}  # sent: when the signals went to the processes that begin with this one
 
@@ -210,7 +211,8 @@ def starts(folder: Path, number: int) -> None:
     for n in range(number):
         run(f"run-{n}", *TRAIN_IT, f"run-{n}", *SHORT)
     run("again", *TRAIN_IT, "run-0", *SHORT)
-    run("over", *TRAIN_IT, "run-0", *SHORT, "--overwrite")
+    own = ["all.txt" if argument == "text" else argument for argument in TRAIN_IT]
+    run("over", *own, "run-0", *SHORT, "--overwrite")
     run("misspelt", *TRAIN_IT, "other", "--num-steps", "4")
     run("senseless", *TRAIN_IT, "other", "--emb-dim", "17")
     run("no-text", "train", "--data", "nowhere", "--name", "other")
