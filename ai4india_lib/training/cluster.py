@@ -177,8 +177,8 @@ def memory_of(wish: Wish, *, sharded: bool) -> dict[str, float]:
     """Bytes that one GPU needs, by part, in mixed precision with AdamW (Rajbhandari et al., 2020, §3.1).
 
     Each parameter has 4 bytes of weight, 4 of gradient, and 8 that AdamW remembers. Sharded (FSDP2), each GPU has its
-    part of them, and two layers as a whole. Activations: `KEPT` bytes for each token, layer and unit of width, and 10 for
-    each logit of a token: what `tuning.finetuning.training_memory` counts for our block, with as many key heads as heads.
+    part of them, and two layers as a whole. Activations: `KEPT` bytes for each token, layer and unit of width, and 10
+    for each logit of a token: what `tuning.finetuning.training_memory` counts for our block, where heads share no keys.
     """
     layers, width = wish.shape
     own = wish.parameters / (wish.gpus if sharded else 1)
