@@ -17,7 +17,7 @@ from matplotlib.backends.backend_pdf import PdfPages
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tasks
-from page import Answer, Page
+from page import EDGE, Answer, Page
 
 FOLDER = Path(__file__).parent
 WORDS = tomllib.loads((FOLDER / "words.toml").read_text(encoding="utf-8"))
@@ -93,8 +93,10 @@ def attention(page: Page, words: Words) -> None:
 def bigram(page: Page, words: Words) -> None:
     counts = tasks.bigram_counts()
     page.say(words("why"))
-    for sentence in tasks.SENTENCES:
-        page.say(sentence, size=12)
+    for left, right in (tasks.SENTENCES[:2], tasks.SENTENCES[2:]):
+        page.put(EDGE, page.y, left, size=13)
+        page.put(EDGE + 75, page.y, right, size=13)
+        page.y += 8
     page.say(words("counts"))
     rows = [["", *tasks.VOCABULARY]]
     for history in tasks.VOCABULARY:
