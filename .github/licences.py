@@ -12,8 +12,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 PAGE = Path(__file__).parent / "DEPENDENCIES.md"
-COURSE = "ai4india"
-EXTRAS = {"notebooks", "tests"}  # those of requirements.txt
+PINS = Path(__file__).parents[1] / "requirements.txt"
 NAMES = {  # what some packages write where others write the licence's name
     "apache license": "Apache-2.0", "apache software license": "Apache-2.0", "apache 2.0": "Apache-2.0",
     "apache license 2.0": "Apache-2.0", "apache 2.0 license": "Apache-2.0", "apache": "Apache-2.0",
@@ -36,9 +35,9 @@ def needed(package: Distribution, extras: set[str]) -> list[Requirement]:
 
 
 def all_packages() -> dict[str, Distribution]:
-    """The course's packages, those that they need, and so on; by name."""
-    found, open_ends = {}, [(COURSE, frozenset(EXTRAS))]
-    seen = set()
+    """The packages of requirements.txt, those that they need, and so on; by name."""
+    lines = [line for line in PINS.read_text(encoding="utf-8").splitlines() if line and not line.startswith(("#", "-"))]
+    found, seen, open_ends = {}, set(), [(key(Requirement(line).name), frozenset()) for line in lines]
     while open_ends:
         name, extras = open_ends.pop()
         if (name, extras) in seen:
@@ -50,7 +49,6 @@ def all_packages() -> dict[str, Distribution]:
             continue  # asked for on other systems only
         found[key(name)] = package
         open_ends += [(key(line.name), frozenset(line.extras)) for line in needed(package, set(extras))]
-    found.pop(COURSE, None)
     return dict(sorted(found.items()))
 
 

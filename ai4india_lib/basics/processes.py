@@ -19,8 +19,8 @@ def rank_and_world_size() -> tuple[int, int]:
     Raises ValueError where `accelerate launch` was asked for several processes on CPUs, and started one in silence.
     """
     if "WORLD_SIZE" not in os.environ and "MASTER_ADDR" in os.environ and "ACCELERATE_USE_CPU" in os.environ:
-        one = "accelerate launch starts only one process on CPUs, unless MPI starts them"
-        raise ValueError(f"{one}: use `torchrun --nproc-per-node 2 -m ai4india_lib …` for two")
+        one = "accelerate launch starts only one process on CPUs with --cpu, unless MPI starts them"
+        raise ValueError(f"{one}: give it --multi_gpu --num_processes 2, which are two on CPUs too, or use torchrun")
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 

@@ -55,9 +55,15 @@ def _check_shape(h: Hyperparameters, vocab_size: int, device: torch.device) -> N
     check_training_memory(config, h, device)
 
 
-def _corpus(options: argparse.Namespace) -> tuple[Path, dict]:
+def _corpus(options: argparse.Namespace, device: torch.device) -> tuple[Path, dict]:
     """Where the text lies that --data means, and what its about.json says; how a learner's own is split is told."""
-    data = corpus_place(options.data, column=options.column)
+
+    def fetched() -> Path:
+        place = corpus_place(options.data, column=options.column)
+        train_and_test_lines(place)  # downloads, and tells what is wrong
+        return place
+
+    data = from_first(fetched, device)
     about = read_about(data)
     if "test_documents" in about:
         split = f"{about['train_documents']:,} documents to train on, the last {about['test_documents']:,} to test with"
@@ -71,7 +77,7 @@ def run(options: argparse.Namespace, name: str, folder: Path) -> None:
     device = pick_device(options.device)
     teacher, tokenizer = load_model(options.teacher, device) if options.teacher else (None, None)
     tokenizer = _known_tokenizer(options, tokenizer, run_folder)
-    data, about = _corpus(options)
+    data, about = _corpus(options, device)
     lines, floor = train_and_test_lines(data)[0], about.get("test_floor_bits_per_byte")
     h = run_hyperparameters(options, folder, lines.num_bytes, device.type)
     _check_shape(h, h.vocab_size if tokenizer is None else len(tokenizer), device)

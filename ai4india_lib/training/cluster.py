@@ -11,6 +11,7 @@ from ..basics.arguments import above, at_least, between
 
 HOURS_A_DAY, SECONDS_AN_HOUR = 24, 3600
 PER_MACHINE = 8  # GPUs
+KEPT = 77  # bytes that a block keeps for the way back, for each token and unit of width
 ASPECT = 128  # width / layers of a model whose shape is not given: as Llama 3 8B has it (4096 / 32)
 
 
@@ -176,8 +177,8 @@ def memory_of(wish: Wish, *, sharded: bool) -> dict[str, float]:
     """Bytes that one GPU needs, by part, in mixed precision with AdamW (Rajbhandari et al., 2020, §3.1).
 
     Each parameter has 4 bytes of weight, 4 of gradient, and 8 that AdamW remembers. Sharded (FSDP2), each GPU has its
-    part of them, and two layers as a whole. Activations: 34 bytes for each token, layer and unit of width (Korthikanti
-    et al., 2022, eq. 1, without the part that attention no longer keeps), and 10 for each token's logits.
+    part of them, and two layers as a whole. Activations: `KEPT` bytes for each token, layer and unit of width, and 10
+    for each logit of a token: what `tuning.finetuning.training_memory` counts for our block, where heads share no keys.
     """
     layers, width = wish.shape
     own = wish.parameters / (wish.gpus if sharded else 1)
@@ -185,7 +186,7 @@ def memory_of(wish: Wish, *, sharded: bool) -> dict[str, float]:
     parts = {"weights": 4 * own, "gradients": 4 * own, "AdamW": 8 * own}
     if sharded:
         parts["two whole layers"] = 2 * 8 * wish.parameters / layers
-    parts["activations"] = tokens * (34 * layers * width + 10 * wish.vocab_size)
+    parts["activations"] = tokens * (KEPT * layers * width + 10 * wish.vocab_size)
     return parts
 
 

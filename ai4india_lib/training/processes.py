@@ -9,7 +9,6 @@ from functools import partial
 from typing import TypeVar
 
 import torch
-from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 
 from ..basics.processes import rank_and_world_size
 from ..model.decoder import DecoderBlock, DecoderLanguageModel
@@ -54,6 +53,8 @@ def cuts_up(accelerator) -> bool:
 def prepared(accelerator, model: DecoderLanguageModel, optimizers: list) -> list:
     """[model, *optimizers] as `accelerate` joins the processes' own ones: wrapped (DDP), or cut up (FSDP2)."""
     if cuts_up(accelerator):
+        from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy  # here: only these runs need it
+
         plugin = accelerator.state.fsdp_plugin
         plugin.cpu_ram_efficient_loading = False  # it would untie the tied weights
         plugin.auto_wrap_policy = partial(transformer_auto_wrap_policy, transformer_layer_cls={DecoderBlock})

@@ -222,7 +222,7 @@ _ROWS = ("batch_size", "accumulation_steps")  # of these and the number of proce
 
 def processes_of(state: dict) -> int:
     """How many processes wrote a checkpoint."""
-    return state.get("processes", len(state["positions"]))
+    return max(state.get("processes", 1), len(state["positions"]))
 
 
 def _check_rows(state: dict, before: dict, now: dict, had: int, processes: int, folder: Path) -> None:
