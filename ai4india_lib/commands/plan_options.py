@@ -6,6 +6,7 @@ from ..training.cluster import GPUS
 
 
 def add_plan(subparsers) -> None:
+    """The options of `plan`. Numbers that are left out follow from the others."""
     about = (
         "What a run on many GPUs takes, worked out beforehand: memory by part, messages, days, rupees, kWh. Each rate "
     )
