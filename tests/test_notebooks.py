@@ -1,14 +1,18 @@
 """What all lessons have in common: their bones, their setup cell, stored outputs, and no drift from the library."""
 
 import ast
+import base64
 import importlib
 import inspect
+import io
 import json
 import re
 from itertools import pairwise
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -51,6 +55,33 @@ def test_first_cell_leads_to_this_lesson_on_colab_in_words(path):
 @by_name(LESSONS + SOLUTIONS)
 def test_no_picture_comes_from_the_network(path):
     assert re.findall(r"""!\[[^\]]*\]\(https?:|<img[^>]+src=["']https?:""", prose_of(path)) == []
+
+
+@by_name(sorted((ROOT / "notebooks" / "assets").glob("*.svg")))
+def test_a_diagram_brings_its_white_paper(path):
+    """Dark lines on nothing cannot be seen in a dark theme. The first shape is the paper, as large as the diagram."""
+    root = ElementTree.parse(path).getroot()
+    defined = {element for defs in root.findall(".//{*}defs") for element in defs.iter()}
+    names = ("rect", "path", "text", "line", "circle", "polygon", "polyline", "ellipse")
+    drawn = (element for element in root.iter() if element.tag.split("}")[-1] in names and element not in defined)
+    paper = dict(next(drawn).attrib)
+    fill = paper.get("fill") or paper["style"].removeprefix("fill:").strip()
+    width, height = map(float, root.get("viewBox").split()[2:])
+    numbers = [float(number) for number in re.findall(r"[\d.]+", paper.get("d", ""))]  # a path, as matplotlib draws it
+    size = (float(paper["width"]), float(paper["height"])) if not numbers else (max(numbers[::2]), max(numbers[1::2]))
+    assert fill in ("#fff", "#ffffff") and size == (width, height)
+
+
+@by_name(LESSONS + SOLUTIONS)
+def test_a_stored_figure_brings_its_own_paper(path):
+    """As above: its corners are opaque."""
+    shown = [output.get("data", {}) for cell in cells_of(path, "code") for output in cell["outputs"]]
+    pictures = [data["image/png"] for data in shown if "image/png" in data]
+    for picture in pictures:
+        image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGBA")
+        right, bottom = image.width - 1, image.height - 1
+        corners = [image.getpixel(place) for place in ((0, 0), (right, 0), (0, bottom), (right, bottom))]
+        assert all(alpha == 255 for *_, alpha in corners)
 
 
 @by_name(LESSONS + SOLUTIONS)
