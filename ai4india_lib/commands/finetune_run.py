@@ -12,10 +12,12 @@ from ..basics.processes import rank_and_world_size
 from ..formats.adapters import base_of, load_adapter, save_adapter
 from ..formats.folders import MODELS, holds_adapter, is_chat_model
 from ..formats.pretrained import load_model, save_model
+from ..text.urls import without_secrets
 from ..training.interrupts import interrupts_wait
 from ..training.processes import leave
 from ..training.resume import Checkpoints
 from . import quoted, tell_model, with_model
+from .card import write_run_card
 from .finetune import learns_from
 from .learning import Conversations, Preferences, Rewards
 from .options import TUNING
@@ -75,7 +77,9 @@ def run(options: argparse.Namespace, source: Path, folder: Path, begun: dict, ad
                 save_adapter(model, folder, base=base, dtype=torch.bfloat16 if options.half else None, overwrite=True)
             else:
                 save_model(model, tokenizer, folder, chats=lesson.chats or is_chat_model(source, tokenizer))
+            history.data = [*map(without_secrets, options.data or [])]
             history.save(folder / "history.json")
+            write_run_card(folder, options, h, history, beginning=lesson.first_words)
             for line in lesson.result_in_words(history):
                 print(line)
         leave()

@@ -28,6 +28,7 @@ class History:
     test_loss: float | None = None
     seconds: float = field(default=0.0, compare=False)  # two runs are equal if they did the same
     ended: str = ""  # why the run ended, in words
+    data: list[str] = field(default_factory=list, compare=False)  # the texts that were read, as they were named
 
     def __getattr__(self, name: str) -> list:
         """Called for names that are no fields: what was measured under this name."""
