@@ -89,28 +89,28 @@ def command_line(options: argparse.Namespace, h: Hyperparameters, folder: Path) 
     words = ["python -m ai4india_lib", options.command]
     for name in (*OPTIONS, "preset", *TUNING, "name"):
         value = folder.resolve().name if name == "name" else getattr(options, name, None)
-        if name == "preset" and value not in TEXT_PRESETS:  # --preferences and --reward have their own
+        if not was_given(value) or (name == "preset" and value not in TEXT_PRESETS):  # the others are no choice
             continue
-        if was_given(value):
-            shown = (
-                []
-                if value is True
-                else [quoted(_shown(one)) for one in (value if isinstance(value, list) else [value])]
-            )
-            words += [f"--{name.replace('_', '-')}", *shown]
-    usual = PRESETS[str(options.preset)]
+        values = [] if value is True else value if isinstance(value, list) else [value]
+        words += [f"--{name.replace('_', '-')}", *(quoted(_shown(one)) for one in values)]
+    return " ".join([*words, *_settings(options, h)])
+
+
+def _settings(options: argparse.Namespace, h: Hyperparameters) -> list[str]:
+    """The options for what differs from the preset; how long a run is, is always said."""
+    usual, words = PRESETS[str(options.preset)], []
     for f in fields(Hyperparameters):
-        value, always = getattr(h, f.name), f.name == "max_steps" and h.minutes is None
-        passed = f.name == "max_steps" and h.minutes is not None and value is None
-        fixed = options.command == "finetune" and f.name in MODEL_SHAPE
-        if (value == getattr(usual, f.name) and not always) or passed or fixed:
+        value, option = getattr(h, f.name), f.name.replace("_", "-")
+        is_length, by_clock = f.name == "max_steps", h.minutes is not None
+        if value == getattr(usual, f.name) and (by_clock or not is_length):
             continue
-        option = f.name.replace("_", "-")
+        if (is_length and by_clock and value is None) or (options.command == "finetune" and f.name in MODEL_SHAPE):
+            continue
         if f.name == "compile":
             words.append(f"--{'' if value else 'no-'}{option}")
         else:
             words += [f"--{option}", str(value).lower() if isinstance(value, bool) or value is None else str(value)]
-    return " ".join(words)
+    return words
 
 
 def _shown(value: object) -> str:

@@ -52,6 +52,8 @@ def run(options: argparse.Namespace) -> None:
         status = getattr(error.response, "status_code", None)
         why = "log in with `hf auth login`, with a token that may write" if status in (401, 403) else str(error)
         raise OSError(f"the hub refused {options.to} (status {status}): {why}") from None
-    except OSError as error:  # no network, or none to there
+    except Exception as error:
+        if not type(error).__module__.startswith(("httpx", "requests")):  # of the version of `huggingface_hub`
+            raise
         raise OSError(f"the hub was not reached: {error}") from None
     print(f"{folder} is at {api.endpoint}/{options.to}")
