@@ -136,11 +136,17 @@ def card_head(folder: Path):
     return None
 
 
+def _known_of(start: Path):
+    """What is known of the language and the licence of a model: by its card, else by its run."""
+    head = card_head(start)
+    return facts_of_folder(start) if head is None else head
+
+
 def _language(known: list[dict], starts: list[Path]) -> str | None:
     """The one language that the texts, or else the model of the start, say they are in."""
     said = {about["language"] for about in known if isinstance(about.get("language"), str)}
     if not said:
-        said = {getattr(card_head(start), "language", None) for start in starts} - {None}
+        said = {getattr(_known_of(start), "language", None) for start in starts} - {None}
     return said.pop() if len(said) == 1 else None
 
 
@@ -154,7 +160,7 @@ def _license(sources: list[str], starts: list[Path]) -> str | None:
         )
         shipped = [root / "models" / name for name in SHIPPED]
         models = all(
-            start.resolve() in shipped or getattr(card_head(start), "license", None) == "mit" for start in starts
+            start.resolve() in shipped or getattr(_known_of(start), "license", None) == "mit" for start in starts
         )
         return "mit" if sources and stories and models else None
     return None
