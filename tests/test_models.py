@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from ai4india_lib.__main__ import make_parser
+from ai4india_lib.commands.card import facts_of_folder
 from ai4india_lib.commands.train import hyperparameters_of
 from ai4india_lib.formats import folders
+from ai4india_lib.formats.cards import card_text
 from ai4india_lib.formats.pretrained import load_model
 from ai4india_lib.text.corpus import read_about
 from ai4india_lib.training.history import History
@@ -118,3 +120,16 @@ def test_the_cards_figures_are_those_of_the_run(name):
     assert f"{history.steps * history.tokens_per_step / 1e6:.1f} million tokens" in card["trained"]
     assert f"{history.in_bits_per_byte(history.test_loss):.3f} bits per byte" in card["result"]
     assert f"{history.test_loss / history.floor_loss:.2f} times the floor" in card["result"]
+
+
+@by_name(SHIPPED)
+def test_a_folders_own_card_says_what_its_files_say(name, monkeypatch):
+    """As `python -m ai4india_lib card` writes it; where it was written, it is not older than the files."""
+    monkeypatch.chdir(ROOT)
+    folder = Path("models") / name
+    facts, history = facts_of_folder(folder), History.load(folder / "history.json")
+    assert facts.metrics["bits_per_byte"] == pytest.approx(history.in_bits_per_byte(history.test_loss))
+    assert (facts.language, facts.license) == (name.split("-")[1], "mit")
+    assert facts.run["limits"] == card_of(name)["limits"] and facts.about in CARDS
+    if (folder / "README.md").is_file():
+        assert (folder / "README.md").read_text(encoding="utf-8") == card_text(folder, facts)

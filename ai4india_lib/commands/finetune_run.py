@@ -18,6 +18,7 @@ from ..training.interrupts import interrupts_wait
 from ..training.processes import leave
 from ..training.resume import Checkpoints
 from . import quoted, tell_model, with_model
+from .card import write_run_card
 from .finetune import learns_from
 from .languages import archives_of
 from .learning import Conversations, Preferences, Rewards
@@ -91,6 +92,7 @@ def run(options: argparse.Namespace, source: Path, folder: Path, begun: dict, ad
             history.save(folder / "history.json")
             if lesson.chats or asked:
                 write_json(folder / CHAT_NOTE, {MAY_BE_ASKED: asked})
+            write_run_card(folder, options, h, history, beginning=lesson.first_words)
             for line in lesson.result_in_words(history):
                 print(line)
         leave()

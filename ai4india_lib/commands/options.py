@@ -73,6 +73,8 @@ def make_parser() -> argparse.ArgumentParser:
         _add_evaluate,
         _add_export,
         _add_serve,
+        _add_card,
+        _add_push,
         _add_benchmark,
         add_plan,
         _add_lessons,
@@ -227,6 +229,26 @@ def _add_serve(subparsers) -> None:
     parser = subparsers.add_parser("serve", help="let other programs ask a model", description=about)
     _add_model_options(parser, "the newest")
     parser.add_argument("--port", type=int, default=8000, help="of the address 127.0.0.1 (%(default)s)")
+
+
+def _add_card(subparsers) -> None:
+    about = "Write README.md, the card that people and the Hugging Face hub read, of models that are there already: "
+    about += "from their files, their run, and what the README.md beside them says. `train` and `finetune` do it "
+    about += "by themselves. A card that a person wrote or changed is kept. Older folders of chat models also get the "
+    about += "line by which servers find an answer."
+    parser = subparsers.add_parser("card", help="write the README.md of models", description=about)
+    named = "models/NAME, or folders (default: all in models/)"
+    parser.add_argument("models", nargs="*", metavar="NAME_OR_FOLDER", help=named)
+
+
+def _add_push(subparsers) -> None:
+    about = "Publish a model on the Hugging Face hub: its files and its card, README.md, and nothing else of its "
+    about += "folder. Log in first with `hf auth login`. What is new there is private, unless you say --public."
+    parser = subparsers.add_parser("push", help="publish a model on the Hugging Face hub", description=about)
+    add = parser.add_argument
+    add("--model", required=True, metavar="NAME_OR_FOLDER", help="models/NAME, or a folder")
+    add("--to", required=True, metavar="USER/NAME", help="its name on the hub")
+    add("--public", action="store_true", help="everybody may see it, if it is new there")
 
 
 def _add_benchmark(subparsers) -> None:

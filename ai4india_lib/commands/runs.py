@@ -64,7 +64,7 @@ def _holds_files(folder: Path) -> bool:
 
 def _check_may_overwrite(folder: Path) -> None:
     """Raises ValueError where --overwrite would replace what is neither a model nor a run."""
-    began_here = _options_of(folder) is not None or bool(Checkpoints(folder / "training").ours())
+    began_here = options_of_run(folder) is not None or bool(Checkpoints(folder / "training").ours())
     is_model = holds_model(folder) and _describes_model(folder)
     if not began_here and not is_model:
         raise ValueError(f"{folder} holds no model and no run, but other files: take another --name for the model")
@@ -85,7 +85,7 @@ def _describes_model(folder: Path) -> bool:
     return False
 
 
-def _options_of(folder: Path) -> dict | None:
+def options_of_run(folder: Path) -> dict | None:
     """What run.json says; None where it is missing, or of another program."""
     try:
         found = read_json(folder / "training" / RUN, needs=("command", "options"))
@@ -135,7 +135,7 @@ def take_up_options(options: argparse.Namespace, folder: Path, must_agree: str) 
     Raises ValueError where one of the options `must_agree` says something else. Of text, model, teacher and tokenizer
     it is the content that must agree, which is seen when they are read.
     """
-    begun = _options_of(folder)
+    begun = options_of_run(folder)
     if begun is None:  # a run of the library itself, or of an older version
         return {}
     if begun["command"] != options.command:
@@ -181,7 +181,7 @@ def run_hyperparameters(
     run goes on: see `check_same_run`.
     """
     state = Checkpoints(folder / "training").state() if options.resume else None
-    if state is None or (was_given(options.preset) and _options_of(folder) is None):
+    if state is None or (was_given(options.preset) and options_of_run(folder) is None):
         return hyperparameters_of(options, num_bytes, device)
     known = {f.name for f in fields(Hyperparameters)}
     saved = Hyperparameters(**{name: value for name, value in state["hyperparameters"].items() if name in known})

@@ -24,6 +24,7 @@ from ..training.plan import plan_in_words
 from ..training.processes import from_first, leave
 from ..training.resume import Checkpoints
 from . import quoted, with_model
+from .card import write_run_card
 from .runs import check_training_memory, note_run, run_hyperparameters, tell_steps, was_given
 
 OF_THE_RUN = "data column preset tokenizer teacher half device"  # the options that --resume takes up again
@@ -78,7 +79,7 @@ def run(options: argparse.Namespace, name: str, folder: Path) -> None:
     teacher, tokenizer = load_model(options.teacher, device) if options.teacher else (None, None)
     tokenizer = _known_tokenizer(options, tokenizer, run_folder)
     data, about = _corpus(options, device)
-    lines, floor = train_and_test_lines(data)[0], about.get("test_floor_bits_per_byte")
+    lines = train_and_test_lines(data)[0]
     h = run_hyperparameters(options, folder, lines.num_bytes, device.type)
     _check_shape(h, h.vocab_size if tokenizer is None else len(tokenizer), device)
     if not was_given(options.preset) and not options.resume:
@@ -93,7 +94,8 @@ def run(options: argparse.Namespace, name: str, folder: Path) -> None:
     print(f"training a model of {model.num_parameters():,} parameters on {without_secrets(options.data)}", flush=True)
     tell_steps(options, h, plan_steps(h, loaders[0].dataset.num_tokens(), rank_and_world_size()[1])[0])
     kept = Checkpoints(run_folder, begin=note_run(options, OF_THE_RUN, tokenizer))
-    more = {"folder": kept, "resume": options.resume, "device": device, "floor_bits_per_byte": floor}
+    more = {"folder": kept, "resume": options.resume, "device": device}
+    more["floor_bits_per_byte"] = about.get("test_floor_bits_per_byte")
     more["reserved"] = time.perf_counter() - options.started + SAVING
     with interrupts_wait():  # who stops the run gets the model saved
         history = train(model, *loaders, h, teacher=teacher, **more)
@@ -102,13 +104,14 @@ def run(options: argparse.Namespace, name: str, folder: Path) -> None:
         give_places(model, untrained_tokens(model, special))  # to the signs of a chat, for a later fine-tuning
         give_places(model, unread, spread=HALF_SPREAD)
         history.data = [without_secrets(options.data)]
+        first_words = " ".join(next(iter(loaders[1].dataset.lines)).split()[:2])
         if rank_and_world_size()[0] == 0:
             save_model(model, tokenizer, name, chats=False, dtype=torch.bfloat16 if options.half else None)
             history.save(folder / "history.json")
             use_indic_fonts()
             save_figure(plot_history(history), folder / "perplexity.png")
+            write_run_card(folder, options, h, history, about=about, beginning=first_words)
         leave()
     print(f"saved to {folder}, with perplexity.png and history.json")
-    first_words = " ".join(next(iter(loaders[1].dataset.lines)).split()[:2])
     prompt = ("-- " if first_words.startswith("-") else "") + quoted(first_words)
     print(f"now try: python -m ai4india_lib generate {with_model(name)} {prompt}")

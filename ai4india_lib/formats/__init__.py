@@ -1,8 +1,8 @@
 """A model ↔ a folder that `transformers`, PEFT and other programs open.
 
 Used from lesson 08 on: `llama_format` gives our weights their names there, `pretrained` saves and opens whole models,
-`adapters` (lesson 14) those of LoRA, and `folders` says where they lie. `gguf` and `rounding` (lesson 19) write what
-llama.cpp and Ollama read. `published` and `weights` read what strangers wrote: exactly, or not at all.
+`adapters` (lesson 14) those of LoRA, `folders` says where they lie, `cards` what they are; `gguf` and `rounding` (19)
+write for llama.cpp and Ollama. `published` and `weights` read what strangers wrote: exactly, or not at all.
 """
 
 from typing import TYPE_CHECKING

@@ -17,6 +17,7 @@ from ..basics.arguments import is_number, is_whole
 from ..basics.files import finish_folder, read_safetensors, read_safetensors_metadata, replace_folder, write_json
 from ..model.decoder import DecoderLanguageModel
 from ..model.lora import lora_modules, put_adapters
+from .cards import CARD, card_text, may_write_card
 from .folders import MODEL_FILES, MODELS, model_folder, read_settings
 from .llama_format import hugging_face_name
 from .weights import weight_files
@@ -38,6 +39,7 @@ def save_adapter(
 
     `base` is the model they were trained on, a name or a folder; `load_model` and `peft` look for it there. `dtype` is
     that of the numbers in the file: torch.bfloat16 makes it half as large and keeps three digits; None: as they are.
+    A card, README.md, goes with them (see `cards`); one that a person wrote or changed is kept.
     The file notes a hash of the base's weights, so that `load_adapter` can tell when they were trained anew.
     Raises ValueError if the model has no adapters, or adapters of several ranks; FileExistsError where a whole model
     lies, unless `overwrite`, and in any case where the base lies.
@@ -76,6 +78,8 @@ def save_adapter(
     def write(beside: Path) -> None:
         save_file(tensors, beside / "adapter_model.safetensors", metadata=noted)
         write_json(beside / "adapter_config.json", config)
+        if may_write_card(target):
+            (beside / CARD).write_text(card_text(beside, place=target), encoding="utf-8")
 
     replace_folder(target, write, owned=MODEL_FILES)
     return target

@@ -17,6 +17,7 @@ from ..model.lora import has_lora, merge_lora
 from ..text.chat import end_ids
 from ..text.tokenizer import load_tokenizer, save_tokenizer
 from .adapters import base_of, load_adapter
+from .cards import CARD, card_text, may_write_card
 from .folders import MODEL_FILES, MODELS, holds_adapter, model_folder, models_in, read_ends
 from .llama_format import hugging_face_config, hugging_face_name
 from .published import read_config, read_precision
@@ -41,6 +42,7 @@ def save_model(
     three digits; it opens as float32 again. None: as they are.
     Of a model that `chats` the folder says that a turn's end ends a text too, so that every program stops there. None:
     if `finetune` taught it, or `load_model` found it so.
+    A card, README.md, goes with it (see `cards`); one that a person wrote or changed is kept.
     Raises FileExistsError if the folder holds a model and `overwrite` is False, ValueError for a model with adapters.
     """
     target = model_folder(model_name, folder)
@@ -64,6 +66,8 @@ def save_model(
         ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": ends, "pad_token_id": tokenizer.pad_token_id}
         write_json(beside / "generation_config.json", ids)
         save_tokenizer(tokenizer, beside)
+        if may_write_card(target):
+            (beside / CARD).write_text(card_text(beside, place=target), encoding="utf-8")
 
     replace_folder(target, write, owned=MODEL_FILES)
     return target

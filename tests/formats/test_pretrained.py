@@ -114,6 +114,7 @@ def test_no_pickle_and_no_rubbish(saved):
     _, folder = saved
     assert names_in(folder.parent) == ["kahani"]
     allowed = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    allowed |= {"README.md"}
     assert allowed <= set(names_in(folder)) <= allowed | {"chat_template.jinja", "special_tokens_map.json"}
     assert "lm_head.weight" not in load_file(folder / "model.safetensors")  # tied: stored once
 

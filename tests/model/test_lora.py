@@ -144,7 +144,9 @@ def test_our_adapter_opens_in_peft(base, tmp_path, targets):
     model, folder = base
     shaken(add_lora(model, 4, alpha=10, targets=targets))
     saved = save_adapter(model, tmp_path / "models" / "adapter", base=folder)
-    assert sorted(path.name for path in saved.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert sorted(path.name for path in saved.iterdir()) == [
+        "README.md", "adapter_config.json", "adapter_model.safetensors",
+    ]  # fmt: skip
     theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder), saved).eval()
     assert "lora_A.default" in "".join(name for name, _ in theirs.named_parameters())
     torch.testing.assert_close(theirs(IDS).logits, logits(model), rtol=1e-4, atol=1e-4)
