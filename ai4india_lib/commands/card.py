@@ -129,6 +129,7 @@ def _about(source: str) -> dict:
 
 
 def card_head(folder: Path):
+    """The metadata of the card in a folder (huggingface_hub's ModelCardData); None if there is none to be read."""
     from huggingface_hub import ModelCard
 
     with suppress(ValueError, OSError):

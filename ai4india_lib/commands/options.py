@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..training.hyperparameters import MODEL_SHAPE, TEXT_PRESETS, Hyperparameters, get_hyperparameters
 from .plan_options import add_plan
+from .shipping_options import add_card, add_export, add_model_options, add_push, add_serve
 
 HINDI_STORIES = "data/kahani-hi.tar.gz"
 REPLAY_SHARE = 0.5
@@ -71,10 +72,10 @@ def make_parser() -> argparse.ArgumentParser:
         _add_generate,
         _add_chat,
         _add_evaluate,
-        _add_export,
-        _add_serve,
-        _add_card,
-        _add_push,
+        add_export,
+        add_serve,
+        add_card,
+        add_push,
         _add_benchmark,
         add_plan,
         _add_lessons,
@@ -116,7 +117,7 @@ def _add_finetune(subparsers) -> None:
         epilog=FINETUNE_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    _add_model_options(parser, "the newest that tells stories")
+    add_model_options(parser, "the newest that tells stories")
     _add_what_is_learned(parser.add_argument)
     add = parser.add_argument
     add("--lora", type=int, metavar="RANK", help="train an adapter of this rank, not the model")
@@ -161,7 +162,7 @@ def _add_generate(subparsers) -> None:
     add("--prompts", metavar="FILE", help="a file with one prompt a line: all are written together")
     add("--output", metavar="FILE", help="with --prompts: write the texts there, as JSON lines")
     add("--slots", type=int, help=f"with --prompts: how many at a time ({SLOTS})")
-    _add_model_options(parser, "the newest that tells stories")
+    add_model_options(parser, "the newest that tells stories")
     add("--int8", action="store_true", help="weights in a quarter of the bytes, a little less exact")
     add("--compile", action="store_true", help="let torch compile the steps first: for much text; needs a C++ compiler")
     add("--timing", action="store_true", help="show the time to the first token, and tokens/s after it")
@@ -177,7 +178,7 @@ def _add_chat(subparsers) -> None:
     about = f"Talk with a fine-tuned model. {SLASH_COMMANDS}. "
     about += "When a conversation outgrows the model's context, its oldest questions and answers are forgotten."
     parser = subparsers.add_parser("chat", help="talk with a model", description=about)
-    _add_model_options(parser, "the newest that was taught to chat")
+    add_model_options(parser, "the newest that was taught to chat")
     parser.add_argument("--system", metavar="TEXT", help="what the model reads before the conversation")
     parser.add_argument("--max-length", type=int, default=250, help="longest answer, in tokens (%(default)s)")
     _add_sampling_options(parser, CHAT_TEMPERATURE)
@@ -189,7 +190,7 @@ def _add_evaluate(subparsers) -> None:
     )
     about += "is a chat model. Prints one table with 95% intervals and saves a chart."
     parser = subparsers.add_parser("evaluate", help="measure a model, alone or against another", description=about)
-    _add_model_options(parser, "the newest")
+    add_model_options(parser, "the newest")
     add, yes_or_no = parser.add_argument, argparse.BooleanOptionalAction
     add("--against", metavar="NAME_OR_FOLDER", help="compare with this model on the same items")
     add("--language", choices=known_languages() or None, help="whose tests (default: of the text it was trained on)")
@@ -207,48 +208,6 @@ def _add_evaluate(subparsers) -> None:
     add("--baselines", action=yes_or_no, default=True, help="also 5-grams and an untrained model")
     add("--limit", type=int, metavar="N", help="at most N documents, questions, pairs of each kind")
     add("--output", metavar="PNG", help="the chart (default: evaluation.png in the model's folder)")
-
-
-def _add_export(subparsers) -> None:
-    about = "Write a model as one file for other programs: gguf, for llama.cpp and Ollama, with the vocabulary and the "
-    about += "chat template in it, and a Modelfile for Ollama beside it. An adapter is merged into its model. "
-    about += "Needs the extra: pip install ai4india[shipping]"
-    parser = subparsers.add_parser("export", help="write a model for other programs", description=about)
-    add = parser.add_argument
-    add("--model", metavar="NAME_OR_FOLDER", help="models/NAME, or a folder (default: the newest)")
-    add("--format", choices=["gguf"], default="gguf", help="the kind of file (%(default)s)")
-    precise = "numbers of 32, 16, 8 or 4 bits: fewer are smaller and less exact (%(default)s)"
-    add("--outtype", choices=["f32", "f16", "q8_0", "q4_0"], default="f16", help=precise)
-    add("--output", metavar="FILE", help="the file (default: NAME-OUTTYPE.gguf in the model's folder)")
-
-
-def _add_serve(subparsers) -> None:
-    about = "Put a model behind an address on this computer that programs for OpenAI's models can ask: starts "
-    about += "`transformers serve`, for completions, chats and streams. Ctrl-C ends it. "
-    about += "Needs the extra: pip install ai4india[serving]"
-    parser = subparsers.add_parser("serve", help="let other programs ask a model", description=about)
-    _add_model_options(parser, "the newest")
-    parser.add_argument("--port", type=int, default=8000, help="of the address 127.0.0.1 (%(default)s)")
-
-
-def _add_card(subparsers) -> None:
-    about = "Write README.md, the card that people and the Hugging Face hub read, of models that are there already: "
-    about += "from their files, their run, and what the README.md beside them says. `train` and `finetune` do it "
-    about += "by themselves. A card that a person wrote or changed is kept. Older folders of chat models also get the "
-    about += "line by which servers find an answer."
-    parser = subparsers.add_parser("card", help="write the README.md of models", description=about)
-    named = "models/NAME, or folders (default: all in models/)"
-    parser.add_argument("models", nargs="*", metavar="NAME_OR_FOLDER", help=named)
-
-
-def _add_push(subparsers) -> None:
-    about = "Publish a model on the Hugging Face hub: its files and its card, README.md, and nothing else of its "
-    about += "folder. Log in first with `hf auth login`. What is new there is private, unless you say --public."
-    parser = subparsers.add_parser("push", help="publish a model on the Hugging Face hub", description=about)
-    add = parser.add_argument
-    add("--model", required=True, metavar="NAME_OR_FOLDER", help="models/NAME, or a folder")
-    add("--to", required=True, metavar="USER/NAME", help="its name on the hub")
-    add("--public", action="store_true", help="everybody may see it, if it is new there")
 
 
 def _add_benchmark(subparsers) -> None:
@@ -287,11 +246,6 @@ def _add_usb(subparsers) -> None:
     add("--system", choices=("linux", "linux-arm", "windows", "macos"), help="of the other computer (this one's)")
     add("--python", metavar="VERSION", help="of the other computer, such as 3.12 (this one's)")
     add("--gpu", action="store_true", help="on Linux, torch for NVIDIA GPUs too: several GB")
-
-
-def _add_model_options(parser: argparse.ArgumentParser, usual: str) -> None:
-    parser.add_argument("--model", metavar="NAME_OR_FOLDER", help=f"models/NAME, or a folder (default: {usual})")
-    parser.add_argument("--device", help="cpu, cuda, mps … (default: the best there is)")
 
 
 def _whole_or_none(text: str) -> int | None:
