@@ -209,6 +209,8 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | os.PathLike
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
     if isinstance(config.get("extra_special_tokens"), list):
         config["additional_special_tokens"] = config.pop("extra_special_tokens")
+    for opened in ("is_local", "local_files_only"):  # how it was opened here says nothing of the tokenizer
+        config.pop(opened, None)
     if tokenizer.chat_template == CHAT_TEMPLATE:
         config.setdefault("response_template", RESPONSE_TEMPLATE)
     write_json(path, config)
