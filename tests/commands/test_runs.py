@@ -141,7 +141,6 @@ BAD = {
     "optimizer": ["--optimizer", "sgd"],
     "small vocabulary": ["--vocab-size", "10"],
     "no data": ["--data", "nowhere"],
-    "one text": ["--data", "text/train.txt"],
     "no such teacher": ["--teacher", "nobody"],
     "teacher reads less": ["--teacher", "base", "--context-size", "128"],
     "no such tokenizer": ["--tokenizer", "nowhere"],

@@ -464,11 +464,11 @@ LENGTHS = {"hi": (67, 159, 118), "en": (77, 156, 120)}  # words of the shortest,
 
 
 def test_every_plot_is_told_and_lengths_stay_in_bounds(language, stories):
-    """Children's stories of 60 to 160 words, every plot about equally often."""
+    """Children's stories of 50 to 160 words, every plot about equally often."""
     plots = collections.Counter(story.facts["plot"] for story in stories)
     assert set(plots) == set(language.plots)
     lengths = [len(story.text.split()) for story in stories]
-    assert min(lengths) >= 60
+    assert min(lengths) >= 50
     assert max(lengths) <= 160
 
 

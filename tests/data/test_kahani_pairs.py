@@ -209,7 +209,11 @@ class Hindi:
         if phenomenon == "number_noun":
             one = any(word in ("एक", "एक-एक") for word in words[:position])
             assert one != any(word in self.numbers for word in words[:position])
-            return any((n, case) == ("s" if one else "p", "d") for _, n, case in self.readings[words[position]])
+            if words[position] in ("का", "के"):  # of a noun that is the same in both numbers (लड्डू)
+                return (words[position] == "का") == one
+            texts = [words[position], " ".join(words[position - 1 : position + 1])]  # काजू कतली is one noun
+            readings = {reading for text in texts for reading in self.readings[text]}
+            return any((n, case) == ("s" if one else "p", "d") for _, n, case in readings)
         if phenomenon == "hai_hain":
             return words[position] == ("हैं" if self.subject(words, position)[1] == "p" else "है")
         return {"honorific": self.honorific_verb, "ne": self.has_ne}[phenomenon](words, position)

@@ -154,7 +154,7 @@ def test_loaders_are_made_of_it(tmp_path, tokenizer, kind):
 def test_evaluate_measures_its_last_lines(tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)
     path = written(tmp_path, kind)
-    exam = _read_exam(str(path), None, None, None, "text" if kind == "csv" else None)
+    exam = _read_exam(str(path), None, None, None, None, "text" if kind == "csv" else None)
     assert exam.documents == LINES[950:] and list(exam.training) == LINES[:950] and exam.floor is None
 
 
