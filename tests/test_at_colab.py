@@ -4,7 +4,8 @@ course from a repository on the disk, and pip brings matplotlib from a wheel tha
 network.
 
 The environment is a new one, without packages of its own but that matplotlib; it sees those of the one that runs the
-tests. Seen by hand too, with matplotlib 3.8.4, IPython 7.34 and ipywidgets 7.7 from PyPI.
+tests. The setup cell and lessons 06 and 11 were seen by hand too, with
+matplotlib 3.8.4, IPython 7.34 and ipywidgets 7.7 from PyPI.
 """
 
 import importlib.metadata

@@ -23,8 +23,9 @@ def give_places(
 ) -> DecoderLanguageModel:
     """Give each token of `ids` an embedding of its own, in place: the old one and a random direction, `spread` long.
 
-    What the old ones have in common keeps the tokens unlikely, as they should be until a training uses them, so that
-    nothing else changes. Both tables change where a model has one for reading and one for writing.
+    What the old ones have in common keeps the tokens unlikely, as they should be until a training uses them. In a wide
+    model nothing else changes; a narrow one writes less well (see the card of kahani-hi-small).
+    Both tables change where a model has one for reading and one for writing.
     """
     generator = torch.Generator().manual_seed(seed)
     for token in ids:

@@ -11,7 +11,7 @@ from functools import cache, lru_cache
 
 from .engine import Language, Telling, Word
 from .frames import OneOf, Part
-from .reader import squeeze
+from .reader import Trial, squeeze
 
 Script = tuple[int, ...]  # the choices of a telling so far
 
@@ -26,32 +26,6 @@ class _Mismatch(Exception):
 
 class _End(Exception):
     """The telling has reached the end of the text."""
-
-
-class _Open(Exception):
-    """A slot needs a word that is not drawn yet."""
-
-
-class _Trial(Telling):
-    """A telling that fills one slot with the words it is given, and keeps no record."""
-
-    def __init__(self, language: Language, plot: str, drawn: dict[str, Word]):
-        self.language, self.plot, self.drawn = language, language.plots[plot], drawn
-
-    def fill(self, slot: str) -> str | None:
-        """The squeezed text of a slot, or None if it needs other words, too."""
-        try:
-            return squeeze(self.language.grammar.fill(slot, self))
-        except _Open:
-            return None
-
-    def word(self, name: str) -> Word:
-        if name not in self.drawn:
-            raise _Open(name)
-        return self.drawn[name]
-
-    def show(self, name: str, form: str) -> str:
-        return form
 
 
 class _Reading(Telling):
@@ -103,7 +77,7 @@ class _Reading(Telling):
         here = self.text[self.position : self.position + 1]
         for number, word in enumerate(options):
             if id(word) not in said:
-                trial = _Trial(self.language, self.plot.name, {**self.drawn, name: word})
+                trial = Trial(self.language, self.plot.name, {**self.drawn, name: word})
                 said[id(word)] = trial.fill(self.slot)
             words = said[id(word)]  # most begin with another letter: that is seen without a call
             if not words or not here or (words[0] == here and self.goes_on(words)):
