@@ -9,22 +9,25 @@ matplotlib 3.8.4, IPython 7.34 and ipywidgets 7.7 from PyPI.
 """
 
 import importlib.metadata
-import importlib.util
 import json
 import os
 import shutil
 import subprocess
+import sys
 import sysconfig
 import venv
 import zipfile
 from contextlib import contextmanager
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 NEEDED = ("pip", "setuptools", "ipykernel", "ipywidgets", "jupyter_client")
-LACKING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+# not importlib.util.find_spec: on its way to pip it makes setuptools leave distutils alone, in the whole process, and
+# torch.compile, which needs both, then fails
+LACKING = [name for name in NEEDED if PathFinder.find_spec(name) is None]
 LACKING += [] if shutil.which("git") and (ROOT / ".git").exists() else ["git, and the course as a clone"]
 LACKING += [] if os.name == "posix" else ["Linux or macOS"]
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(LACKING), reason=f"needs {', '.join(LACKING)}")]
@@ -162,3 +165,10 @@ def test_a_lesson_works_after_the_restart_that_its_first_cell_asks_for(colab, le
         assert here == "True\n"
         errors = {number: error for number, code in enumerate(cells, 1) if (error := cell(code)[1])}
         assert errors == {}
+
+
+def test_looking_for_pip_leaves_setuptools_as_it_is():
+    """Every run of pytest reads this file, and compiles elsewhere in the same process."""
+    code = "import test_at_colab, setuptools, distutils; print(distutils.__file__)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
+    assert "setuptools" in found.stdout, found.stderr
