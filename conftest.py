@@ -10,6 +10,7 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"  # notebooks run in kernels, which inherit these
 os.environ["TQDM_DISABLE"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "passive"  # tests run in two processes: a thread that waits must not hold a core
+os.environ["AI4INDIA_LANGUAGE"] = "en"  # that of the stored outputs
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads would quarrel with data loader processes
 
 SLOW_LESSONS = ("00_start_here.ipynb", "14_finetuning.ipynb", "15_preferences_and_rewards.ipynb")  # each trains

@@ -6,6 +6,7 @@ one more thing to know. Feedback says what was seen, what it means and where to 
 
 `calling` runs a learner's function: a stub, a missing `return`, a changed input and an error each get their sentence.
 `comparing` holds a result beside the right one, and beside those of usual mistakes.
+`language("hi")` makes checks and questions speak Hindi.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from .comparing import (
     results,
     same,
 )
+from .language import LANGUAGES, language
 
 _EXERCISES: dict[str, Callable[[object], str]] = {}
 
