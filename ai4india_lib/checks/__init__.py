@@ -7,6 +7,8 @@ one more thing to know. Feedback says what was seen, what it means and where to 
 `calling` runs a learner's function: a stub, a missing `return`, a changed input and an error each get their sentence.
 `comparing` holds a result beside the right one, and beside those of usual mistakes.
 `language("hi")` makes checks and questions speak Hindi.
+`tries` keeps what was tried, in one small file of the learner's own; `course_map` shows it; `certificates` makes a page
+of it. `exercises` reads from the lessons which exercises there are.
 """
 
 from __future__ import annotations
@@ -28,7 +30,10 @@ from .comparing import (
     results,
     same,
 )
+from .certificates import certificate
+from .course_map import progress
 from .language import LANGUAGES, language
+from .tries import keep_try
 
 _EXERCISES: dict[str, Callable[[object], str]] = {}
 
@@ -66,6 +71,8 @@ def check(name: str, answer: object) -> bool:
         return False
     except NotYet as wrong:
         print(f"{name}: not yet. {wrong}")
+        keep_try(name, False, str(wrong))
         return False
     print(f"{name}: right. {praise}")
+    keep_try(name, True, praise)
     return True
