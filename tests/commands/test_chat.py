@@ -134,6 +134,7 @@ def test_the_newest_chat_model_is_taken_and_named(at_work, say, heard, capsys):
     assert capsys.readouterr().err == "no --model is given: this is talks\n"
 
 
+@pytest.mark.slow
 def test_a_pipe_where_python_takes_another_encoding_for_the_usual_one(at_work):
     """As on Windows, or with LC_ALL=C: a real process, and a model that answers with what it was asked."""
     script = (

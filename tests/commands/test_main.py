@@ -150,6 +150,7 @@ def test_compile_reaches_all_ways_of_writing(tmp_path, monkeypatch, capsys):
     assert main(["generate", "एक दिन", *GREEDY, "--compile", "--int8"]) == 0 and len(made) == 1
 
 
+@pytest.mark.slow
 def test_compile_without_a_compiler_is_told_in_a_sentence(monkeypatch):
     """In a process of its own: what a terminal shows."""
     command = [sys.executable, "-m", "ai4india_lib", "generate", "एक दिन", *GREEDY, "--count", "2"]

@@ -153,7 +153,9 @@ def count_operations(save, root):
 
 
 @pytest.mark.parametrize("how", ["error", pytest.param("kill", marks=FORKS)])
-@pytest.mark.parametrize("first, second", PAIRS)
+@pytest.mark.parametrize(
+    "first, second", [PAIRS[0], *(pytest.param(*pair, marks=pytest.mark.slow) for pair in PAIRS[1:])]
+)
 def test_broken_off_at_any_operation_it_is_the_old_or_the_new(
     made, tokenizer, other_tokenizer, tmp_path, first, second, how
 ):

@@ -156,7 +156,13 @@ CHAINS = 10  # of 1000 draws; so many suffice to find out each of the wrong rule
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [*(("model", name) for name in SETTINGS), ("ngram", "temperature"), ("ngram", "all")]
+    ("kind", "name"),
+    [
+        ("model", "all"),
+        ("ngram", "all"),
+        *(pytest.param("model", name, marks=pytest.mark.slow) for name in SETTINGS if name != "all"),
+        pytest.param("ngram", "temperature", marks=pytest.mark.slow),
+    ],
 )
 def test_ten_thousand_draws_follow_the_models_distribution(tables, name, kind):
     model, draft, table = tables

@@ -50,7 +50,9 @@ def aot(function, *, mode, dynamic):
 real_compile = torch.compile
 
 
-@pytest.mark.parametrize("changes", [{}, {"accumulation_steps": 2, "batch_size": 2}])
+@pytest.mark.parametrize(
+    "changes", [{}, pytest.param({"accumulation_steps": 2, "batch_size": 2}, marks=pytest.mark.slow)]
+)
 def test_a_compiled_run_learns_the_same(monkeypatch, capsys, changes):
     plain = run(monkeypatch, capsys, None, **changes)
     compiled = run(monkeypatch, capsys, aot, **changes)

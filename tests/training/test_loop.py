@@ -383,6 +383,7 @@ def written(folder, name):
     return History(**history), (folder / f"{name}.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the script forks")
 def test_killed_runs_go_on_as_if_nothing_had_happened(tmp_path):
     """SIGINT to the whole process group, as Ctrl-C in a terminal; then SIGKILL at random moments, and on again."""
@@ -403,6 +404,7 @@ def test_killed_runs_go_on_as_if_nothing_had_happened(tmp_path):
         assert len(history.train_loss) == h.max_steps
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="gloo finds 127.0.0.1 by the name of Linux's interface")
 def test_two_processes_train_together(tmp_path):
     with socket.socket() as free:
