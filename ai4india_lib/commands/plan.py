@@ -5,7 +5,9 @@ import argparse
 from ..training.cluster import GPUS, PUBLISHED, SOURCES, Plan, Wish, plan_run, wish_of
 from . import given
 
-_UNITS = ((1e12, " TB"), (1e9, " GB"), (1e6, " MB"))
+Units = tuple[tuple[float, str], ...]
+_UNITS: Units = ((1e12, " TB"), (1e9, " GB"), (1e6, " MB"))
+_COUNTS: Units = ((1e12, " trillion"), (1e9, " billion"), (1e6, " million"), (1, ""))
 
 
 def run(options: argparse.Namespace) -> None:
@@ -23,8 +25,10 @@ def run(options: argparse.Namespace) -> None:
 
 def _print_plan(wish: Wish, plan: Plan) -> None:
     layers, width = wish.shape
-    size = f"{wish.parameters:.3g} parameters ({layers} layers of width {width})"
-    print(f"{size}, {wish.all_tokens:.3g} tokens, {wish.gpus} × {wish.gpu}, {wish.step:,.0f} tokens a step")
+    shape = f"{layers} layer{'s' * (layers > 1)} of width {width}"
+    size = f"{_counted(wish.parameters)} parameters ({shape})"
+    run = f"{_counted(wish.all_tokens)} tokens, {wish.gpus} × {wish.gpu}, {wish.step:,.0f} tokens a step"
+    print(f"{size}, {run}")
     total, room = sum(plan.memory.values()), GPUS[wish.gpu].memory
     how = "FSDP2: each GPU holds a part of the model" if plan.is_sharded else "each GPU holds the whole model"
     print(f"\nmemory of one GPU ({how})")
@@ -57,7 +61,18 @@ def _print_published() -> None:
         print(f"  {published.source}")
 
 
+def _counted(count: float) -> str:
+    """How many, as people say it: 8.0 billion, 950,000."""
+    unit, name = _largest(count, _COUNTS)
+    return f"{count / unit:,.1f}{name}" if name else f"{count:,.0f}"
+
+
 def _in_words(size: float) -> str:
     """Bytes: 3.2 GB."""
-    unit, name = next(((unit, name) for unit, name in _UNITS if size >= unit), _UNITS[-1])
+    unit, name = _largest(size, _UNITS)
     return f"{size / unit:.1f}{name}"
+
+
+def _largest(amount: float, units: Units) -> tuple[float, str]:
+    """The largest of `units` of which there is at least one, as it is printed: 999,960,000 is 1.0 billion."""
+    return next(((unit, name) for unit, name in units if round(amount / unit, 1) >= 1), units[-1])

@@ -77,10 +77,27 @@ def test_what_cannot_be_is_told(wish, told):
 def test_the_command_prints_the_plan_with_the_sources(capsys):
     assert main(["plan", "--parameters", "8B", "--tokens", "100B", "--gpus", "64", "--check"]) == 0
     told = capsys.readouterr().out
-    assert "GPT-2 in 1.65 h" in told and "each GPU holds a part of the model" in told and "8e+09 parameters" in told
+    assert (
+        "GPT-2 in 1.65 h" in told and "each GPU holds a part of the model" in told and "8.0 billion parameters" in told
+    )
+    assert "100.0 billion tokens" in told and "e+" not in told
     assert all(source in told for source in SOURCES.values())
     assert main(["plan", "--gpus", "8"]) == 1
     assert "--parameters 1B" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["plan", "--parameters", "many"])
     assert "'many' is no number: write 350M, 8B or 15T" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ("8B", "8.0 billion parameters (34 layers"),
+        ("999960000", "1.0 billion parameters"),
+        ("350M", "350.0 million parameters"),
+        ("5000", "5,000 parameters (1 layer of width 20), 100,000 tokens"),
+    ],
+)
+def test_numbers_are_said_as_people_say_them(capsys, parameters, said):
+    assert main(["plan", "--parameters", parameters]) == 0
+    assert capsys.readouterr().out.startswith(said)
