@@ -11,6 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from ..training.hyperparameters import MODEL_SHAPE, TEXT_PRESETS, Hyperparameters, get_hyperparameters
+from .class_options import add_class
 from .plan_options import add_plan
 from .shipping_options import add_card, add_export, add_model_options, add_push, add_serve
 
@@ -79,6 +80,7 @@ def make_parser() -> argparse.ArgumentParser:
         _add_benchmark,
         add_plan,
         _add_lessons,
+        add_class,
         _add_usb,
     ):
         add(commands)

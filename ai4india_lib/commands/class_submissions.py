@@ -1,0 +1,244 @@
+"""What a class handed in, whose it is, and the code that stands in it. Nothing of it is run here.
+
+A folder for each learner, zip files, flat files with names in them, one folder a section: any of these.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import unicodedata
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from ..checks.tries import Tried, read_tries
+
+LARGEST = 64_000_000  # bytes of one file
+MOST_UNPACKED = 1_000_000_000  # bytes of all files of a zip, and
+MOST_FILES = 5_000
+PASSED_OVER = ("__MACOSX", ".ipynb_checkpoints", "__pycache__", ".git", ".venv", "venv", "ai4india_lib", "tests")
+_PLACES = re.compile(r"(?i)(submitted|submissions?|my|notebooks|class|release|autograded|ai4india[-\w]*|downloads?)")
+_NOISE = r"(?i)\b(copy of|copy ?\d*|final|new|old|backup|v ?\d+|submission|assignment|homework|exercises?|progress)\b"
+_MOODLE = re.compile(r"_\d+_assignsubmission_[a-z]+_?")
+
+
+@dataclass
+class Work:
+    """One file that was handed in: its cells of code, in order."""
+
+    path: str
+    cells: list[str]
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.cells)
+
+
+@dataclass
+class Learner:
+    name: str
+    works: list[Work] = field(default_factory=list)
+    tried: dict[str, Tried] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Found:
+    """A file with its place: the folders below the class's, a zip counting as one."""
+
+    place: PurePosixPath
+    content: bytes | None
+    why: str = ""  # it cannot be read, or is passed over
+
+    @property
+    def kind(self) -> str:
+        return self.place.suffix.lower()
+
+
+def read_class(folder: Path, stems: list[str]) -> tuple[list[Learner], list[tuple[str, str]]]:
+    """All learners of a folder in alphabetical order, and (file, reason) of what was passed over.
+
+    `stems` are the names of the lessons' files, such as "06_attention": what remains of a name is the learner's.
+    Raises FileNotFoundError if there is no such folder, and ValueError if nothing in it is a work.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}: name the one that holds what the class handed in")
+    found = list(_files(folder))
+    ignored = [(str(one.place), one.why) for one in found if one.content is None and one.why.startswith("passed over")]
+    works = [one for one in found if not (one.content is None and one.why.startswith("passed over"))]
+    if not works:
+        raise ValueError(f"{folder} holds no notebook (.ipynb), .py, .zip or progress.jsonl: is it the right folder?")
+    names = _names([one.place for one in works], stems, folder.resolve().name)
+    learners: dict[str, Learner] = {}
+    for one in works:
+        name = names[one.place]
+        learner = learners.setdefault(_key(name), Learner(name))
+        _take(learner, one)
+    return sorted(learners.values(), key=lambda learner: _key(learner.name)), ignored
+
+
+def _take(learner: Learner, one: _Found) -> None:
+    """Add a file to a learner's works, tries or remarks."""
+    if one.content is None:
+        learner.remarks.append(f"{one.place}: {one.why}")
+        return
+    try:
+        if one.kind == ".jsonl":
+            for name, tried in read_tries(_decoded(one.content)).items():
+                if name not in learner.tried or tried.tries > learner.tried[name].tries:
+                    learner.tried[name] = tried
+        else:
+            text = _decoded(one.content)
+            learner.works.append(Work(str(one.place), [text] if one.kind == ".py" else cells_of(text)))
+    except ValueError as error:
+        learner.remarks.append(f"{one.place}: {error}")
+
+
+def _decoded(content: bytes) -> str:
+    """The text of a file, without a mark of byte order, with plain line ends. Raises ValueError if it is none."""
+    if not content.strip():
+        raise ValueError("the file is empty")
+    wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+    try:
+        text = content.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("this is no text in UTF-8") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def cells_of(text: str) -> list[str]:
+    """The source of each cell of code of a notebook. Raises ValueError where the text is none."""
+    try:
+        notebook = json.loads(text)
+        sheets = notebook.get("worksheets") or [notebook]  # format 3, of 2014, has sheets
+        cells = [cell for sheet in sheets for cell in sheet["cells"] if cell["cell_type"] == "code"]
+        sources = [cell.get("source", cell.get("input", "")) for cell in cells]
+        joined = ["".join(source) for source in sources]
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"this is no whole notebook ({str(error)[:80]})") from None
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError("this is JSON, but no notebook") from None
+    return [source.replace("\r\n", "\n") for source in joined]
+
+
+# --- files ---
+
+
+def _files(folder: Path) -> Iterator[_Found]:
+    for path in sorted(folder.rglob("*")):
+        place = PurePosixPath(path.relative_to(folder).as_posix())
+        if path.is_symlink():
+            yield _Found(place, None, "passed over: a link, which may lead anywhere")
+        elif path.is_file():
+            try:
+                yield from _opened(place, path.stat().st_size, path.read_bytes)
+            except OSError as error:
+                yield _Found(place, None, f"it cannot be read ({error.strerror})")
+
+
+def _opened(place: PurePosixPath, size: int, read, depth: int = 0) -> Iterator[_Found]:
+    """The file itself, or all files of a zip, which may hold zips in turn."""
+    kind = place.suffix.lower()
+    if any(part in PASSED_OVER for part in place.parts) or place.name.startswith("."):
+        yield _Found(place, None, "passed over")
+    elif place.parts[-3:-1] == ("notebooks", "solutions"):
+        yield _Found(place, None, "passed over: the course's own solutions")
+    elif kind not in (".ipynb", ".py", ".zip", ".jsonl"):
+        hint = ": unpack it, or make it a .zip" if kind in (".rar", ".7z", ".gz", ".tar", ".tgz") else ""
+        yield _Found(place, None, f"passed over{hint}")
+    elif size > LARGEST and kind != ".zip":
+        yield _Found(place, None, f"{size / 1e6:,.0f} MB are too much: have its outputs cleared")
+    elif kind != ".zip":
+        yield _Found(place, read())
+    elif depth > 1 or size > MOST_UNPACKED:
+        yield _Found(place, None, "a zip too large, or too deep inside of others")
+    else:
+        yield from _unpacked(place, read(), depth)
+
+
+def _unpacked(place: PurePosixPath, content: bytes, depth: int) -> Iterator[_Found]:
+    inside = place.with_suffix("")
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as packed:
+            entries = [entry for entry in packed.infolist() if not entry.is_dir()]
+            if len(entries) > MOST_FILES or sum(entry.file_size for entry in entries) > MOST_UNPACKED:
+                raise zipfile.BadZipFile("it would unpack to too much")
+            for entry in entries:
+                name = PurePosixPath(*[part for part in _entry_name(entry).split("/") if part not in ("", ".", "..")])
+                yield from _opened(inside / name, entry.file_size, lambda e=entry: packed.read(e), depth + 1)
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError) as error:
+        yield _Found(place, None, f"this zip cannot be read ({str(error)[:80]})")
+
+
+def _entry_name(entry: zipfile.ZipInfo) -> str:
+    """Old programs write names in UTF-8 and do not say so."""
+    if entry.flag_bits & 0x800:
+        return entry.filename
+    try:
+        return entry.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return entry.filename
+
+
+# --- names ---
+
+
+def _key(name: str) -> str:
+    """ "Meera_Sharma" and "meera sharma" are one person."""
+    return re.sub(r"[\s_.\-]+", " ", unicodedata.normalize("NFC", name)).strip().casefold()
+
+
+def _names(places: list[PurePosixPath], stems: list[str], folder_name: str) -> dict[PurePosixPath, str]:
+    """Whose each file is. A folder with works of three and more people in it is a section, and not a person."""
+
+    def divide(places: list[PurePosixPath], depth: int, section: str) -> dict[PurePosixPath, str]:
+        own, groups = {}, {}
+        for place in places:
+            first = place.parts[depth] if len(place.parts) > depth + 1 else ""
+            if first and _is_a_name(first, stems):
+                groups.setdefault(_MOODLE.sub("", first), []).append(place)
+            elif first:
+                own |= divide([place], depth + 1, section)
+            else:
+                own[place] = _name_in(place, stems)
+        for name, inside in groups.items():
+            below = divide(inside, depth + 1, "")
+            people = {_key(person) for person in below.values() if person}
+            is_section = len(people) >= (2 if len(groups) == 1 and not own else 3)
+            for place in inside:
+                whose = below[place] if is_section and below[place] else name
+                own[place] = f"{section}{name}/{whose}" if is_section and len(groups) > 1 else f"{section}{whose}"
+        return own
+
+    named = divide(places, 0, "")
+    nameless = [place for place, name in named.items() if not name]
+    several = Counter(re.sub(r"[\d() ]*$|(?i:^copy of )", "", place.stem) for place in nameless)
+    alone = len(nameless) == len(several)  # each lesson once: one person's own folder
+    return {place: name or (folder_name if alone else place.stem) for place, name in named.items()}
+
+
+def _is_a_name(part: str, stems: list[str]) -> bool:
+    return not _PLACES.fullmatch(part) and bool(_without_lesson(part, stems))
+
+
+def _name_in(place: PurePosixPath, stems: list[str]) -> str:
+    """What remains of a file's name without the lesson's: "06_attention - Meera (1).ipynb" → "Meera"."""
+    stem = _MOODLE.split(place.stem)[0] if _MOODLE.search(place.stem) else place.stem
+    return _without_lesson(re.sub(r"_\d{4,}_\d{4,}(_|$)", " ", stem), stems)
+
+
+def _without_lesson(text: str, stems: list[str]) -> str:
+    """A name without the words of a lesson, numbers of copies, and signs at its ends; "" where nothing remains."""
+    text = unicodedata.normalize("NFC", text)
+    for stem in stems:
+        number, *words = re.split(r"[_\-\s]+", stem)
+        title = r"[_\-\s]*".join(map(re.escape, words))
+        text = re.sub(rf"(?i)(?<![^\W_]){number}[_\-\s.·]*{title}(?![^\W_])|(?<![^\W_]){title}(?![^\W_])", " ", text)
+    text = re.sub(r"(?i)(?<![^\W_])(lesson|पाठ|lab)?[_\-\s]*[01]\d(?![^\W_])", " ", text, count=1)
+    text = re.sub(r"\(\d+\)|\[\d+\]", " ", text)
+    text = re.sub(_NOISE, " ", text.replace("_", " "))
+    return " ".join(text.split()).strip(" -–.,·")

@@ -1,0 +1,226 @@
+"""Protects the marking of a class: every answer gets the verdict that is due, whatever the files look like, and no code
+of one learner changes the marks or files of others, or the course."""
+
+import ast
+import csv
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from made_class import COPIED_ROPE, EXERCISES, HOSTILE, LESSONS, OWN_ROPE, RIGHT, SLOW, WRONG, Class, notebook, text_of
+
+from ai4india_lib.__main__ import main
+from ai4india_lib.checks.exercises import COURSE, course_exercises, lesson_files
+from ai4india_lib.commands.class_alike import form_of, similarity
+from ai4india_lib.commands.class_answers import Program, attempts_of
+from ai4india_lib.commands.class_submissions import Work, cells_of, read_class
+from ai4india_lib.commands.class_table import _kind_of
+
+ROOT = Path(__file__).parents[2]
+STEMS = [path.stem for path in lesson_files()]
+KNOWN = {"torch", "os", "check"}
+
+
+def files_of(folder):
+    return {path: hashlib.sha256(path.read_bytes()).digest() for path in folder.rglob("*") if path.is_file()}
+
+
+def collected(made, output, capsys):
+    """Learner → line of the table; it is as due, and nothing was changed."""
+    before = files_of(made.folder), files_of(ROOT / "ai4india_lib" / "checks")
+    assert main(["class", "collect", str(made.folder), "--seconds", "2", "--output", str(output)]) == 0
+    capsys.readouterr()
+    assert (files_of(made.folder), files_of(ROOT / "ai4india_lib" / "checks")) == before
+    with (output / "marks.csv").open(encoding="utf-8-sig", newline="") as file:
+        lines = {line["learner"]: line for line in csv.DictReader(file)}
+    got = {name: {exercise: line.get(exercise, "") for exercise in EXERCISES} for name, line in lines.items()}
+    assert got == made.due
+    return lines
+
+
+@pytest.mark.slow
+def test_a_class_of_thirty(tmp_path, capsys):
+    quick = [name for name in HOSTILE if name not in SLOW]
+    made = Class(tmp_path / "class").add_hostile(quick[: 30 - 19])
+    assert len(made.due) == 30
+    lines = collected(made, tmp_path / "out", capsys)
+    assert {name: line["answers alike"] for name, line in lines.items() if line["answers alike"]} == {
+        "Deepak": "Gita: 06.rope, 02.pack", "Gita": "Deepak: 06.rope, 02.pack",
+    }  # fmt: skip
+    assert lines["Meera Sharma"]["points"] == lines["Meera Sharma"]["of points"] == "18"
+    assert lines["Asha"]["solved"] == "5" and lines["Asha"]["core solved"] == "1"
+    assert lines["Nisha"]["06.rope tries"] == "2" and lines["Nisha"]["solved"] == "0"
+    assert "06_attention.ipynb: this is no whole notebook" in lines["Broken"]["remarks"]
+    assert "02.shuffle_buffer" in lines["Solver"]["published"] and lines["Vikram"]["published"] == ""
+    page = (tmp_path / "out" / "marks.html").read_text(encoding="utf-8")
+    assert "Every entry is True: that is no mask." in page and "notes.pdf: passed over" in page
+    assert "06.rope (but for names)" in page and "<script" not in page and "http" not in page
+
+
+@pytest.mark.slow
+def test_the_other_pranks(tmp_path, capsys):
+    made = Class.__new__(Class)
+    made.folder, made.due = tmp_path / "class", {}
+    made.add_hostile([name for name in HOSTILE if name not in SLOW][11:])
+    lines = collected(made, tmp_path / "out", capsys)
+    assert "uses rmtree: look at it" in lines["deletes the class"]["remarks"]
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_pranks_that_take_their_time(tmp_path, capsys):
+    made = Class.__new__(Class)
+    made.folder, made.due = tmp_path / "class", {}
+    collected(made.add_hostile(SLOW), tmp_path / "out", capsys)
+
+
+# --- whose a file is ---
+
+
+def written(folder, names):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text_of({"cells": [{"cell_type": "code", "source": "x = 1"}]}), encoding="utf-8")
+    return [learner.name for learner in read_class(folder, STEMS)[0]]
+
+
+@pytest.mark.parametrize(
+    ("names", "learners"),
+    [
+        (["Meera/06_attention.ipynb", "Meera/my/04_counting.ipynb", "Ravi/06_attention.ipynb"], ["Meera", "Ravi"]),
+        (["06_attention_Meera.ipynb", "Meera 04.ipynb", "MEERA-06-attention (2).ipynb"], ["Meera"]),
+        (["06_attention - मीरा शर्मा.ipynb", "Copy of 06_attention रवि.ipynb"], ["मीरा शर्मा", "रवि"]),
+        (["lesson 06/Meera.ipynb", "lesson 06/Ravi.ipynb", "04_counting/Meera.ipynb"], ["Meera", "Ravi"]),
+        (["class/A/06_attention.ipynb", "class/B/06_attention.ipynb"], ["A", "B"]),
+        (["X/A/06.ipynb", "X/B/06.ipynb", "X/C/06.ipynb", "Y/A/06.ipynb", "Y/B/06.ipynb", "Y/C/06.ipynb"],
+         ["X/A", "X/B", "X/C", "Y/A", "Y/B", "Y/C"]),
+        (["Meera/backup/06_attention.ipynb", "Meera/06_attention_final.ipynb", "Ravi/06.ipynb"], ["Meera", "Ravi"]),
+        (["Meera Sharma_12345_assignsubmission_file_/06_attention.ipynb",
+          "Ravi_99_assignsubmission_file_06_attention.ipynb"], ["Meera Sharma", "Ravi"]),
+        (["submitted/meera/06_attention/06_attention.ipynb", "submitted/ravi/06_attention/06_attention.ipynb"],
+         ["meera", "ravi"]),
+        (["06_attention.ipynb", "04_counting.ipynb"], ["class"]),
+        (["06_attention.ipynb", "06_attention (1).ipynb"], ["06_attention", "06_attention (1)"]),
+        (["21CS045_06.ipynb", "06_attention_21CS046.ipynb"], ["21CS045", "21CS046"]),
+    ],
+)  # fmt: skip
+def test_whose_a_file_is(tmp_path, names, learners):
+    assert written(tmp_path / "class", names) == learners
+
+
+def test_zips_that_are_none_or_too_much(tmp_path):
+    (tmp_path / "Asha.zip").write_bytes(b"PK\x03\x04 torn")
+    with zipfile.ZipFile(tmp_path / "Bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("06_attention.ipynb", b"0" * 70_000_000)
+    (tmp_path / "Ravi.rar").write_bytes(b"Rar!")
+    (tmp_path / "link.py").symlink_to(ROOT / "conftest.py")
+    learners, ignored = read_class(tmp_path, STEMS)
+    assert {learner.name: learner.remarks[0].split(": ")[1] for learner in learners} == {
+        "Asha": "this zip cannot be read (File is not a zip file)", "Bomb": "70 MB are too much",
+    }  # fmt: skip
+    assert dict(ignored)["Ravi.rar"] == "passed over: unpack it, or make it a .zip"
+    assert dict(ignored)["link.py"] == "passed over: a link, which may lead anywhere"
+
+
+def test_no_folder_and_an_empty_one_are_told(tmp_path, capsys):
+    for folder, said in ((tmp_path / "none", "there is no folder"), (tmp_path, "holds no notebook")):
+        assert main(["class", "collect", str(folder)]) == 1
+        assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "5", '{"cells": 3}', '{"cells": [3]}', '{"cells": [{"cell_type": "code", "source": 3}]}', "[" * 10**5],
+)
+def test_what_is_no_notebook_is_told(text):
+    with pytest.raises(ValueError, match=r"notebook|empty"):
+        cells_of(text)
+
+
+def test_notebooks_of_2014_are_read():
+    old = {"worksheets": [{"cells": [{"cell_type": "code", "input": ["x = 1\n", "y = 2"]}]}]}
+    assert cells_of(json.dumps(old)) == ["x = 1\ny = 2"]
+
+
+# --- which cells an answer needs ---
+
+LESSON = {"06": Program.of(cells_of(LESSONS["06"].read_text(encoding="utf-8")), True)}
+IN_06 = {name: exercise for name, exercise in course_exercises().items() if exercise.lesson == "06"}
+CHECK = 'check("06.causal_mask", causal_mask)'
+MASK = "def causal_mask(time):\n    return {}"
+
+
+def needed(*cells):
+    """The statements that run for the last attempt at 06.causal_mask."""
+    (attempt, *_) = attempts_of(Work("06.ipynb", list(cells)), IN_06, LESSON, KNOWN)
+    return [piece.text.strip() for piece in attempt.pieces]
+
+
+def test_only_what_an_answer_needs_is_run():
+    table, train = "table = {}\ntable[3] = 1", "model = train_for_hours()\ntime = 5"
+    cells = [
+        "import math, slow",
+        "%pip install x\n!ls",
+        train,
+        table,
+        MASK.format("table, math.pi, os"),
+        "q = 3",
+        CHECK,
+    ]
+    assert needed(*cells) == ["import math, slow", "table = {}", "table[3] = 1", MASK.format("table, math.pi, os")]
+
+
+def test_the_last_definition_before_the_check_counts():
+    one, two, three = (MASK.format(number) for number in (1, 2, 3))
+    assert needed(one, two, CHECK, three) == [two]
+    assert needed(CHECK, one) == [one]  # cells in another order
+    assert needed(f"{one}\n{CHECK}", f"{two}\n{CHECK}") == [two]
+    assert needed("answer = mine", CHECK.replace("causal_mask)", "answer)"), two.replace("causal_mask", "mine")) == [
+        two.replace("causal_mask", "mine"), "answer = mine",
+    ]  # fmt: skip
+
+
+def test_what_is_no_python_costs_only_itself():
+    broken = f"x = (\n\n{MASK.format('helper()')}\n\ndef helper():\n    return 5\n\nif True print(3)\n{CHECK}"
+    assert needed(broken) == [MASK.format("helper()"), "def helper():\n    return 5"]
+    (attempt,) = attempts_of(Work("06.ipynb", [MASK.format("(")]), IN_06, LESSON, KNOWN)
+    assert attempt.broken == "line 2: '(' was never closed"
+
+
+def test_names_that_only_the_lesson_has_come_from_there():
+    assert needed(MASK.format("turn(time)"), CHECK)[0].startswith("def turn(")
+
+
+# --- answers alike ---
+
+
+def test_likeness_sees_through_names_and_not_through_thoughts():
+    own, copied, published = (
+        form_of([f"def rope_at(x, positions, theta):\n{indented(text)}"])
+        for text in (OWN_ROPE, COPIED_ROPE, RIGHT["06.rope"])
+    )
+    assert similarity(own, copied) == 1 and similarity(own, published) < 0.8
+
+
+def indented(text):
+    return "\n".join("    " + line.removeprefix("    ") for line in text.splitlines())
+
+
+def test_mistakes_are_counted_without_their_values():
+    said = [
+        "Your mask lets position 0 see position 1 (mask[0, 1] is True).",
+        "Your mask lets position 2 see position 5 (x).",
+    ]
+    assert len({_kind_of(text) for text in said}) == 1
+    assert _kind_of("It stopped with KeyError in line 3: `x`\n  The error says: 'x'") == "It stopped with KeyError"
+
+
+def test_a_made_class_holds_what_it_says():
+    """The class above would prove nothing if its answers were not those of the lessons."""
+    assert set(RIGHT) == set(WRONG) == set(EXERCISES) == {n for n in course_exercises() if n[:2] in LESSONS}
+    for lesson in LESSONS:
+        assert [ast.parse(cell) for cell in cells_of(text_of(notebook(lesson, RIGHT))) if "check(" in cell]
+    assert COURSE == ROOT
