@@ -165,6 +165,13 @@ def test_wheel_holds_every_module_and_nothing_but_the_library(wheel):
     assert {re.sub(r"-.*", "", name.split("/")[0]) for name in names} == {"ai4india_lib", "ai4india"}  # and its papers
 
 
+def test_wheel_holds_what_modules_read(wheel):
+    """The questions: they are no Python, so setuptools takes only what pyproject names."""
+    names, _ = wheel
+    read = {path.relative_to(ROOT).as_posix() for path in (ROOT / "ai4india_lib").rglob("*.toml")}
+    assert read and read <= set(names)
+
+
 def test_every_module_of_the_wheel_imports_far_from_the_repository(wheel):
     names, folder = wheel
     modules = [name.removesuffix(".py").replace("/", ".") for name in names if name.endswith(".py")]

@@ -7,6 +7,7 @@ one more thing to know. Feedback says what was seen, what it means and where to 
 `calling` runs a learner's function: a stub, a missing `return`, a changed input and an error each get their sentence.
 `comparing` holds a result beside the right one, and beside those of usual mistakes.
 `language("hi")` makes checks and questions speak Hindi.
+`questions("06")` asks five questions about a lesson; `answer(3, 2)` answers one of them (`quiz`).
 `tries` keeps what was tried, in one small file of the learner's own; `course_map` shows it; `certificates` makes a page
 of it. `exercises` reads from the lessons which exercises there are.
 """
@@ -33,6 +34,7 @@ from .comparing import (
 from .certificates import certificate
 from .course_map import progress
 from .language import LANGUAGES, language
+from .quiz import answer as answer, questions
 from .tries import keep_try
 
 _EXERCISES: dict[str, Callable[[object], str]] = {}
