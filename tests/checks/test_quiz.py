@@ -67,10 +67,10 @@ def test_lengths_and_places_do_not_give_the_answer_away(code):
     longest = shortest = 0
     places = Counter()
     for question in QUESTIONS:
-        lengths = [len(choice.text[code]) for choice in question.choices]
-        of_right = lengths[right_choice(question) - 1]
-        longest += of_right == max(lengths)
-        shortest += of_right == min(lengths)
+        right = len(question.choices[right_choice(question) - 1].text[code])
+        wrong = [len(choice.text[code]) for choice in question.choices if not choice.right]
+        longest += right > max(wrong)
+        shortest += right < min(wrong)
         places[right_choice(question)] += len(question.choices) == 3
     assert longest < 0.45 * len(QUESTIONS) and shortest < 0.45 * len(QUESTIONS)
     assert min(places[place] for place in (1, 2, 3)) > 0.2 * places.total()
