@@ -6,7 +6,7 @@ model       ids → logits: the decoder, its cache and its adapters (06 to 08)
 formats     a model ↔ a folder that other programs open (08, 19)
 training    batches + a model → a trained model and its history (09)
 inference   a prompt → text, one at a time or many at once (10 to 13)
-evaluation  how good is a model, and how sure is that figure? (04, 09, 16)
+evaluation  how good is a model, how sure is that figure, and what goes on inside? (04, 09, 16, 17)
 tuning      a trained model → one that answers, as people prefer (14, 15)
 doors       plots (the course's pictures), checks (feedback of exercises), commands (python -m ai4india_lib), benchmarks
 
@@ -29,9 +29,11 @@ if TYPE_CHECKING:  # each is imported when it is first used
     from .basics import pick_device, pick_precision
     from .checks import check
     from .evaluation import (
-        Pair, TrainingText, accuracy_by_kind, answer_chats, answer_questions, bits_per_byte, bootstrap_interval,
-        calibration, cohen_kappa, compare, document_bits, judge_pairs, normalise_answer, question_accuracy, read_chats,
-        read_pairs, read_questions, score_answers, score_chats, sentence_log_probabilities, sign_test,
+        Look, Pair, Patch, TrainingText, accuracy_by_kind, answer_chats, answer_questions, bits_per_byte,
+        bootstrap_interval, calibration, cohen_kappa, compare, control_labels, document_bits, fit_probe, judge_pairs,
+        look_chance, look_shares, normalise_answer, question_accuracy, read_chats, read_pairs, read_questions,
+        score_answers, score_chats, seen_in, sentence_log_probabilities, sign_test, stream_logits, tokens_at, trace,
+        trace_heads, watch,
     )
     from .formats import load_adapter, load_model, save_adapter, save_model
     from .inference import (

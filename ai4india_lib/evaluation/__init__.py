@@ -2,7 +2,7 @@
 
 Built in lesson 16: `likelihood` (bits per byte, also lesson 04), `minimal_pairs`, `questions`, `reliability`,
 `significance` and `memorisation`; `chats` does for lesson 14's chat model what `questions` does for answers; `items` is
-what pairs and questions share.
+what pairs and questions share. In lesson 17: `inside` (what flows in a model), `inside_scores` and `inside_probe`.
 """
 
 from typing import TYPE_CHECKING
@@ -12,6 +12,11 @@ from ..basics.imports import import_when_used
 # fmt: off
 if TYPE_CHECKING:  # each is imported when it is first used
     from .chats import Chat, answer_chats, read_chats, refusing_answers, score_chats
+    from .inside import Patch, Watched, watch
+    from .inside_probe import Probe, control_labels, fit_probe
+    from .inside_scores import (
+        Look, look_chance, look_shares, seen_in, stream_logits, tokens_at, trace, trace_heads,
+    )
     from .items import accuracy_by_kind
     from .likelihood import bits_per_byte, document_bits, token_log_probabilities
     from .memorisation import TrainingText

@@ -1,0 +1,78 @@
+"""Is a fact written in a model's vectors? A linear probe, and the control task that says how much it learned by itself.
+
+A probe is a small classifier that is trained on vectors of a model which stays as it is (Alain & Bengio, 2017). A high
+accuracy may be the probe's own work. So the same probe is given labels that mean nothing, one drawn for each kind of
+input (Hewitt & Liang, 2019): what it reaches there, it learned by heart.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..basics.arguments import at_least
+
+STEPS = 100  # of L-BFGS; it stops sooner when nothing moves
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """A linear classifier of vectors, (n, dim) → (n,) classes. Made by `fit_probe`."""
+
+    mean: Tensor  # (dim,) of the vectors that it was trained on
+    spread: Tensor  # (dim,)
+    weight: Tensor  # (dim, classes)
+    bias: Tensor  # (classes,)
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        """The likeliest class of each vector: (n,)."""
+        return (self._standard(vectors) @ self.weight + self.bias).argmax(-1)
+
+    def accuracy(self, vectors: Tensor, labels: Tensor) -> float:
+        """Share of vectors whose class is found."""
+        return float((self(vectors) == labels).double().mean())
+
+    def _standard(self, vectors: Tensor) -> Tensor:
+        return (vectors.double().cpu() - self.mean) / self.spread
+
+
+def fit_probe(vectors: Tensor, labels: Tensor, classes: int, *, decay: float = 0.003) -> Probe:
+    """Train a linear probe: softmax regression, weights pulled towards 0 by `decay`, solved by L-BFGS in float64.
+
+    `vectors` (n, dim), `labels` (n,) whole numbers below `classes`. No random number is drawn: same data, same probe.
+    """
+    at_least(2, classes=classes)
+    if vectors.dim() != 2 or labels.shape != vectors.shape[:1]:
+        raise ValueError(f"vectors {tuple(vectors.shape)} and labels {tuple(labels.shape)}: expected (n, dim) and (n,)")
+    if int(labels.min()) < 0 or int(labels.max()) >= classes:
+        raise ValueError(
+            f"labels go from {int(labels.min())} to {int(labels.max())}: with {classes} classes to 0 … n - 1"
+        )
+    vectors = vectors.detach().double().cpu()
+    mean, spread = vectors.mean(0), vectors.std(0).clamp(min=1e-6)  # (dim,) each
+    standard = (vectors - mean) / spread
+    weight = torch.zeros(vectors.shape[1], classes, dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=STEPS, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = F.cross_entropy(standard @ weight + bias, labels) + decay * weight.square().sum()
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        optimizer.step(loss)
+    return Probe(mean, spread, weight.detach(), bias.detach())
+
+
+def control_labels(kinds: Sequence[Hashable], classes: int, *, seed: int = 0) -> Tensor:
+    """A control task (Hewitt & Liang, 2019, §2): each kind of input, such as a token's id, gets one class at random,
+    and keeps it wherever it comes. (n,) kinds → (n,) labels, which can only be learned by heart."""
+    at_least(2, classes=classes)
+    order = list(dict.fromkeys(kinds))
+    drawn = torch.randint(classes, (len(order),), generator=torch.Generator().manual_seed(seed))
+    label = dict(zip(order, drawn.tolist(), strict=True))
+    return torch.tensor([label[kind] for kind in kinds])
