@@ -46,10 +46,9 @@ def fit_probe(vectors: Tensor, labels: Tensor, classes: int, *, decay: float = 0
     at_least(2, classes=classes)
     if vectors.dim() != 2 or labels.shape != vectors.shape[:1]:
         raise ValueError(f"vectors {tuple(vectors.shape)} and labels {tuple(labels.shape)}: expected (n, dim) and (n,)")
-    if int(labels.min()) < 0 or int(labels.max()) >= classes:
-        raise ValueError(
-            f"labels go from {int(labels.min())} to {int(labels.max())}: with {classes} classes to 0 … n - 1"
-        )
+    lowest, highest = (int(label) for label in labels.aminmax())
+    if lowest < 0 or highest >= classes:
+        raise ValueError(f"labels go from {lowest} to {highest}: with {classes} classes they are 0 to {classes - 1}")
     vectors = vectors.detach().double().cpu()
     mean, spread = vectors.mean(0), vectors.std(0).clamp(min=1e-6)  # (dim,) each
     standard = (vectors - mean) / spread
