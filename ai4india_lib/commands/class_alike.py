@@ -22,6 +22,7 @@ from .class_answers import Attempt, Program
 
 LONG = 45  # signs of structure: from here on, equal structure is no accident
 SHORT = 12  # below this nothing is said
+LONGEST = 3000  # and no more is compared
 ALIKE = 0.93  # share of equal structure, of long answers
 OF_THE_SOLUTION = 0.8  # so much of the published solution says that both learned from it, or thought as it does
 RARE = 2  # names and comments that only these two have, for answers that are not long
@@ -54,7 +55,7 @@ def form_of(sources: Iterable[str]) -> Form:
         own = _own_names(tree)
         signs += _signs(tree, own)
         words |= {name for name in own if len(name) > 1} | _comments(source)
-    return Form(tuple(signs), frozenset(words))
+    return Form(tuple(signs[:LONGEST]), frozenset(words))
 
 
 def own_sources(attempt: Attempt, lesson: Program) -> list[str]:

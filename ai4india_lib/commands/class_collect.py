@@ -6,6 +6,7 @@ import argparse
 import re
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,7 @@ ODD = re.compile(
     r"_EXERCISES|checks\.lesson_\d\d|\bos\.(?:_exit|kill|fork|system|remove)\b|\brmtree\b|\bsubprocess\b|\bctypes\b"
     r"|_getframe|\bgc\.|addaudithook|setrlimit|/proc/|\binspect\.|__subclasses__|\bsocket\b|notebooks/solutions"
 )
+MOST_CODE = 1_000_000  # characters of one file; our longest lesson has 30,000
 BEST = ("right", "not yet", "time", "memory", "stopped", "changed", "no Python", "not done")  # of several attempts
 
 
@@ -125,10 +127,13 @@ def _show(name: str, number: int, of: int) -> None:
 def _answers(row: Row, exercises: dict, lessons: dict, known: set[str], ignored: list) -> list[Attempt]:
     found = []
     for work in row.learner.works:
+        if len(work.text) > MOST_CODE:
+            row.learner.remarks.append(f"{work.path}: {len(work.text):,} characters of code are too much")
+            continue
         try:
             attempts = attempts_of(work, exercises, lessons, known)
         except RecursionError:
-            row.learner.remarks.append(f"{work.path}: its code is nested too deeply")
+            row.learner.remarks.append(f"{work.path}: its code is nested too deeply to be read")
             continue
         row.learner.remarks += _to_look_at(work, {attempt.exercise for attempt in attempts}, exercises, lessons)
         if not attempts:
@@ -173,7 +178,8 @@ def _mark(row: Row, attempts: list[Attempt], marker: Marker, exercises: dict, le
         row.marks[name] = mark
         row.forms.pop(name, None)
         if mark.verdict not in ("not done", "no Python"):
-            row.forms[name] = form_of(own_sources(attempt, lessons[exercises[name].lesson]))
+            with suppress(RecursionError):  # nested so deeply that it is compared with nobody's
+                row.forms[name] = form_of(own_sources(attempt, lessons[exercises[name].lesson]))
     row.published = [name for name, form in row.forms.items() if is_published(form, solutions[name])]
     for name, tried in row.learner.tried.items():
         if name in exercises and name not in row.marks:

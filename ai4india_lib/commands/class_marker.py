@@ -46,7 +46,7 @@ class Marker:
     def __init__(self, lessons: set[str], closed: Path, *, seconds: float = 10.0, memory: int = 2_000_000_000):
         self.lessons, self.seconds, self.memory = sorted(lessons), seconds, memory
         self.closed = [str(closed.resolve()), str(COURSE / "notebooks" / "solutions")]
-        self.process, self.seen = None, {}
+        self.forks, self.process, self.seen = sys.platform == "linux", None, {}
 
     def __enter__(self) -> Marker:
         self.folder = Path(tempfile.mkdtemp(prefix="ai4india-class-"))
@@ -77,7 +77,7 @@ class Marker:
 
     def fresh(self) -> None:
         """Begin with another learner: where processes cannot be forked, with another process."""
-        if sys.platform != "linux":
+        if not self.forks:
             self._end()
 
     def _judge(self, exercise: str, pieces: list[tuple[str, str, str]], answer: str, seconds: float) -> dict:
@@ -96,6 +96,8 @@ class Marker:
             reply = self._watched(job)
         except (OSError, EOFError):
             reply = {"verdict": "stopped", "said": ENDED}
+            self._end()
+        if not self.forks and reply["verdict"] == "changed":
             self._end()
         return {"failed": ""} | reply
 
@@ -152,6 +154,7 @@ class Marker:
         self.replies = queue.Queue()
         threading.Thread(target=_listen, args=(self.process.stdout, self.replies), daemon=True).start()
         start = {"room": str(room), "closed": self.closed, "lessons": self.lessons, "memory": self.memory}
+        start["forks"] = self.forks
         self.process.stdin.write(json.dumps(start) + "\n")
         self.process.stdin.flush()
         try:

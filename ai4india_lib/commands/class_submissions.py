@@ -10,6 +10,7 @@ import json
 import re
 import unicodedata
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -75,7 +76,7 @@ def read_class(folder: Path, stems: list[str]) -> tuple[list[Learner], list[tupl
     names = _names([one.place for one in works], stems, folder.resolve().name)
     learners: dict[str, Learner] = {}
     for one in works:
-        name = names[one.place]
+        name = "".join("?" if unicodedata.category(sign) == "Cc" else sign for sign in names[one.place])
         learner = learners.setdefault(_key(name), Learner(name))
         _take(learner, one)
     return sorted(learners.values(), key=lambda learner: _key(learner.name)), ignored
@@ -170,7 +171,7 @@ def _unpacked(place: PurePosixPath, content: bytes, depth: int) -> Iterator[_Fou
             for entry in entries:
                 name = PurePosixPath(*[part for part in _entry_name(entry).split("/") if part not in ("", ".", "..")])
                 yield from _opened(inside / name, entry.file_size, lambda e=entry: packed.read(e), depth + 1)
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, OSError, EOFError, ValueError) as error:
         yield _Found(place, None, f"this zip cannot be read ({str(error)[:80]})")
 
 

@@ -43,7 +43,9 @@ def write_csv(path: Path, table: Table) -> None:
     names = list(table.exercises)
     head = ["learner", "solved", "of", "core solved", "of core", "points", "of points"]
     head += [column for name in names for column in (name, f"{name} tries")] + ["answers alike", "published", "remarks"]
-    with path.open("w", encoding="utf-8-sig", newline="") as file:  # a spreadsheet then reads Devanagari
+    with path.open(
+        "w", encoding="utf-8-sig", errors="replace", newline=""
+    ) as file:  # a spreadsheet then reads Devanagari
         writer = csv.writer(file)
         writer.writerow(head)
         for row in table.rows:

@@ -19,11 +19,11 @@ import sys
 import tempfile
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from .. import checks
 
 LONGEST = 2000  # characters of a verdict
-FORKS = sys.platform == "linux"
 MOST_WRITTEN = 32_000_000  # bytes of one file
 MOST_PROCESSES = 100  # and threads, above those that this user has (Linux; not for root)
 MOST_OPENED = 100  # files that one answer opens to write
@@ -60,7 +60,8 @@ def judge(job: dict, names: dict) -> dict:
     done, not_yet, before = checks.NotDone, checks.NotYet, _watched()
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    space = {"__name__": "__main__", "__builtins__": builtins, **names}
+    sys.modules["__main__"] = own = ModuleType("__main__")
+    space = vars(own) | {"__builtins__": builtins, **names}
     failed = _run(job, space)
     try:
         answer = eval(job["answer"], space)
@@ -115,11 +116,13 @@ def _verdict(verdict: str, said: str, failed: str) -> dict:
 
 def _watched() -> dict[tuple[str, str], object]:
     """Everything with which answers are judged, by name: so it can be seen whether an answer changed it."""
+    import inspect
     import math
 
     import torch
 
-    places = {"builtins": builtins, "math": math, "torch": torch, "torch.Tensor": torch.Tensor}
+    places = {"builtins": builtins, "math": math, "inspect": inspect, "os": os, "json": json, "torch": torch}
+    places |= {"json.encoder": json.encoder, "torch.Tensor": torch.Tensor, "torch.nn.functional": torch.nn.functional}
     places |= {name: module for name, module in sys.modules.items() if name.startswith("ai4india_lib") and module}
     found = {(place, name): value for place, owner in places.items() for name, value in [*vars(owner).items()]}
     codes = {
@@ -135,7 +138,8 @@ def _changes(before: dict) -> str:
     now = _watched()
     gone = object()
     for (place, name), value in before.items():
-        if now.get((place, name), gone) is not value and not name.startswith("__") and name not in ignored:
+        of_a_module = name.startswith("__") and place != "torch.Tensor"
+        if now.get((place, name), gone) is not value and not of_a_module and name not in ignored:
             return f"{place.removesuffix('()')}.{name}"
     return ""
 
@@ -229,7 +233,7 @@ def _settle(room: Path) -> None:
 def _forked(job: dict, names: dict, room: Path, closed: list[str], processes: int, tell) -> dict:
     """Judge in a process of its own; what it was when it ended without a word."""
     reading, writing = os.pipe()
-    child = os.fork()
+    child, write, leave = os.fork(), os.write, os._exit
     if child == 0:
         try:
             os.setsid()
@@ -239,9 +243,9 @@ def _forked(job: dict, names: dict, room: Path, closed: list[str], processes: in
             limit(job["memory"], job["seconds"], processes)
             guard(room, closed)
             reply = json.dumps(judge(job, names) | {"seal": job["seal"]})
-            os.write(writing, reply.encode())
+            write(writing, reply.encode())
         finally:
-            os._exit(0)
+            leave(0)
     os.close(writing)
     tell({"process": child})
     _, status = os.waitpid(child, 0)
@@ -276,14 +280,14 @@ def main() -> None:
     for lesson in start["lessons"]:
         import_module(f"{checks.__name__}.lesson_{lesson}")
     room, number, processes = Path(start["room"]), 0, _processes_now() + MOST_PROCESSES
-    if not FORKS:
+    if not start["forks"]:
         _settle(room)
         limit(start["memory"], 10**6, processes)
         guard(room, start["closed"])
     tell({"ready": True})
     for line in jobs:
         job, number = json.loads(line), number + 1
-        if FORKS:
+        if start["forks"]:
             tell(_forked(job, names, room / str(number), start["closed"], processes, tell))
         else:
             tell({"process": os.getpid()})

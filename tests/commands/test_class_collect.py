@@ -7,6 +7,7 @@ import hashlib
 import json
 import zipfile
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 from made_class import COPIED_ROPE, EXERCISES, HOSTILE, LESSONS, OWN_ROPE, RIGHT, SLOW, WRONG, Class, notebook, text_of
@@ -15,6 +16,7 @@ from ai4india_lib.__main__ import main
 from ai4india_lib.checks.exercises import COURSE, course_exercises, lesson_files
 from ai4india_lib.commands.class_alike import form_of, similarity
 from ai4india_lib.commands.class_answers import Program, attempts_of
+from ai4india_lib.commands.class_marker import Marker
 from ai4india_lib.commands.class_submissions import Work, cells_of, read_class
 from ai4india_lib.commands.class_table import _kind_of
 
@@ -224,3 +226,74 @@ def test_a_made_class_holds_what_it_says():
     for lesson in LESSONS:
         assert [ast.parse(cell) for cell in cells_of(text_of(notebook(lesson, RIGHT))) if "check(" in cell]
     assert COURSE == ROOT
+
+
+# --- the process that marks ---
+
+
+@pytest.fixture(scope="module")
+def marker(tmp_path_factory):
+    with Marker({"06"}, tmp_path_factory.mktemp("class"), seconds=3) as marker:
+        yield marker
+
+
+def judged(marker, *cells):
+    (attempt, *_) = attempts_of(Work("06.ipynb", list(cells)), IN_06, LESSON, {"torch", "check", "os", "sys"})
+    return marker.mark(attempt)
+
+
+RIGHT_MASK = MASK.format("torch.ones(time, time).tril().bool()")
+
+
+@pytest.mark.slow
+def test_where_the_cells_of_an_answer_do_not_do_the_whole_notebook_runs(marker):
+    cells = ['globals()["lower"] = torch.tril', "1 / 0", MASK.format("lower(torch.ones(time, time)).bool()"), CHECK]
+    assert judged(marker, *cells).verdict == "right"
+    assert "stopped with NameError" in judged(marker, *cells[2:]).said
+
+
+@pytest.mark.slow
+def test_answers_read_the_data_of_the_course_and_write_beside_it(marker):
+    body = MASK.format("len(open('data/README.md').read()) and torch.ones(time, time).tril().bool()")
+    assert judged(marker, body, CHECK).verdict == "right"
+    assert "stopped with PermissionError" in judged(marker, body.replace("README.md'", "mine', 'w'"), CHECK).said
+    notes = MASK.format("open('notes', 'w').write('x') and torch.ones(time, time).tril().bool()")
+    assert judged(marker, notes, CHECK).verdict == "right"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "prank",
+    [
+        "import json\njson.dumps = lambda reply: '{}'",
+        "import os\nos.write = os._exit = print",
+        "import __main__\n__main__.judge = __main__._changes = lambda *given: {}",
+        "import builtins\nbuiltins.isinstance = lambda *given: True",
+        "torch.Tensor.__eq__ = lambda *given: torch.tensor(True)",
+        "import sys\nsys.exit()",
+        "1 / 0",
+    ],
+)
+def test_an_answer_changes_neither_its_verdict_nor_the_next_one(marker, prank):
+    answer = f"def causal_mask(time):\n{indent(prank, '    ')}\n    return time"
+    assert judged(marker, answer, CHECK).verdict in ("changed", "stopped", "not yet")
+    assert judged(marker, RIGHT_MASK, CHECK).verdict == "right"
+
+
+@pytest.mark.slow
+def test_without_forks_a_process_marks_one_learner_and_is_replaced(tmp_path):
+    """As on Windows and macOS."""
+    with Marker({"06"}, tmp_path, seconds=2) as marker:
+        marker.forks = False
+        assert judged(marker, RIGHT_MASK, CHECK).verdict == "right"
+        first = marker.process.pid
+        assert judged(marker, "import os\n" + MASK.format("os._exit(3)"), CHECK).verdict == "stopped"
+        assert judged(marker, MASK.format("torch.ones(time, time)"), CHECK).said.startswith(
+            "The mask holds torch.float32"
+        )
+        assert marker.process.pid != first
+        assert judged(marker, "def causal_mask(time):\n    torch.equal = 3", CHECK).verdict == "changed"
+        assert marker.process is None
+        assert judged(marker, "def causal_mask(time):\n    while True:\n        pass", CHECK).verdict == "time"
+        assert marker.process is None
+    assert not marker.folder.exists()
