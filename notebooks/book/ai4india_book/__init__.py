@@ -1,0 +1,1 @@
+"""What Sphinx, MyST-NB and Furo do not do by themselves: each module is a Sphinx extension with one idea."""

@@ -1,0 +1,103 @@
+"""The words of notebooks/GLOSSARY.md: each row can be linked to, and each lesson links a word where it first uses it.
+
+A word is linked from the lesson that explains it on; one that also has an everyday meaning, in that lesson alone.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from docutils import nodes
+
+PAGE = "notebooks/GLOSSARY"
+EVERYDAY = set(
+    "accept advantage archive baseline batch block context draft export floor forgetting gain gate head history key "
+    "licence loss merge page packing query request reward score seed shape shuffle slope slot step streaming surprise "
+    "target training value worker bit capacity latency server client prompt temperature".split()
+)
+
+
+@dataclass(frozen=True)
+class Word:
+    """A row of the glossary: its forms in English, what is meant, the lesson that explains it."""
+
+    forms: tuple[str, ...]
+    meaning: str
+    lesson: str
+
+    @property
+    def anchor(self):
+        return anchor(self.forms[0])
+
+
+def anchor(form):
+    return "word-" + re.sub(r"\W+", "-", form.lower()).strip("-")
+
+
+def forms_of(cell):
+    """ "byte-pair encoding (BPE)" → both; "slope, gradient" → both."""
+    return tuple(form.strip() for form in re.split(r"[,()]", cell) if form.strip())
+
+
+@cache
+def words(page):
+    rows = re.findall(r"(?m)^\| ([^|]+) \|[^|]+\|[^|]+\| ([^|]+) \| \[(\d\d)\]\(", page.read_text(encoding="utf-8"))
+    return [Word(forms_of(english), meaning.replace("`", ""), lesson) for english, meaning, lesson in rows]
+
+
+def pattern(form):
+    """As a whole word, also with an s; capitals count in short names such as MLP only."""
+    ignore_case = "" if re.search(r"[A-Z].*[A-Z]|\d", form) else "(?i:"
+    return re.compile(rf"(?<![\w-]){ignore_case}{re.escape(form)}s?{')' if ignore_case else ''}(?![\w-])")
+
+
+def prose(doctree):
+    """The texts in which words may be linked: no headings, code, links, tables of contents, or Hindi."""
+    closed = (nodes.title, nodes.literal, nodes.reference, nodes.literal_block, nodes.raw, nodes.math, nodes.thead)
+    for text in doctree.findall(nodes.Text):
+        above, node = [], text.parent
+        while node is not None:
+            above.append(node)
+            node = node.parent
+        hindi = re.search(r"[\u0900-\u097f]", text)
+        hidden = any(isinstance(node, closed) or "cell_output" in node.get("classes", []) for node in above)
+        if any(isinstance(node, nodes.paragraph) for node in above) and not hindi and not hidden:
+            yield text, any(isinstance(node, nodes.strong) for node in above)
+
+
+def first_use(word, texts):
+    """(text, match) of a word: bold if it is bold anywhere, for there it is explained."""
+    hits = [(text, hit, bold) for text, bold in texts for form in word.forms if (hit := pattern(form).search(text))]
+    return next((hit for hit in hits if hit[2]), hits[0] if hits else None)
+
+
+def link(app, docname, word, text, hit):
+    """The matched letters of a text become a link to the glossary."""
+    href = app.builder.get_relative_uri(docname, PAGE) + f"#{word.anchor}"
+    made = nodes.reference("", hit[0], internal=True, refuri=href, reftitle=word.meaning, classes=["word"])
+    parts = [nodes.Text(text[: hit.start()]), made, nodes.Text(text[hit.end() :])]
+    text.parent.replace(text, [part for part in parts if part.astext()])
+
+
+def link_words(app, doctree, docname):
+    """At `doctree-resolved`: links of a lesson's words; ids of the glossary's rows."""
+    page = Path(app.srcdir, f"{PAGE}.md")
+    lesson = re.match(r"notebooks/(\d\d)_", docname)
+    if docname == PAGE:
+        for table in doctree.findall(nodes.table):
+            table["classes"].append("glossary")
+            for row in next(iter(table.findall(nodes.tbody))).children:
+                row["ids"].append(anchor(forms_of(row.children[0].astext())[0]))
+    elif lesson:
+        for word in sorted(words(page), key=lambda word: -len(word.forms[0])):
+            explained_here = word.lesson == lesson[1]
+            if explained_here or (word.lesson < lesson[1] and word.forms[0].split(",")[0] not in EVERYDAY):
+                hit = first_use(word, list(prose(doctree)))
+                if hit:
+                    link(app, docname, word, hit[0], hit[1])
+
+
+def setup(app):
+    app.connect("doctree-resolved", link_words)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
