@@ -31,17 +31,7 @@ include_patterns = [
     "ai4india_lib/**.md",
 ]
 # folders that need not be looked into
-exclude_patterns = [
-    ".*",
-    "venv",
-    "my",
-    "build",
-    "dist",
-    "tests",
-    "models/*/**",
-    "data/downloads",
-    "**/.ipynb_checkpoints",
-]
+exclude_patterns = [".*", "**/.*", "venv", "my", "build", "dist", "tests", "models/*/**", "data/downloads"]
 
 source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
 nb_execution_mode = "off"

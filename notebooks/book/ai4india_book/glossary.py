@@ -48,8 +48,9 @@ def words(page):
 
 def pattern(form):
     """As a whole word, also with an s; capitals count in short names such as MLP only."""
+    spelt = r"\s+".join(map(re.escape, form.split()))
     ignore_case = "" if re.search(r"[A-Z].*[A-Z]|\d", form) else "(?i:"
-    return re.compile(rf"(?<![\w-]){ignore_case}{re.escape(form)}s?{')' if ignore_case else ''}(?![\w-])")
+    return re.compile(rf"(?<![\w-]){ignore_case}{spelt}s?{')' if ignore_case else ''}(?![\w-])")
 
 
 def prose(doctree):
@@ -60,7 +61,7 @@ def prose(doctree):
         while node is not None:
             above.append(node)
             node = node.parent
-        hindi = re.search(r"[\u0900-\u097f]", text)
+        hindi = len(re.findall(r"[\u0900-\u097f]", text)) > len(text) / 2
         hidden = any(isinstance(node, closed) or "cell_output" in node.get("classes", []) for node in above)
         if any(isinstance(node, nodes.paragraph) for node in above) and not hindi and not hidden:
             yield text, any(isinstance(node, nodes.strong) for node in above)

@@ -116,6 +116,8 @@ def page(app, pagename, _template, context, doctree):
         context["colab"] = COLAB.format(repository.removeprefix("https://github.com/"), pagename)
     context["has_hindi"] = 'class="hindi"' in context.get("body", "")
     context["repository"] = app.config.repository
+    tree = context.get("furo_navigation_tree", "")  # its captions are headings of no level
+    context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
 
 
 def entrance(app, error):
@@ -132,6 +134,6 @@ def entrance(app, error):
 def setup(app):
     app.add_config_value("repository", "", "env", str)
     app.connect("source-read", read)
-    app.connect("html-page-context", page)
+    app.connect("html-page-context", page, priority=900)  # after the theme
     app.connect("build-finished", entrance)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
