@@ -106,7 +106,8 @@ def visit_inline(self, node):
 
 
 def visit_block(self, node):
-    self.body.append(f'<div class="formula">{mathml(node.astext(), display=True)}</div>')
+    classes = " ".join(["formula", *node["classes"]])
+    self.body.append(f'<div class="{classes}">{mathml(node.astext(), display=True)}</div>')
     raise nodes.SkipNode
 
 

@@ -7,10 +7,12 @@ const remembered = {
 };
 
 // A Hindi block and the English that it stands for. In Hindi alone, one of the two is seen: closing one shows the other.
-const blocks = [...document.querySelectorAll("details.hindi")].map((details, number) => ({
-  details,
-  english: document.querySelectorAll(`.english-${number}`),
-}));
+// A cell that prints in both languages puts its English right before.
+const blocks = [...document.querySelectorAll("details.hindi")].map((details, number) => {
+  const printed = details.previousElementSibling;
+  const english = [...document.querySelectorAll(`.english-${number}`)];
+  return { details, english: printed && printed.matches("div[lang=en]") ? [...english, printed] : english };
+});
 
 const showEnglish = ({ details, english }) => {
   const alone = document.documentElement.dataset.words === "hi" && details.open;
