@@ -115,6 +115,17 @@ def test_a_word_is_linked_where_it_is_explained():
     assert len({word.anchor for word in known}) == len(known) >= 120
 
 
+def test_the_workflow_runs_the_readmes_command_and_publishes_from_main_alone():
+    yaml = pytest.importorskip("yaml")
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text(encoding="utf-8"))
+    build, publish = workflow["jobs"]["build"], workflow["jobs"]["publish"]
+    commands = [step["run"] for step in build["steps"] if "run" in step]
+    assert f"`{commands[1]}`" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert commands[2].endswith("pytest tests/test_book.py")
+    assert publish["needs"] == "build" and publish["if"] == "github.event_name == 'push'"
+    assert workflow[True]["push"] == {"branches": ["main"]}  # YAML reads the word `on` as true
+
+
 # The book as files
 
 
