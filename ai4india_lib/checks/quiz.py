@@ -12,6 +12,7 @@ import re
 import sys
 import textwrap
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -23,6 +24,7 @@ from .tries import keep_try
 
 FOLDER = Path(__file__).parent / "questions"
 _WIDTH = 88  # characters in a line of the plain text
+_VIEW = "application/vnd.jupyter.widget-view+json"  # the same of ipywidgets 7 (Colab) and 8
 _SAID = {  # with {0}, {1}: what is filled in
     "en": {
         "right": "Question {0}: right. {1}",
@@ -75,20 +77,30 @@ def read_questions_of(lesson: str) -> tuple[Question, ...]:
         known = ", ".join(lessons_with_questions())
         raise ValueError(f"lesson {lesson!r} has no questions: write its two digits, such as '06'; there are {known}")
     found = tomllib.loads((FOLDER / f"{lesson}.toml").read_text(encoding="utf-8"))["question"]
-    return tuple(_question(one, f"{lesson}.{number}") for number, one in enumerate(found, 1))
-
-
-def _question(written: dict, name: str) -> Question:
-    choices = [(True, written["right"]), *((False, wrong) for wrong in written["wrong"])]
-    # by a sum and not by `random`, whose order might change with Python: the notebooks' stored outputs must not
-    places = sorted(range(len(choices)), key=lambda place: sha256(f"{name}.{place}".encode()).digest())
-    shown = tuple(
-        Choice(
-            {code: choice[code] for code in ("en", "hi")}, {code: choice[f"why_{code}"] for code in ("en", "hi")}, right
-        )
-        for right, choice in (choices[place] for place in places)
+    places = _shuffled(range(3), f"{lesson} first") + _shuffled(range(3), f"{lesson} then")  # none more than twice
+    return tuple(
+        _question(one, f"{lesson}.{n}", place) for n, (one, place) in enumerate(zip(found, places, strict=False), 1)
     )
-    return Question({code: written[code] for code in ("en", "hi")}, shown)
+
+
+def _question(written: dict, name: str, place: int) -> Question:
+    """A question as it stands in a file, with the right choice at this place, counted from 0."""
+    choices = [_choice(wrong, False) for wrong in _shuffled(written["wrong"], name)]
+    if len(choices) == 3:  # the fourth place must not stay empty
+        place = _shuffled(range(4), name)[place]
+    choices.insert(place, _choice(written["right"], True))
+    return Question({code: written[code] for code in ("en", "hi")}, tuple(choices))
+
+
+def _choice(written: dict, right: bool) -> Choice:
+    texts, reasons = ({code: written[start + code] for code in ("en", "hi")} for start in ("", "why_"))
+    return Choice(texts, reasons, right)
+
+
+def _shuffled(items: Iterable, seed: str) -> list:
+    """By sums and not by `random`, whose order might change with Python: the notebooks' stored outputs must not."""
+    drawn = [(sha256(f"{seed} {number}".encode()).digest(), item) for number, item in enumerate(items)]
+    return [item for _, item in sorted(drawn, key=lambda pair: pair[0])]
 
 
 class Quiz:
@@ -140,7 +152,7 @@ class Quiz:
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, object]:
         bundle: dict[str, object] = {"text/plain": repr(self), "text/html": self._repr_html_()}
         if self.click:
-            bundle |= buttons(self)._repr_mimebundle_() | bundle  # theirs is the view, ours what is read without it
+            bundle[_VIEW] = {"version_major": 2, "version_minor": 0, "model_id": buttons(self).model_id}
         return bundle
 
 
