@@ -1,7 +1,7 @@
 """Who may have the same answer as whom: a hint for a talk, and never a proof.
 
-Answers are compared by their structure, without names, comments and docstrings. What stands in the stub or in the
-published solution says nothing about two learners, and neither do short answers, which everybody writes the same way,
+Answers are compared by their structure, without names, comments and docstrings. What stands in the lesson or in its
+published solutions says nothing about two learners, and neither do short answers, which everybody writes the same way,
 unless two learners also share words (names, comments) that nobody else has.
 """
 
@@ -77,19 +77,22 @@ def similarity(one: Form, other: Form) -> float:
     return match.ratio()
 
 
-def likenesses(forms: dict[str, dict[str, Form]], solutions: dict[str, Form]) -> list[Likeness]:
-    """Pairs of learners with answers that may be one. `forms`: exercise → learner → form."""
+def likenesses(forms: dict[str, dict[str, Form]], given: dict[str, list[Form]]) -> list[Likeness]:
+    """Pairs of learners with answers that may be one. `forms`: exercise → learner → form.
+
+    `given`: exercise → forms that everybody has seen, of the published solution and of the lesson's functions.
+    """
     found = []
     for exercise, of_learners in forms.items():
         counts = Counter(form.signs for form in of_learners.values())
         owners = Counter(word for form in of_learners.values() for word in form.words)
-        solution = solutions[exercise]
+        seen = {word for form in given[exercise] for word in form.words}
         usual = max(3, USUAL * len(of_learners))
         for (one, a), (other, b) in combinations(of_learners.items(), 2):
             if min(len(a.signs), len(b.signs)) < SHORT or (score := similarity(a, b)) < ALIKE:
                 continue
-            shared = {word for word in (a.words & b.words) - solution.words if owners[word] <= usual}
-            natural = similarity(a, solution) >= OF_THE_SOLUTION
+            shared = {word for word in (a.words & b.words) - seen if owners[word] <= usual}
+            natural = any(similarity(a, form) >= OF_THE_SOLUTION for form in given[exercise])
             natural |= len(a.signs) < 2 * LONG and counts[a.signs] > usual
             if len(a.signs) >= LONG and not natural:
                 how = "but for names" if score == 1 else f"{score:.0%} of the structure"

@@ -105,7 +105,8 @@ def collect(folder: Path, course: Path, *, seconds: float = 10.0, memory: int = 
     for row in rows:
         for exercise, form in row.forms.items():
             forms.setdefault(exercise, {})[row.name] = form
-    return Table(rows, exercises, likenesses(forms, solutions), ignored)
+    given = {name: [solutions[name], *_forms_in(lessons[exercises[name].lesson])] for name in forms}
+    return Table(rows, exercises, likenesses(forms, given), ignored)
 
 
 class _Lessons(dict[str, Program]):
@@ -164,6 +165,11 @@ def _solutions(course: Path, exercises: dict[str, Exercise], known: set[str]) ->
             own = [s for s in program.statements if s.cell == cell and s.is_definition]
             found[name] = form_of([statement.text for statement in own])
     return found
+
+
+def _forms_in(lesson: Program) -> list[Form]:
+    """The forms of all functions that a lesson shows."""
+    return [form_of([statement.text]) for statement in lesson.statements if statement.is_definition]
 
 
 def _mark(row: Row, attempts: list[Attempt], marker: Marker, exercises: dict, lessons: dict, solutions: dict) -> None:

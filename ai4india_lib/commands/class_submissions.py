@@ -24,6 +24,9 @@ MOST_FILES = 5_000
 PASSED_OVER = ("__MACOSX", ".ipynb_checkpoints", "__pycache__", ".git", ".venv", "venv", "ai4india_lib", "tests")
 _PLACES = re.compile(r"(?i)(submitted|submissions?|my|notebooks|class|release|autograded|ai4india[-\w]*|downloads?)")
 _NOISE = r"(?i)\b(copy of|copy ?\d*|final|new|old|backup|v ?\d+|submission|assignment|homework|exercises?|progress)\b"
+_NUMBERED = re.compile(
+    r"(?i)(student|learner|pupil|candidate|roll|reg|id|no|number|section|class|batch|group|pc)[ .no]*"
+)
 _MOODLE = re.compile(r"_\d+_assignsubmission_[a-z]+_?")
 
 
@@ -73,7 +76,7 @@ def read_class(folder: Path, stems: list[str]) -> tuple[list[Learner], list[tupl
     works = [one for one in found if not (one.content is None and one.why.startswith("passed over"))]
     if not works:
         raise ValueError(f"{folder} holds no notebook (.ipynb), .py, .zip or progress.jsonl: is it the right folder?")
-    names = _names([one.place for one in works], stems, folder.resolve().name)
+    names = _names({one.place: _lessons_in(one.content) for one in works}, stems, folder.resolve().name)
     learners: dict[str, Learner] = {}
     for one in works:
         name = "".join("?" if unicodedata.category(sign) == "Cc" else sign for sign in names[one.place])
@@ -148,7 +151,7 @@ def _opened(place: PurePosixPath, size: int, read, depth: int = 0) -> Iterator[_
         yield _Found(place, None, "passed over")
     elif place.parts[-3:-1] == ("notebooks", "solutions"):
         yield _Found(place, None, "passed over: the course's own solutions")
-    elif kind not in (".ipynb", ".py", ".zip", ".jsonl"):
+    elif kind not in (".ipynb", ".py", ".zip") and not (kind == ".jsonl" and "progress" in place.name.lower()):
         hint = ": unpack it, or make it a .zip" if kind in (".rar", ".7z", ".gz", ".tar", ".tgz") else ""
         yield _Found(place, None, f"passed over{hint}")
     elif size > LARGEST and kind != ".zip":
@@ -193,19 +196,26 @@ def _key(name: str) -> str:
     return re.sub(r"[\s_.\-]+", " ", unicodedata.normalize("NFC", name)).strip().casefold()
 
 
-def _names(places: list[PurePosixPath], stems: list[str], folder_name: str) -> dict[PurePosixPath, str]:
-    """Whose each file is. A folder with works of three and more people in it is a section, and not a person."""
+def _lessons_in(content: bytes | None) -> set[str]:
+    """The numbers of the lessons whose exercises a file checks."""
+    return {number.decode() for number in re.findall(rb"""check\(\\?["'](\d\d)\.""", content or b"")}
+
+
+def _names(places: dict[PurePosixPath, set[str]], stems: list[str], folder_name: str) -> dict[PurePosixPath, str]:
+    """Whose each file is; `places` has the lessons of each. A folder with works of three people in it is a section."""
+
+    lessons = places
 
     def divide(places: list[PurePosixPath], depth: int, section: str) -> dict[PurePosixPath, str]:
         own, groups = {}, {}
         for place in places:
             first = place.parts[depth] if len(place.parts) > depth + 1 else ""
             if first and _is_a_name(first, stems):
-                groups.setdefault(_MOODLE.sub("", first), []).append(place)
+                groups.setdefault(_without_lesson(_MOODLE.sub("", first), stems), []).append(place)
             elif first:
                 own |= divide([place], depth + 1, section)
             else:
-                own[place] = _name_in(place, stems)
+                own[place] = _name_in(place, stems, lessons[place])
         for name, inside in groups.items():
             below = divide(inside, depth + 1, "")
             people = {_key(person) for person in below.values() if person}
@@ -215,7 +225,7 @@ def _names(places: list[PurePosixPath], stems: list[str], folder_name: str) -> d
                 own[place] = f"{section}{name}/{whose}" if is_section and len(groups) > 1 else f"{section}{whose}"
         return own
 
-    named = divide(places, 0, "")
+    named = divide(list(places), 0, "")
     nameless = [place for place, name in named.items() if not name]
     several = Counter(re.sub(r"[\d() ]*$|(?i:^copy of )", "", place.stem) for place in nameless)
     alone = len(nameless) == len(several)  # each lesson once: one person's own folder
@@ -226,20 +236,25 @@ def _is_a_name(part: str, stems: list[str]) -> bool:
     return not _PLACES.fullmatch(part) and bool(_without_lesson(part, stems))
 
 
-def _name_in(place: PurePosixPath, stems: list[str]) -> str:
+def _name_in(place: PurePosixPath, stems: list[str], lessons: set[str]) -> str:
     """What remains of a file's name without the lesson's: "06_attention - Meera (1).ipynb" → "Meera"."""
     stem = _MOODLE.split(place.stem)[0] if _MOODLE.search(place.stem) else place.stem
-    return _without_lesson(re.sub(r"_\d{4,}_\d{4,}(_|$)", " ", stem), stems)
+    name = _without_lesson(re.sub(r"_\d{4,}_\d{4,}(_|$)", " ", stem), stems)
+    for number in lessons or {stem[:2] for stem in stems}:  # a number alone: of the lesson, or of a learner?
+        shorter = " ".join(re.sub(rf"(?<![^\W_]){number}(?![^\W_])", " ", name).split()).strip(" _-–.,·")
+        name = name if _NUMBERED.fullmatch(shorter) else shorter
+    return name
 
 
 def _without_lesson(text: str, stems: list[str]) -> str:
     """A name without the words of a lesson, numbers of copies, and signs at its ends; "" where nothing remains."""
-    text = unicodedata.normalize("NFC", text)
+    text = given = unicodedata.normalize("NFC", text).strip()
     for stem in stems:
         number, *words = re.split(r"[_\-\s]+", stem)
         title = r"[_\-\s]*".join(map(re.escape, words))
         text = re.sub(rf"(?i)(?<![^\W_]){number}[_\-\s.·]*{title}(?![^\W_])|(?<![^\W_]){title}(?![^\W_])", " ", text)
-    text = re.sub(r"(?i)(?<![^\W_])(lesson|पाठ|lab)?[_\-\s]*[01]\d(?![^\W_])", " ", text, count=1)
+    text = re.sub(r"(?i)(?<![^\W_])(lesson|पाठ|lab)[_\-\s]*[01]\d(?![^\W_])", " ", text, count=1)
     text = re.sub(r"\(\d+\)|\[\d+\]", " ", text)
     text = re.sub(_NOISE, " ", text.replace("_", " "))
-    return " ".join(text.split()).strip(" -–.,·")
+    left = " ".join(text.split()).strip(" _-–.,·")
+    return given if _key(left) == _key(given) else left

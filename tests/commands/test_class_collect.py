@@ -85,7 +85,8 @@ def written(folder, names):
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text_of({"cells": [{"cell_type": "code", "source": "x = 1"}]}), encoding="utf-8")
+        content = text_of({"cells": [{"cell_type": "code", "source": 'check("06.rope", rope_at)'}]})
+        path.write_text(content, encoding="utf-8")
     return [learner.name for learner in read_class(folder, STEMS)[0]]
 
 
@@ -93,7 +94,7 @@ def written(folder, names):
     ("names", "learners"),
     [
         (["Meera/06_attention.ipynb", "Meera/my/04_counting.ipynb", "Ravi/06_attention.ipynb"], ["Meera", "Ravi"]),
-        (["06_attention_Meera.ipynb", "Meera 04.ipynb", "MEERA-06-attention (2).ipynb"], ["Meera"]),
+        (["06_attention_Meera.ipynb", "Meera 06.ipynb", "MEERA-06-attention (2).ipynb"], ["Meera"]),
         (["06_attention - मीरा शर्मा.ipynb", "Copy of 06_attention रवि.ipynb"], ["मीरा शर्मा", "रवि"]),
         (["lesson 06/Meera.ipynb", "lesson 06/Ravi.ipynb", "04_counting/Meera.ipynb"], ["Meera", "Ravi"]),
         (["class/A/06_attention.ipynb", "class/B/06_attention.ipynb"], ["A", "B"]),
@@ -106,6 +107,9 @@ def written(folder, names):
          ["meera", "ravi"]),
         (["06_attention.ipynb", "04_counting.ipynb"], ["class"]),
         (["06_attention.ipynb", "06_attention (1).ipynb"], ["06_attention", "06_attention (1)"]),
+        (["Meera_06_attention/06_attention.ipynb", "Ravi - lesson 06/x.ipynb"], ["Meera", "Ravi"]),
+        (["roll 05/06.ipynb", "roll 06/06.ipynb", "class 10/06.ipynb"], ["class 10", "roll 05", "roll 06"]),
+        (["student_05.ipynb", "Student 06.ipynb", "student07_06.ipynb"], ["student_05", "Student 06", "student07"]),
         (["21CS045_06.ipynb", "06_attention_21CS046.ipynb"], ["21CS045", "21CS046"]),
     ],
 )  # fmt: skip
