@@ -480,6 +480,7 @@ def test_lengths_in_the_archive_are_those_of_the_datasheet(language, files):
     assert (min(lengths), max(lengths), round(sum(lengths) / len(lengths))) == LENGTHS[language.code]
 
 
+TWICE = {"hi": {"गाना"}}  # words that may stand twice in a row: the pastime गाना गाना
 STRAY = {  # what must not be left over in a text
     "hi": r"[\[\]{}()|<>*~@_\n\t\"'.]|  | [।,!?”]|“ |।।",
     "en": r"[\[\]{}()|<>*~@_\n\t\"’]|  | [.,!?”]|“ |[.,] ?[.,]|\.[A-Za-z]",
@@ -495,7 +496,7 @@ def test_text_is_clean(language, stories):
         assert text.count("“") == text.count("”")
         assert text[-1] in "।.!?”", text
         twice = re.findall(r"(?:^| )([^ ]{2,}) \1(?= |।|\.)", text)
-        assert set(twice) <= {"गाना"}, text  # the pastime गाना गाना
+        assert set(twice) <= TWICE.get(language.code, set()), text
 
 
 def test_facts_stand_in_the_text(stories):

@@ -273,18 +273,23 @@ class English:
 CHECKERS = {"hi": Hindi, "en": English}
 
 
-def test_right_is_right_and_wrong_is_wrong(language, committed):
+@pytest.fixture
+def checker(language):
+    if language.code not in CHECKERS:
+        pytest.skip(f"nobody has written a checker of {language.code}: see Hindi above")
+    return CHECKERS[language.code](language)
+
+
+def test_right_is_right_and_wrong_is_wrong(checker, committed):
     """The proof: for every pair the checker calls the first half right and the second wrong."""
-    checker = CHECKERS[language.code](language)
     for pair in committed:
         right, wrong, position = checker.looks_at(pair)
         assert checker.judge(pair["phenomenon"], right, position) is True, pair
         assert checker.judge(pair["phenomenon"], wrong, position) is False, pair
 
 
-def test_the_checker_finds_a_changed_word(language, committed):
+def test_the_checker_finds_a_changed_word(checker, committed):
     """Pairs turned round fail: the proof is not one that agrees with everything."""
-    checker = CHECKERS[language.code](language)
     for pair in committed[::37]:
         wrong, right, position = checker.looks_at({**pair, "right": pair["wrong"], "wrong": pair["right"]})
         verdicts = (

@@ -75,6 +75,13 @@ def language(request):
     return kahani.load_language(request.param)
 
 
+@pytest.fixture
+def with_chats(language):
+    """A language may have stories and questions, and no chats yet."""
+    if not (language.folder / "chats.txt").exists():
+        pytest.skip(f"there are no chats in {language.code}")
+
+
 @pytest.fixture(scope="module")
 def questions(language):
     files = unpacked(DATA / f"kahani-questions-{language.code}.tar.gz")
@@ -119,8 +126,17 @@ def test_question_stories_are_new(questions, stories):
     assert len(texts["test"]) == 500
 
 
+def follows(language, story: str, answer: str) -> bool:
+    """Whether the story tells the answer: in its words, or, where answers are dictionary forms, in another form."""
+    answer = bare(language, answer)
+    return holds(story, answer) or (read_questions(language).dictionary and answer in language.words)
+
+
 def test_answers_stand_in_the_story(language, questions):
-    """Each answer is a few words of its own story (करण का: but for its ending), or yes or no; no question tells it."""
+    """Each answer is a few words of its own story (करण का: but for its ending), or yes or no; no question tells it.
+
+    Where answers are dictionary forms (पुणे for पुण्यात), it is a word of the lexicon.
+    """
     book = read_questions(language)
     assert max(len(item["questions"]) for item in questions["test"]) == 5
     for item in itertools.chain(questions["train"], questions["test"]):
@@ -132,7 +148,7 @@ def test_answers_stand_in_the_story(language, questions):
             if one["kind"] == "yes_no":
                 assert one["answer"] in (book.yes, book.no)
             else:
-                assert holds(item["story"], bare(language, one["answer"])), (one, item["story"])
+                assert follows(language, item["story"], one["answer"]), (one, item["story"])
                 assert not holds(one["question"], bare(language, one["answer"]))
                 assert len(one["answer"].split()) <= book.most_words <= 4
 
@@ -206,7 +222,7 @@ def test_answers_follow_the_story(language):
             if again is not None:
                 followed[one["kind"]] += 1
                 assert again["answer"] != one["answer"], (one, again, text, changed[1])
-                assert holds(changed[1], bare(language, again["answer"]))
+                assert follows(language, changed[1], again["answer"])
                 assert abs(len(words_of(text)) - len(words_of(changed[1]))) < 15  # other choices may follow from it
     assert all(followed[kind] > 20 for kind in ("who", "where", "what", "colour", "how_many")), followed
 
@@ -221,14 +237,18 @@ def test_yes_and_no_are_equally_frequent(language, questions):
         assert abs(share - 0.5) < (0.01 if part == "train" else 0.06)
 
 
-def test_answers_cannot_be_guessed_without_the_story(questions):
-    """The best answer that ignores the story: a coin's luck for yes or no, and well under one in six for the rest."""
+def test_answers_cannot_be_guessed_without_the_story(language, questions):
+    """The best answer that ignores the story: a coin's luck for yes or no, and well under one in six for the rest.
+
+    A small language has fewer words to choose from: one in four.
+    """
+    most = 0.15 if len(language.words) > 1000 else 0.25
     scores = blind_scores(questions["train"], questions["test"])
     assert scores == questions["about"]["story_blind_accuracy"]
     assert 0.4 < scores.pop("yes_no") < 0.56
     assert scores.pop("all") < 0.2
     few = {kind for kind, count in questions["about"]["test_questions"].items() if count < 100}
-    assert all(score < 0.15 for kind, score in scores.items() if kind not in few), scores
+    assert all(score < most for kind, score in scores.items() if kind not in few), scores
     assert all(score < 0.25 for score in scores.values()), scores
     assert {"who", "where", "what", "colour", "how_many"} <= set(scores)
 
@@ -384,7 +404,7 @@ def test_chat_answers_are_right(language, chats):
     assert all(said_in(chat)[-1] == book.untold for chat in chats["test"] if chat["kind"] == "refusal")
 
 
-def test_what_a_piece_does_not_tell_is_refused_and_what_it_tells_is_not(language):
+def test_what_a_piece_does_not_tell_is_refused_and_what_it_tells_is_not(language, with_chats):
     """The same question is answered about a piece that tells the answer: to refuse hangs on what was read."""
     chatter, book = Chatter(language, random.Random(5)), read_questions(language)
     asked = collections.defaultdict(set)
@@ -430,14 +450,14 @@ def ways_to_say(lines: list, language) -> set[str]:
     return {in_words(line, language, lambda n: int(rng.random() * n)) for line in lines for _ in range(300)}
 
 
-def test_every_fifth_question_about_the_world_is_kept(language):
+def test_every_fifth_question_about_the_world_is_kept(language, with_chats):
     book = read_chat_book(language)
     kept, others = book.others(test=True), book.others(test=False)
     assert len(others) >= 20 and len(kept) == (len(kept) + len(others)) // KEPT
     assert not set(map(str, kept)) & set(map(str, others))
 
 
-def test_children_greet_in_devanagari_and_in_latin(language):
+def test_children_greet_in_devanagari_and_in_latin(language, with_chats):
     """What people type first gets an answer in every language of the course."""
     book = read_chat_book(language)
     ways = ways_to_say([line for block in book.small_talk() for line in block.lines], language)
@@ -456,7 +476,7 @@ def test_children_greet_in_devanagari_and_in_latin(language):
         (None, "chats.txt is missing"),
     ],
 )
-def test_bad_chat_files_are_refused(language, tmp_path, monkeypatch, change, message):
+def test_bad_chat_files_are_refused(language, with_chats, tmp_path, monkeypatch, change, message):
     """A message names the file, and the line where there is one."""
     text = (DATA / "kahani" / language.code / "chats.txt").read_text(encoding="utf-8")
     monkeypatch.setattr(language, "folder", tmp_path)
