@@ -6,7 +6,7 @@ one more thing to know. Feedback says what was seen, what it means and where to 
 
 `calling` runs a learner's function: a stub, a missing `return`, a changed input and an error each get their sentence.
 `comparing` holds a result beside the right one, and beside those of usual mistakes.
-`language("hi")` makes checks and questions speak Hindi.
+`language("hi")` makes checks and questions speak Hindi; `translation` finds the Hindi of a sentence in `hindi/`.
 `questions("06")` asks five questions about a lesson; `answer(3, 2)` answers one of them (`quiz`).
 `tries` keeps what was tried, in one small file of the learner's own; `course_map` shows it; `certificates` makes a page
 of it. `exercises` reads from the lessons which exercises there are.
@@ -35,6 +35,7 @@ from .certificates import certificate
 from .course_map import progress
 from .language import LANGUAGES, language
 from .quiz import answer as answer, questions
+from .translation import in_words
 from .tries import keep_try
 
 _EXERCISES: dict[str, Callable[[object], str]] = {}
@@ -69,12 +70,13 @@ def check(name: str, answer: object) -> bool:
             raise NotDone
         praise = _EXERCISES[name](answer)
     except NotDone:
-        print(f"{name}: not done yet. Replace the dots with your own code, then run this cell again.")
+        said = "not done yet. Replace the dots with your own code, then run this cell again."
+        print(f"{name}: {in_words(said, lesson)}")
         return False
     except NotYet as wrong:
-        print(f"{name}: not yet. {wrong}")
+        print(f"{name}: {in_words(f'not yet. {wrong}', lesson)}")
         keep_try(name, False, str(wrong))
         return False
-    print(f"{name}: right. {praise}")
+    print(f"{name}: {in_words(f'right. {praise}', lesson)}")
     keep_try(name, True, praise)
     return True
