@@ -22,7 +22,8 @@ SAID_ELSEWHERE = {
 }  # fmt: skip
 # texts of exercises, names of types and texts of errors: a learner reads them as they are
 NOT_SAID = {
-    "not implemented for", "{0} of {1}", "ls | wc", "Ram | राम | Rahim", "Ram | राम। Rahim", "size of tensor a ({0})",
+    "not implemented for", "{0} of {1}", "{0}, time={1}", "ls | wc", "Ram | राम | Rahim", "Ram | राम। Rahim",
+    "size of tensor a ({0})",
     "चुप<|end_of_turn|><|assistant|>मैं बोला", "<|{0}|> {1}<|end_of_turn|>", "data: x", "one. two. three",
 }  # fmt: skip
 
@@ -62,7 +63,7 @@ def said_in(module):
     for node in ast.walk(tree):
         if node not in skipped and (isinstance(node, ast.JoinedStr) or isinstance(getattr(node, "value", None), str)):
             found += [text for text in sentences_of(with_gaps(node)) if re.search(r"[A-Za-z]{2}", text) and " " in text]
-    is_pattern = re.compile(r"\\|\w\|\w")  # of an error's text, or of a text
+    is_pattern = re.compile(r"\\[dsS([.]|\w\|\w")  # of an error's text, or of a text
     return {text for text in found if not is_pattern.search(text)} - NOT_SAID
 
 
@@ -125,7 +126,8 @@ def test_its_words_are_the_glossary_s(catalogue):
         ("04", "It stopped with NameError in line 2: `return q, at, n`, at `at`\n  The error says: name 'at' is not "
          "defined. Did you mean: cat?\n  It was called with p (3,) float32, words list of 2",
          "वह इस त्रुटि पर रुक गया: NameError यहाँ: पंक्ति 2: `return q, at, n`, ठीक यहाँ: `at`\n  "
-         "त्रुटि कहती है: name 'at' is not defined. Did you mean: cat?\n  उसे इनके साथ बुलाया गया था: p (3,) float32, words list of 2"),
+         "त्रुटि कहती है: name 'at' is not defined. Did you mean: cat?\n  उसे इनके साथ बुलाया गया था: p (3,) float32, words "
+         "list of 2"),
         ("04", "right. Something that no check says.", None),
         ("06", "not yet. k is not in your result: what was never seen still has probability 0.", None),  # lesson 04's
     ],
@@ -138,7 +140,7 @@ def test_check_speaks_the_language_that_was_chosen_and_keeps_its_tries_in_englis
     kept = []
     monkeypatch.setenv("AI4INDIA_LANGUAGE", "hi")
     monkeypatch.setattr(checks, "keep_try", lambda *given: kept.append(given))
-    assert not check("06.causal_mask", ...) and not check("06.causal_mask", lambda time: None)
+    assert not check("06.causal_mask", ...) and not check("06.causal_mask", lambda time: print(end=""))
     said = capsys.readouterr().out
     assert said.startswith("06.causal_mask: अभी बाक़ी है। बिंदुओं की जगह अपना कोड लिखिए")
     assert "06.causal_mask: अभी नहीं। आपका फ़ंक्शन चला और उसने कुछ नहीं लौटाया" in said
