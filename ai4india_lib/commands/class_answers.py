@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 import symtable
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -45,7 +46,7 @@ class Program:
 
     cells: list[str]
     statements: list[Statement] = field(default_factory=list)
-    broken: list[tuple[str, str]] = field(default_factory=list)  # (source, what Python says)
+    broken: list[tuple[int, str, str]] = field(default_factory=list)  # (statements before it, source, Python's word)
 
     @classmethod
     def of(cls, cells: Iterable[str], of_the_lesson: bool = False) -> Program:
@@ -58,13 +59,14 @@ class Program:
 
     def _take(self, cell: int, first: int, piece: str, of_the_lesson: bool) -> None:
         try:
-            tree = ast.parse(piece)
+            tree, lines = ast.parse(piece), piece.split("\n")
             for node in tree.body:
-                self.statements.append(_statement(cell, first, piece, node, of_the_lesson))
+                self.statements.append(_statement(cell, first, lines, node, of_the_lesson))
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             line = getattr(error, "lineno", None)
             where = f"line {first + line}: " if isinstance(line, int) else ""
-            self.broken.append((piece, f"{where}{getattr(error, 'msg', None) or type(error).__name__}"))
+            why = f"{where}{getattr(error, 'msg', None) or type(error).__name__}"
+            self.broken.append((len(self.statements), piece, why))
 
     @cached_property
     def calls(self) -> list[tuple[str, str, int]]:
@@ -77,9 +79,33 @@ class Program:
 
     def made(self, name: str, before: int) -> int | None:
         """The place of the statement that makes a name: the last one before a place, else the first one after it."""
-        places = [place for place, statement in enumerate(self.statements) if name in statement.makes]
-        earlier = [place for place in places if place < before]
-        return earlier[-1] if earlier else places[0] if places else None
+        places = self._places["makes"].get(name, [])
+        earlier = bisect_left(places, before)
+        return places[earlier - 1] if earlier else places[0] if places else None
+
+    def changed(self, names: set[str], after: int, before: int) -> list[int]:
+        """The places between two others of statements that change the content of one of these names."""
+        places = sorted({place for name in names for place in self._places["changes"].get(name, [])})
+        return places[bisect_right(places, after) : bisect_left(places, before)]
+
+    @cached_property
+    def _places(self) -> dict[str, dict[str, list[int]]]:
+        """For what is made, and for what is changed: name → places."""
+        found = {"makes": {}, "changes": {}}
+        for place, statement in enumerate(self.statements):
+            for what, of_names in found.items():
+                for name in getattr(statement, what):
+                    of_names.setdefault(name, []).append(place)
+        return found
+
+    def why_broken(self, name: str, before: int) -> str:
+        """What Python says of a piece that makes a name, and is the last to do so before a place; else ""."""
+        pattern = rf"(?m)^\s*(def|class)\s+{re.escape(name)}\b|^{re.escape(name)}\s*="
+        at = self.made(name, before)
+        later = (
+            why for place, text, why in self.broken if (at is None or at < place <= before) and re.search(pattern, text)
+        )
+        return next(later, "")
 
 
 @dataclass
@@ -139,10 +165,10 @@ def _attempt(
         from_where = called_at if statement.is_definition else at  # a function looks its names up when it is called
         find(statement.uses, source, from_where)
         in_order.append((source, at))
-        last = called_at if at < called_at else len(source.statements)
-        for later in range(at + 1, last):
-            if source.statements[later].changes & statement.makes:
-                take(source, later, called_at)
+        if isinstance(statement.node, ast.Import | ast.ImportFrom):  # `plt.show()` makes nothing that is needed
+            return
+        for later in source.changed(statement.makes, at, called_at if at < called_at else len(source.statements)):
+            take(source, later, called_at)
 
     def find(names: set[str], source: Program, before: int) -> None:
         for used in sorted(names):
@@ -157,11 +183,7 @@ def _attempt(
         take(program, at, at)
     wanted = _names_in(answer)
     find(wanted, program, place)
-    broken = ""
-    for used in sorted(wanted):
-        if program.made(used, place) is None:
-            pattern = rf"(?m)^\s*(def|class)\s+{re.escape(used)}\b|^{re.escape(used)}\s*="
-            broken = next((why for text, why in program.broken if re.search(pattern, text)), broken)
+    broken = next(filter(None, (program.why_broken(used, place) for used in sorted(wanted))), "")
     order = [at for source, at in in_order if source is program]
     if all(at < place for at in order):  # as the notebook has them; else, where it was reordered, each after its needs
         in_order.sort(key=lambda taken: (taken[0] is program, taken[1]))
@@ -200,12 +222,11 @@ def _pieces(source: str) -> list[tuple[int, str]]:
     return [(start, "\n".join(lines[start:end])) for start, end in zip(starts, ends, strict=True)]
 
 
-def _statement(cell: int, first: int, piece: str, node: ast.stmt, of_the_lesson: bool) -> Statement:
+def _statement(cell: int, first: int, lines: list[str], node: ast.stmt, of_the_lesson: bool) -> Statement:
     begin = min([node.lineno, *(mark.lineno for mark in getattr(node, "decorator_list", []))])
-    lines = piece.split("\n")
     text = "\n".join(lines[begin - 1 : node.end_lineno])
-    if sum(text.count(sign) for sign in ";") and not isinstance(node, ast.FunctionDef | ast.ClassDef):
-        text = ast.get_source_segment(piece, node) or text  # several statements in one line
+    if ";" in text and not isinstance(node, ast.FunctionDef | ast.ClassDef):
+        text = ast.unparse(node)  # perhaps several statements in one line
     makes, uses = _made_and_used(text)
     return Statement(cell, "\n" * (first + begin - 1) + text, node, makes, uses, _changed(node), of_the_lesson)
 
@@ -256,7 +277,8 @@ def _names_in(expression: str) -> set[str]:
 def _defines(program: Program, exercise: Exercise) -> bool:
     wanted = _names_in(exercise.answer)
     return any(wanted & statement.makes for statement in program.statements) or any(
-        re.search(rf"(?m)^\s*(def|class)\s+({'|'.join(map(re.escape, wanted))})\b", text) for text, _ in program.broken
+        re.search(rf"(?m)^\s*(def|class)\s+({'|'.join(map(re.escape, wanted))})\b", text)
+        for _, text, _ in program.broken
     )
 
 

@@ -5,6 +5,7 @@ import ast
 import csv
 import hashlib
 import json
+import time
 import zipfile
 from pathlib import Path
 from textwrap import indent
@@ -194,6 +195,23 @@ def test_what_is_no_python_costs_only_itself():
     assert needed(broken) == [MASK.format("helper()"), "def helper():\n    return 5"]
     (attempt,) = attempts_of(Work("06.ipynb", [MASK.format("(")]), IN_06, LESSON, KNOWN)
     assert attempt.broken == "line 2: '(' was never closed"
+    loop = "for causal_mask in range(3):\n    pass"  # makes the same name
+    (attempt,) = attempts_of(Work("06.ipynb", [loop, MASK.format("("), CHECK]), IN_06, LESSON, KNOWN)
+    assert attempt.broken == "line 2: '(' was never closed"
+    (attempt,) = attempts_of(Work("06.ipynb", [MASK.format("("), MASK.format("3"), CHECK]), IN_06, LESSON, KNOWN)
+    assert attempt.broken == ""
+
+
+@pytest.mark.parametrize("value", ["+".join(["1"] * 3000), "(" * 500 + "1" + ")" * 500, "'\x00'", "'\ud800'"])
+def test_what_python_cannot_read_is_said_to_be_that(value):
+    (attempt,) = attempts_of(Work("06.ipynb", [MASK.format(value), CHECK]), IN_06, LESSON, KNOWN)
+    assert attempt.broken or attempt.pieces
+
+
+def test_a_long_notebook_is_read_in_seconds():
+    cells = ["\n".join(f"a{number} = {number}" for number in range(5000)), MASK.format("a1"), CHECK]
+    started = time.process_time()
+    assert len(needed(*cells)) == 2 and time.process_time() - started < 10
 
 
 def test_names_that_only_the_lesson_has_come_from_there():
