@@ -1,6 +1,7 @@
 """The words of notebooks/GLOSSARY.md: each row can be linked to, and each lesson links a word where it first uses it.
 
-A word is linked from the lesson that explains it on; one that also has an everyday meaning, in that lesson alone.
+A word is linked from the lesson that explains it on; one that also has an everyday meaning, in that lesson alone; words
+of the course itself, such as lesson and check, nowhere.
 """
 
 import re
@@ -11,39 +12,47 @@ from pathlib import Path
 from docutils import nodes
 
 PAGE = "notebooks/GLOSSARY"
+COURSE = {"lesson", "exercise", "predict first", "check", "proof", "list", "row", "error", "random"}
 EVERYDAY = set(
-    "accept advantage archive baseline batch block context draft export floor forgetting gain gate head history key "
-    "licence loss merge page packing query request reward score seed shape shuffle slope slot step streaming surprise "
-    "target training value worker bit capacity latency server client prompt temperature".split()
+    "accept advantage angle archive baseline batch bit block capacity chosen client confidence context curve "
+    "discount draft export floor forgetting function gain gate head history key latency layer leak licence "
+    "list loss margin mean memory merge norm page packing parents pass position process prompt query rank "
+    "request reward scale score seed server shape shuffle slope slot step streaming surprise target "
+    "temperature training value worker".split()
 )
 
 
 @dataclass(frozen=True)
 class Word:
-    """A row of the glossary: its forms in English, what is meant, the lesson that explains it."""
+    """A row of the glossary: its forms in English, what is meant, the lesson that explains it, the row's id."""
 
     forms: tuple[str, ...]
     meaning: str
     lesson: str
+    anchor: str
 
-    @property
-    def anchor(self):
-        return anchor(self.forms[0])
-
-
-def anchor(form):
-    return "word-" + re.sub(r"\W+", "-", form.lower()).strip("-")
+    def linked_in(self, lesson):
+        name = self.forms[0]
+        explained = name not in COURSE and self.lesson == lesson
+        return explained or (name not in COURSE | EVERYDAY and self.lesson < lesson)
 
 
-def forms_of(cell):
-    """ "byte-pair encoding (BPE)" → both; "slope, gradient" → both."""
-    return tuple(form.strip() for form in re.split(r"[,()]", cell) if form.strip())
+def anchor(english):
+    return "word-" + re.sub(r"\W+", "-", english.lower()).strip("-")
+
+
+def forms_of(english):
+    """ "byte-pair encoding (BPE)" → both; "slope, gradient" → both; "rank (of a merge)" → "rank"."""
+    named = re.sub(r"\(of [^)]*\)", "", english)
+    return tuple(form.strip() for form in re.split(r"[,;()]", named) if form.strip())
 
 
 @cache
 def words(page):
     rows = re.findall(r"(?m)^\| ([^|]+) \|[^|]+\|[^|]+\| ([^|]+) \| \[(\d\d)\]\(", page.read_text(encoding="utf-8"))
-    return [Word(forms_of(english), meaning.replace("`", ""), lesson) for english, meaning, lesson in rows]
+    return [
+        Word(forms_of(english), meaning.replace("`", ""), lesson, anchor(english)) for english, meaning, lesson in rows
+    ]
 
 
 def pattern(form):
@@ -89,14 +98,12 @@ def link_words(app, doctree, docname):
         for table in doctree.findall(nodes.table):
             table["classes"].append("glossary")
             for row in next(iter(table.findall(nodes.tbody))).children:
-                row["ids"].append(anchor(forms_of(row.children[0].astext())[0]))
+                row["ids"].append(anchor(row.children[0].astext()))
     elif lesson:
         for word in sorted(words(page), key=lambda word: -len(word.forms[0])):
-            explained_here = word.lesson == lesson[1]
-            if explained_here or (word.lesson < lesson[1] and word.forms[0].split(",")[0] not in EVERYDAY):
-                hit = first_use(word, list(prose(doctree)))
-                if hit:
-                    link(app, docname, word, hit[0], hit[1])
+            hit = first_use(word, list(prose(doctree))) if word.linked_in(lesson[1]) else None
+            if hit:
+                link(app, docname, word, hit[0], hit[1])
 
 
 def setup(app):
