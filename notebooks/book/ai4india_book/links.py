@@ -19,8 +19,8 @@ def target(app, docname, link):
     """Where a link of a page leads: a path from the repository's top, or "" if nothing is there."""
     path = normpath(join(dirname(docname), link["reftarget"].split("#")[0]))
     if link.get("refdomain") == "doc":
-        path = app.env.doc2path(link["reftarget"], False)
-    return str(path) if Path(app.srcdir, path).exists() else ""
+        path = Path(app.env.doc2path(link["reftarget"], False)).as_posix()
+    return path if Path(app.srcdir, path).exists() else ""
 
 
 def resolve(app, doctree):
