@@ -50,7 +50,9 @@ def test_a_page_folds_and_describes_what_a_notebook_shows():
     pages = module("pages")
     drawn = {"output_type": "display_data", "data": {"image/png": "", "text/plain": "<Figure>"}}
     sliders = {"output_type": "display_data", "data": {pages.WIDGET: {}, "text/plain": "interactive(…)"}}
-    told = cell("code", 'fig.suptitle("Loss falls")\nax.set_title(f"after {n} steps")', outputs=[drawn])
+    told = cell(
+        "code", '%matplotlib inline\nfig.suptitle("Loss falls")\nax.set_title(f"after {n} steps")', outputs=[drawn]
+    )
     bare = cell("code", "plot(x)", outputs=[drawn, sliders])
     notebook = {
         "cells": [

@@ -29,7 +29,8 @@ def words_of(node):
 def titles(code):
     """What the pictures of a cell say: the texts of its titles. A title of this course says what to see."""
     found = []
-    for call in (node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)):
+    plain = re.sub(r"(?m)^\s*[%!].*$", "", code)  # what only a notebook understands
+    for call in (node for node in ast.walk(ast.parse(plain)) if isinstance(node, ast.Call)):
         name = getattr(call.func, "attr", getattr(call.func, "id", ""))
         if name in ("set_title", "suptitle", "title") and call.args:
             found.append(words_of(call.args[0]))
