@@ -7,6 +7,7 @@ tests are skipped. What is read from a notebook is tested everywhere.
 import gzip
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -134,7 +135,9 @@ def test_the_workflow_runs_the_readmes_command_and_publishes_from_main_alone():
 
 @pytest.fixture(scope="module")
 def book(tmp_path_factory):
-    """Its folder, built from the repository as it stands."""
+    """Its folder, built from the repository as it stands; or one that was built before, named in AI4INDIA_BOOK."""
+    if "AI4INDIA_BOOK" in os.environ:
+        return Path(os.environ["AI4INDIA_BOOK"]).resolve()
     missing = [name for name in NEEDS if importlib.util.find_spec(name) is None]
     if missing:
         pytest.skip(f"the extra `book` is not installed: {', '.join(missing)}")

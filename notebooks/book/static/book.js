@@ -40,13 +40,14 @@ document.querySelectorAll(".words button").forEach((button) => {
 });
 choose(remembered.get());
 
-// From the search: open what hides the word, and go there.
-window.addEventListener("load", () => {
+// From the search: open what hides the word, and go there. Sphinx marks words a moment after the page is there.
+const goToFound = () => {
   const found = document.querySelector("article span.highlighted");
   if (!found || location.hash) return;
   for (let node = found; node; node = node.parentElement) if (node.tagName === "DETAILS") node.open = true;
   found.scrollIntoView({ block: "center" });
-});
+};
+window.addEventListener("load", () => setTimeout(goToFound, 100));
 
 // What is wider than the screen scrolls inside itself: with the keyboard, too.
 document.querySelectorAll("pre, .table-wrapper, .formula").forEach((box) => {
