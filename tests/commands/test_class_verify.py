@@ -2,6 +2,7 @@
 and each way to be wrong is told in a sentence."""
 
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from ai4india_lib.__main__ import main
 from ai4india_lib.checks.certificates import Certificate, draw_certificate
 from ai4india_lib.commands.class_secret import read_secret
 
+ROOT = Path(__file__).parents[2]
 MADE = Certificate("मीरा शर्मा", "2026-11-29", "18/18", "41/54")
 WORDS = ["--name", " मीरा  शर्मा", "--date", "2026-11-29", "--core", "18/18", "--solved", "41/54"]
 
@@ -64,3 +66,18 @@ def test_what_is_wrong_is_told(secret, tmp_path, capsys):
     forged = page.read_text(encoding="utf-8").replace("41/54", "54/54")
     page.write_text(forged, encoding="utf-8")
     assert "does not belong to" in said(capsys, str(page), "--secret", secret)
+
+
+@pytest.mark.slow
+def test_who_solves_all_core_exercises_gets_a_page_and_others_the_reason(secret, tmp_path, capsys):
+    works = tmp_path / "class"
+    shutil.copytree(ROOT / "notebooks" / "solutions", works / "मीरा शर्मा")
+    (works / "Ravi").mkdir()
+    shutil.copy(ROOT / "notebooks" / "solutions" / "06_attention.ipynb", works / "Ravi")
+    output = tmp_path / "marks"
+    assert main(["class", "collect", str(works), "--output", str(output), "--certificates", "--secret", secret]) == 0
+    printed = capsys.readouterr().out
+    assert "no certificate for Ravi: 1 of" in printed
+    (page,) = output.glob("certificates/*.svg")
+    assert page.name == "02-मीरा-शर्मा.svg" and page.with_suffix(".pdf").is_file()
+    assert "belongs to: मीरा शर्मा" in said(capsys, str(page), "--secret", secret)
