@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -20,12 +21,13 @@ from .language import language
 _FOLDER = Path(__file__).parent / "hindi"
 
 # what needs no translation: texts in quotes, code, names with a sign or digit in them, Python's own words
-_QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"[^\"]*\"|“[^”]*”|`[^`]*`")
+_QUOTED = re.compile(r"<[^<>]*>|'(?:[^'\\]|\\.)*'|\"[^\"]*\"|“[^”]*”|`[^`]*`")
 _PYTHONS = set(
     "tensor list tuple dict set str int float bool bytes complex range function method module generator type object "
-    "array of None NoneType True False nan inf".split()
+    "array ids of None NoneType True False nan inf".split()
 )
-_WORD = re.compile(r"(?<![\w.@=])[A-Za-z]{2,}(?:'[a-z]+)?(?![\w(=])(?!\.\w)")
+_WORD = re.compile(r"(?<![\w.@=])[A-Za-z]{2,}(?:'[a-z]+)?(?![\w(=[])(?!\.\w)")
+_LITTLE = 0.001  # less than a word
 
 
 @dataclass(frozen=True)
@@ -42,20 +44,28 @@ class Template:
         first, *others = re.split(r"\{\d+\}", self.english)
         return [first[1:], *others]
 
-    def pattern(self) -> re.Pattern[str]:
-        """Matches the sentence, with a group for each gap; its first letter may be small or a capital."""
-        seen: set[str] = set()
-        parts = re.split(r"\{(\d+)\}", self.english)
+    def stays(self, gap: int) -> bool:
+        """Whether what is filled into this gap stays as it is."""
+        return self.own or f"`{{{gap}}}`" in self.english
+
+    def patterns(self) -> list[re.Pattern[str]]:
+        """Match the sentence, with a group for each gap: as short as can be, and where that differs, as long."""
+        number_of_gaps = self.english.count("{")
+        return [re.compile(self._pattern(more)) for more in (("?", "")[: min(number_of_gaps, 2)] or "?")]
+
+    def _pattern(self, more: str) -> str:
+        parts, seen = re.split(r"\{(\d+)\}", self.english), set()
         for place in range(1, len(parts), 2):
-            number, in_code = parts[place], parts[place - 1].endswith("`") and parts[place + 1].startswith("`")
-            parts[place] = f"(?P<gap{number}>{'[^`]' if in_code else '.'}+?)"
-            if number in seen:
-                parts[place] = f"(?P=gap{number})"
+            number, before, after = parts[place], parts[place - 1], parts[place + 1]
+            letter = "[^`]" if before.endswith("`") and after.startswith("`") else "."
+            some = "*" if before[-1:].isalnum() else "+"  # "the first{0} is": there it may be nothing
+            gap = f"(?P<gap{number}>{letter}{some}{more})"
+            parts[place] = f"(?P=gap{number})" if number in seen else gap
             seen.add(number)
         parts[::2] = map(re.escape, parts[::2])
-        if self.english[0].isalpha():
+        if self.english[0].isalpha():  # small or a capital
             parts[0] = f"[{self.english[0].lower()}{self.english[0].upper()}]" + parts[0][1:]
-        return re.compile("".join(parts))
+        return "".join(parts)
 
 
 @cache
@@ -68,62 +78,85 @@ def templates(name: str) -> tuple[Template, ...]:
         return tuple(Template(m["en"], m["hi"], m.get("own", False)) for m in tomllib.load(file)["message"])
 
 
-@dataclass
 class _Reader:
     """Takes messages of one lesson apart."""
 
-    known: tuple[tuple[Template, re.Pattern[str], list[str]], ...]
-    read_before: dict[str, tuple[int, str]] = field(default_factory=dict)
+    def __init__(self, known: Iterable[Template]):
+        self._by_start: dict[str, list[tuple[Template, str, list[re.Pattern[str]]]]] = defaultdict(list)
+        for template in known:
+            start = template.literals[0][:3]
+            entry = (template, max(template.literals, key=len), template.patterns())
+            self._by_start[start if len(start) == 3 else ""].append(entry)
+        self._read: dict[str, tuple[float, str]] = {"": (0, "")}
 
-    def read(self, text: str) -> tuple[int, str]:
+    def read(self, text: str) -> tuple[float, str]:
         """(English words that are left, the text in Hindi) of the best way to read it."""
-        if text not in self.read_before:
-            best = (_english_words(text), text)
-            self.read_before[text] = best  # meanwhile, for a gap that is the whole text
-            for way in self._ways(text):
+        if text not in self._read:
+            best = self._read[text] = (_english_words(text), text)  # meanwhile, for a gap that is the whole text
+            for way in self._ways(text) if best[0] else ():
                 best = min(best, way, key=lambda way: way[0])
                 if best[0] == 0:
                     break
-            self.read_before[text] = best
-        return self.read_before[text]
+            self._read[text] = best
+        return self._read[text]
 
-    def _ways(self, text: str) -> Iterator[tuple[int, str]]:
+    def _fill(self, gap: str) -> tuple[float, str]:
+        """As `read`; but rather not, if a whole sentence would stand within another one."""
+        left, hindi = self.read(gap)
+        return left + _LITTLE * bool(re.search(r"[.?!]( |$)", _QUOTED.sub("", gap))), hindi
+
+    def _ways(self, text: str) -> Iterator[tuple[float, str]]:
         yield from self._as_one(text)
-        for cut in re.finditer(r" |(?=,)", text):
-            before, gap, after = text[: cut.start()], cut[0], text[cut.end() :]
-            if before and after:
-                first = min(self._as_one(before), default=None, key=lambda way: way[0])
-                if first:
-                    rest = self.read(after)
-                    yield first[0] + rest[0], first[1] + gap + rest[1]
+        for before, gap, after in sorted(_cuts(text), key=lambda cut: cut[0][-1] not in ".?!:"):  # sentences first
+            first = min(self._as_one(before), default=None, key=lambda way: way[0])
+            if first is None and not re.search("[A-Za-z]", before):
+                first = (0, before)  # a number before its unit
+            if first:
+                rest = self.read(after)
+                yield first[0] + rest[0], first[1] + gap + rest[1]
 
-    def _as_one(self, text: str) -> Iterator[tuple[int, str]]:
+    def _as_one(self, text: str) -> Iterator[tuple[float, str]]:
         """The text as one template, its gaps read in the same way."""
-        for template, pattern, literals in self.known:
-            if not (text[1:].startswith(literals[0]) and all(part in text for part in literals)):
+        for template, longest, patterns in self._by_start.get(text[1:4], []) + self._by_start[""]:
+            if longest not in text:
                 continue  # most of them; a pattern takes longer
-            if found := pattern.fullmatch(text):
-                gaps = found.groupdict()
-                read = {name: (0, gap) if template.own else self.read(gap) for name, gap in gaps.items()}
-                filled = [read[f"gap{number}"][1] for number in range(len(read))]
-                yield sum(left for left, _ in read.values()), template.hindi.format(*filled)
+            for found in filter(None, (pattern.fullmatch(text) for pattern in patterns)):
+                gaps = [found[f"gap{number}"] for number in range(len(found.groupdict()))]
+                read = [(0, gap) if template.stays(number) else self._fill(gap) for number, gap in enumerate(gaps)]
+                yield sum(left for left, _ in read), template.hindi.format(*(hindi for _, hindi in read))
+        if text.endswith(":"):  # "The mask: …"
+            yield from ((left, f"{hindi}:") for left, hindi in self._as_one(text[:-1]))
+
+
+def _cuts(text: str) -> Iterator[tuple[str, str, str]]:
+    """(before, what stands between, after) wherever a text may be two: at spaces, and on both sides of a comma."""
+    outside = _QUOTED.sub(lambda quoted: "_" * len(quoted[0]), text)  # nothing is cut in quotes
+    for place in (found.start() for found in re.finditer(r"[ ,]", outside)):
+        before, after = text[:place], text[place:]
+        if before and after.strip(" ,"):
+            if after[0] == " ":
+                yield before, " ", after[1:]
+            else:
+                yield before, "", after
+                yield before, after[: len(after) - len(after[1:].lstrip())], after[1:].lstrip()
 
 
 def _english_words(text: str) -> int:
+    if re.fullmatch(r"[A-Z]\w*", text):  # the name of a class, or of a script
+        return 0
     words = _WORD.findall(_QUOTED.sub("", text))
     return sum(word not in _PYTHONS and not word.endswith(("Error", "Iteration", "Interrupt")) for word in words)
 
 
 @cache
 def _reader(lesson: str) -> _Reader:
-    known = (*templates(f"lesson_{lesson}"), *templates("shared"))
-    return _Reader(tuple((template, template.pattern(), template.literals) for template in known))
+    return _Reader((*templates(f"lesson_{lesson}"), *templates("shared")))
 
 
 def in_hindi(message: str, lesson: str) -> str | None:
     """The Hindi of a message of a check of that lesson ("06"), line by line; None if some of it has none."""
     lines = [_reader(lesson).read(line.strip()) for line in message.split("\n")]
-    return None if any(left for left, _ in lines) else "\n  ".join(line for _, line in lines)
+    return None if any(left >= 1 for left, _ in lines) else "\n  ".join(line for _, line in lines)
 
 
 def in_words(message: str, lesson: str) -> str:

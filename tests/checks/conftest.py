@@ -5,6 +5,7 @@ import re
 import pytest
 
 from ai4india_lib import check
+from ai4india_lib.checks.translation import in_hindi
 
 
 @pytest.fixture
@@ -21,24 +22,31 @@ def verdict(capsys):
     return verdict
 
 
+def assert_hindi(name, printed):
+    message = printed.removeprefix(f"{name}: ").rstrip("\n")
+    assert in_hindi(message, name.split(".")[0]), f"some of this has no Hindi in checks/hindi/: {message}"
+
+
 @pytest.fixture
 def accepted(verdict):
-    """(name, answer): the answer is right."""
+    """(name, answer): the answer is right, and this can be said in Hindi."""
 
     def accepted(name, answer):
         printed = verdict(name, answer)
         assert ": right. " in printed, printed
+        assert_hindi(name, printed)
 
     return accepted
 
 
 @pytest.fixture
 def refused(verdict):
-    """(name, answer, words): the answer is wrong, and the feedback holds one of the words, separated by |."""
+    """(name, answer, words): wrong; the feedback holds one of the words, separated by |, and can be said in Hindi."""
 
     def refused(name, answer, words):
         printed = verdict(name, answer)
         assert ": not yet. " in printed and any(word in printed for word in words.split("|")), printed
         assert not re.search(r"wrong in (\d+) of \1 ", printed), "this says nothing about the mistake"
+        assert_hindi(name, printed)
 
     return refused
