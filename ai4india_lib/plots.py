@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from .basics.files import replaced_file
+from .evaluation.doctor_floor import Excess, by_kind, by_place
 from .evaluation.significance import Interval
 from .training.history import History
 
@@ -107,6 +108,23 @@ def plot_scores(
     axes.set_yticks(range(len(kinds)), [kind.replace("_", " ") for kind in kinds])
     axes.set(title=title, ylim=(len(kinds) - 0.45, -0.55))
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return axes
+
+
+def plot_excess(tokens: Sequence[Excess], axes: Sequence[Axes] | None = None) -> Sequence[Axes]:
+    """Loss minus floor, in nats a token, in four panels: by kind of word, by place in the story and in the block, by
+    distance to what has to be remembered. Bars of fewer than 10 tokens are left out."""
+    axes = plt.subplots(2, 2, figsize=(9, 6.5), layout="constrained")[1].flat if axes is None else axes
+    kinds = [group for group in by_kind(tokens) if group.count >= 10][::-1]
+    names = [f"{group.name} ({group.count})" for group in kinds]
+    axes[0].barh(names, [group.excess for group in kinds], color=BLUE)
+    axes[0].set(title="Which words lose most", xlabel="loss − floor (nats)")
+    places = {"in_story": "in the story", "in_block": "in the block", "since": "since it was said last"}
+    for panel, (place, words) in zip(axes[1:], places.items(), strict=True):
+        groups = [group for group in by_place(tokens, place) if group.count >= 10]
+        panel.plot([int(group.name) for group in groups], [group.excess for group in groups], "o-", ms=3, color=ORANGE)
+        panel.axhline(0, color=GREEN, ls="--", lw=1.2)
+        panel.set(title=f"By tokens {words}", xlabel=f"tokens {words}", ylabel="loss − floor (nats)")
     return axes
 
 

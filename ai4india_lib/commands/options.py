@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..training.hyperparameters import MODEL_SHAPE, TEXT_PRESETS, Hyperparameters, get_hyperparameters
 from .class_options import add_class
+from .doctor_options import add_doctor
 from .plan_options import add_plan
 from .shipping_options import add_card, add_export, add_model_options, add_push, add_serve
 
@@ -73,6 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
         _add_generate,
         _add_chat,
         _add_evaluate,
+        add_doctor,
         add_export,
         add_serve,
         add_card,

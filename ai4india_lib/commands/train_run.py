@@ -9,6 +9,8 @@ import torch
 
 from ..basics.device import pick_device
 from ..basics.processes import rank_and_world_size
+from ..evaluation.doctor import examine
+from ..evaluation.doctor_history import Watch
 from ..formats.pretrained import load_model, save_model
 from ..model.config import DecoderConfig
 from ..model.new_tokens import HALF_SPREAD, beside_untrained, give_places, untrained_tokens
@@ -28,7 +30,7 @@ from .card import write_run_card
 from .runs import check_training_memory, note_run, run_hyperparameters, tell_steps, was_given
 
 OF_THE_RUN = "data column preset tokenizer teacher half device"  # the options that --resume takes up again
-SAVING = 3.0  # seconds of a run by the clock that are left for saving the model and its plot
+SAVING = 5.0  # seconds of a run by the clock that are left for saving the model and its plot, and for the doctor
 
 
 def _known_tokenizer(options: argparse.Namespace, tokenizer, run_folder: Path):
@@ -72,6 +74,12 @@ def _corpus(options: argparse.Namespace, device: torch.device) -> tuple[Path, di
     return data, about
 
 
+def _tell_verdict(model, tokenizer, history, loaders: tuple) -> None:
+    """Say in one line whether the loss is what can be expected."""
+    report = examine(model, tokenizer, history, train=loaders[0], test=loaders[1], quick=True)
+    print(report.verdict, flush=True)
+
+
 def run(options: argparse.Namespace, name: str, folder: Path) -> None:
     """Train and save. All is checked before a file is written: what the run needs later comes with its checkpoint."""
     run_folder = folder / "training"
@@ -94,7 +102,7 @@ def run(options: argparse.Namespace, name: str, folder: Path) -> None:
     print(f"training a model of {model.num_parameters():,} parameters on {without_secrets(options.data)}", flush=True)
     tell_steps(options, h, plan_steps(h, loaders[0].dataset.num_tokens(), rank_and_world_size()[1])[0])
     kept = Checkpoints(run_folder, begin=note_run(options, OF_THE_RUN, tokenizer))
-    more = {"folder": kept, "resume": options.resume, "device": device}
+    more = {"folder": kept, "resume": options.resume, "device": device, "on_evaluation": Watch(len(tokenizer))}
     more["floor_bits_per_byte"] = about.get("test_floor_bits_per_byte")
     more["reserved"] = time.perf_counter() - options.started + SAVING
     with interrupts_wait():  # who stops the run gets the model saved
@@ -111,6 +119,8 @@ def run(options: argparse.Namespace, name: str, folder: Path) -> None:
             use_indic_fonts()
             save_figure(plot_history(history), folder / "perplexity.png")
             write_run_card(folder, options, h, history, about=about, beginning=first_words)
+            if history.ended == "finished":
+                _tell_verdict(model, tokenizer, history, loaders)
         leave()
     print(f"saved to {folder}, with perplexity.png and history.json")
     prompt = ("-- " if first_words.startswith("-") else "") + quoted(first_words)

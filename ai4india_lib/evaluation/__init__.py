@@ -1,8 +1,8 @@
 """How good is a model, how sure is that figure, and is one model better than another?
 
-Built in lesson 16: `likelihood` (bits per byte, also lesson 04), `minimal_pairs`, `questions`, `reliability`,
-`significance` and `memorisation`; `chats` does for lesson 14's chat model what `questions` does for answers; `items` is
-what pairs and questions share. In lesson 17: `inside` (what flows in a model), `inside_scores` and `inside_probe`.
+Built in lesson 16: `likelihood` (also lesson 04), `minimal_pairs`, `questions` (`items` is what both share), `chats` for
+lesson 14, `reliability`, `significance`, `memorisation`. In lesson 09 the `doctor` (`doctor_…`: what is wrong with a
+run?); in lesson 17 `inside` (what flows in a model), `inside_scores`, `inside_probe`.
 """
 
 from typing import TYPE_CHECKING
@@ -12,6 +12,8 @@ from ..basics.imports import import_when_used
 # fmt: off
 if TYPE_CHECKING:  # each is imported when it is first used
     from .chats import Chat, answer_chats, read_chats, refusing_answers, score_chats
+    from .doctor import examine
+    from .doctor_findings import Finding, Report
     from .inside import Patch, Watched, watch
     from .inside_probe import Probe, control_labels, fit_probe
     from .inside_scores import (

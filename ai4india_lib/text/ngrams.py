@@ -6,6 +6,7 @@ from sorted tables: millions of tokens are counted in seconds, and a whole text 
 Smoothing: Witten & Bell (1991), method C, as interpolation (Chen & Goodman, 1999, §2.4).
 """
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
@@ -65,6 +66,14 @@ class NgramModel:
         """Count a text, one document per line; each begins after an end token, as in `WholeDocumentDataset`."""
         documents = (ids for group in in_light_groups(lines) for ids in encode_for_scoring(tokenizer, group))
         return cls(documents, longest, len(tokenizer))
+
+    def up_to(self, longest: int) -> Self:
+        """The model of shorter n-grams that is a part of this one: what counting only so long ones would give."""
+        if not 1 <= longest <= self.longest:
+            raise ValueError(f"longest={longest} is not one of 1 to {self.longest}, which were counted")
+        shorter = copy.copy(self)
+        shorter.longest, shorter.tables = longest, self.tables[:longest]
+        return shorter
 
     def token_log_probabilities(self, rows: list[list[int]]) -> list[Tensor]:
         """For each row of ids, read as a document: log-probabilities (nats, float64) of its tokens but the first."""

@@ -295,14 +295,14 @@ class WholeDocumentDataset(PackedTextDataset):
 
     def read(self, position: dict, worker: int = 0, num_workers: int = 1) -> Iterator[tuple[Tensor, Tensor, dict]]:
         """The batches from `position` on, which is their number so far; a break is rare, so that many are made anew."""
-        groups = enumerate(in_groups(self._rows(worker, num_workers), self.rows_for_all), 1)
+        groups = enumerate(in_groups(self.rows(worker, num_workers), self.rows_for_all), 1)
         for number, rows in islice(groups, position.get("batches_given", 0), None):
             own, is_own = self.own_rows(rows)
             learned = None if is_own else [[0] * len(ids) for ids in own]
             yield *next_token_batch(own, self.tokenizer.pad_token_id or 0, learned), {"batches_given": number}
 
-    def _rows(self, worker: int, num_workers: int) -> Iterator[list[int]]:
-        """Lists of at most context_size + 1 ids."""
+    def rows(self, worker: int = 0, num_workers: int = 1) -> Iterator[list[int]]:
+        """What the batches are made of: lists of at most context_size + 1 ids."""
         start = [self.tokenizer.eos_token_id]
         row = start
         for document in map(np.ndarray.tolist, self._documents(worker, num_workers, skip=0)):

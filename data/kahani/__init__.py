@@ -19,7 +19,7 @@
 Modules, in the order to read them: `frames` (the frame files), `engine` (choices and tellings), `hi/grammar` (Hindi),
 `archive` (the file with the stories), `reader` and `marking` (from a text back to its choices), `places` (from a story
 to the places of its words), `unsaid` and `check` (what `--check` looks for), `consistency` (faults of told and
-generated stories); and, for the tasks, `questions`, `chat` and `pairs`.
+generated stories), `floors` (the floor of each part of a story); and, for the tasks, `questions`, `chat` and `pairs`.
 """
 
 from .archive import write_archive

@@ -1,4 +1,4 @@
-"""Command line: `python -m data.kahani --language hi --make stories` (or questions, pairs, chat)."""
+"""Command line: `python -m data.kahani --language hi --make stories` (or questions, pairs, chat, floors)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from .archive import jsonl, write_archive, write_packed, write_whole
 from .chat import chat_files
 from .check import check
 from .consistency import report
+from .floors import common_words, floors
 from .questions import question_files
 
 DATA = Path(__file__).parents[1]
+FLOORS = 40  # stories whose floor is given part by part
 
 
 def parser() -> argparse.ArgumentParser:
@@ -83,7 +85,20 @@ def make_chat(language: Language, path: Path | None, counts: dict[str, int]) -> 
     print(f"{path}: {path.stat().st_size / 1e6:.2f} MB, train {about['train_chats']}, test {about['test_chats']}")
 
 
+def make_floors(language: Language, path: Path | None, counts: dict[str, int]) -> None:
+    """Writes the floor of each part of the first test stories, and prints how much of it each kind of word has."""
+    path = path or DATA / "kahani" / f"floors-{language.code}.jsonl"
+    rng = random.Random(counts.get("seed", 2024))
+    stories = [language.tell(rng) for _ in range(max(1_000, counts.get("test_stories", FLOORS)))]
+    common = common_words(stories)
+    found = [floors(language, story, common) for story in stories[: counts.get("test_stories", FLOORS)]]
+    write_whole(path, jsonl(found))
+    kinds = Counter(kind for story in found for _, _, kind, _ in story["marks"])
+    print(f"{path}: {len(found)} stories, {sum(story['bits'][-1][1] for story in found):.1f} bits, {dict(kinds)}")
+
+
 MAKERS = {"stories": make_stories, "questions": make_questions, "chat": make_chat, "pairs": make_pairs}
+MAKERS["floors"] = make_floors
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,7 +6,9 @@ import sys
 import pytest
 
 HEAVY = "torch transformers tokenizers numpy matplotlib accelerate safetensors requests".split()
-COMMANDS = "train finetune generate chat evaluate export serve card push benchmark plan lessons class usb".split()
+COMMANDS = (
+    "train finetune generate chat evaluate doctor export serve card push benchmark plan lessons class usb".split()
+)
 SCRIPT = f"""
 import atexit, runpy, sys
 sys.path.insert(0, ".")

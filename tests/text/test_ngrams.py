@@ -52,6 +52,16 @@ def test_gives_the_probabilities_of_the_formula(longest):
         assert row.tolist() == pytest.approx(reference.log_probabilities(ids), abs=1e-12)
 
 
+@pytest.mark.parametrize("shorter", [1, 2, 3])
+def test_shorter_ones_are_a_part_of_longer_ones(shorter):
+    documents = [[0, 5, 3, 5, 3, 1], [0, 3, 5, 5, 1, 2, 5, 3]]
+    within, alone = (model.token_log_probabilities(documents) for model in (
+        NgramModel(documents, 3, 6).up_to(shorter), NgramModel(documents, shorter, 6)))  # fmt: skip
+    assert all(torch.equal(a, b) for a, b in zip(within, alone, strict=True))
+    with pytest.raises(ValueError, match="not one of 1 to 3"):
+        NgramModel(documents, 3, 6).up_to(4)
+
+
 def test_by_hand():
     """राधा चाय. अमन चाय.: after अमन (seen once, one kind), चाय has (1 + 1 · p(चाय)) / 2; p(चाय) = (2 + 4/9) / (6 + 4),
     with six tokens counted, of four kinds, from a vocabulary of nine."""
