@@ -32,8 +32,8 @@ if TYPE_CHECKING:  # each is imported when it is first used
         Look, Pair, Patch, TrainingText, accuracy_by_kind, answer_chats, answer_questions, bits_per_byte,
         bootstrap_interval, calibration, cohen_kappa, compare, control_labels, document_bits, examine, fit_probe,
         judge_pairs, look_chance, look_shares, normalise_answer, question_accuracy, read_chats, read_pairs,
-        read_questions, score_answers, score_chats, seen_in, sentence_log_probabilities, sign_test, stream_logits, tokens_at,
-        trace, trace_heads, watch,
+        read_questions, score_answers, score_chats, seen_in, sentence_log_probabilities, sign_test, stream_logits,
+        tokens_at, trace, trace_heads, watch,
     )
     from .formats import load_adapter, load_model, save_adapter, save_model
     from .inference import (

@@ -1,6 +1,6 @@
 """How good is a model, how sure is that figure, and is one model better than another?
 
-Built in lesson 16: `likelihood` (also lesson 04), `minimal_pairs`, `questions` (`items` is what both share), `chats` for
+Built in lesson 16: `likelihood` (also lesson 04), `minimal_pairs`, `questions` (`items`: what both share), `chats` for
 lesson 14, `reliability`, `significance`, `memorisation`. In lesson 09 the `doctor` (`doctor_…`: what is wrong with a
 run?); in lesson 17 `inside` (what flows in a model), `inside_scores`, `inside_probe`.
 """
