@@ -72,15 +72,21 @@ def question_names(lesson: str) -> list[str]:
 
 @cache
 def read_questions_of(lesson: str) -> tuple[Question, ...]:
-    """The questions of a lesson such as "06". Raises ValueError for a lesson that has none."""
+    """The questions of a lesson such as "06". Raises ValueError for a lesson that has none, and for a broken file."""
     if lesson not in lessons_with_questions():
         known = ", ".join(lessons_with_questions())
         raise ValueError(f"lesson {lesson!r} has no questions: write its two digits, such as '06'; there are {known}")
-    found = tomllib.loads((FOLDER / f"{lesson}.toml").read_text(encoding="utf-8"))["question"]
+    file = FOLDER / f"{lesson}.toml"
+    try:
+        return _read(lesson, tomllib.loads(file.read_text(encoding="utf-8"))["question"])
+    except (KeyError, TypeError, tomllib.TOMLDecodeError) as error:
+        wrong = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"{file} cannot be read: {wrong}. Compare it with another lesson's file") from None
+
+
+def _read(lesson: str, found: list[dict]) -> tuple[Question, ...]:
     places = _shuffled(range(3), f"{lesson} first") + _shuffled(range(3), f"{lesson} then")  # none more than twice
-    return tuple(
-        _question(one, f"{lesson}.{n}", place) for n, (one, place) in enumerate(zip(found, places, strict=False), 1)
-    )
+    return tuple(_question(one, f"{lesson}.{n}", places[(n - 1) % 6]) for n, one in enumerate(found, 1))
 
 
 def _question(written: dict, name: str, place: int) -> Question:

@@ -92,7 +92,7 @@ def collect(folder: Path, course: Path, *, seconds: float = 10.0, memory: int = 
     rows = [Row(learner) for learner in learners]
     answers = {row.name: _answers(row, exercises, lessons, known, ignored) for row in rows}
     asked = {attempt.exercise.split(".")[0] for found in answers.values() for attempt in found}
-    asked |= {name.split(".")[0] for row in rows for name in row.learner.tried}
+    asked |= {exercises[name].lesson for row in rows for name in row.learner.tried if name in exercises}
     exercises = {name: exercise for name, exercise in exercises.items() if exercise.lesson in asked}
     solutions = _solutions(course, exercises, known)
     with Marker(asked, folder, seconds=seconds, memory=memory) as marker:

@@ -145,6 +145,23 @@ def test_other_lessons_are_told(lesson):
         checks.questions(lesson)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("why_hi", "why_hindi", "'why_hi' is missing"),
+        ("[question.right]", "[question.rihgt]", "'right' is missing"),
+        ('en = "', "en = ", "Invalid value"),
+        ("[[question]]", "[[questions]]", "'question' is missing"),
+    ],
+)
+def test_a_file_that_was_changed_badly_is_named(tmp_path, monkeypatch, old, new, said):
+    text = (quiz.FOLDER / "06.toml").read_text(encoding="utf-8")
+    (tmp_path / "06.toml").write_text(text.replace(old, new), encoding="utf-8")
+    monkeypatch.setattr(quiz, "FOLDER", tmp_path)
+    with pytest.raises(ValueError, match=rf"06\.toml cannot be read: .*{said}"):
+        quiz.read_questions_of.__wrapped__("06")
+
+
 def test_an_answer_before_any_question_is_told(monkeypatch):
     monkeypatch.setattr(quiz, "_latest", None)
     with pytest.raises(ValueError, match=r'run checks.questions\("06"\) first'):

@@ -2,6 +2,7 @@
 of one learner changes the marks or files of others, or the course."""
 
 import ast
+import contextlib
 import csv
 import hashlib
 import json
@@ -17,6 +18,7 @@ from ai4india_lib.__main__ import main
 from ai4india_lib.checks.exercises import COURSE, course_exercises, lesson_files
 from ai4india_lib.commands.class_alike import form_of, similarity
 from ai4india_lib.commands.class_answers import Program, attempts_of
+from ai4india_lib.commands.class_collect import collect
 from ai4india_lib.commands.class_marker import Marker
 from ai4india_lib.commands.class_submissions import Work, cells_of, read_class
 from ai4india_lib.commands.class_table import _kind_of
@@ -130,6 +132,27 @@ def test_zips_that_are_none_or_too_much(tmp_path):
     }  # fmt: skip
     assert dict(ignored)["Ravi.rar"] == "passed over: unpack it, or make it a .zip"
     assert dict(ignored)["link.py"] == "passed over: a link, which may lead anywhere"
+
+
+def test_a_progress_file_may_name_what_is_no_exercise(tmp_path, monkeypatch):
+    """Answers to questions, and what somebody wrote there: no checks are looked for that are not there."""
+    tried = ("06.rope", "00.question_1", "06.question_2", "99.x", "../../x.y", "")
+    lines = [json.dumps({"exercise": name, "verdict": "right", "said": ""}) for name in tried]
+    (tmp_path / "Meera").mkdir()
+    (tmp_path / "Meera" / "progress.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    loaded = []
+
+    class NoMarker(contextlib.nullcontext):
+        def __init__(self, lessons, *_, **__):
+            loaded.extend(lessons)
+            self.enter_result = self
+
+        def fresh(self):
+            pass
+
+    monkeypatch.setattr("ai4india_lib.commands.class_collect.Marker", NoMarker)
+    (row,) = collect(tmp_path, ROOT).rows
+    assert loaded == ["06"] and {name: mark.verdict for name, mark in row.marks.items()} == {"06.rope": "says right"}
 
 
 def test_no_folder_and_an_empty_one_are_told(tmp_path, capsys):
