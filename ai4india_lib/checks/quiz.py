@@ -131,7 +131,7 @@ class Quiz:
         chosen, code = choices[choice - 1], language()
         if chosen.right:
             self.right.add(question)
-        keep_answer(self.lesson, question, chosen.right, chosen.reason[code])
+        keep_answer(self.lesson, question, chosen.right, chosen.reason["en"])
         return chosen.right, _SAID[code]["right" if chosen.right else "wrong"].format(question, chosen.reason[code])
 
     def tally(self) -> str:

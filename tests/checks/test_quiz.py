@@ -151,7 +151,7 @@ def test_other_lessons_are_told(lesson):
         ("why_hi", "why_hindi", "'why_hi' is missing"),
         ("[question.right]", "[question.rihgt]", "'right' is missing"),
         ('en = "', "en = ", "Invalid value"),
-        ("[[question]]", "[[questions]]", "'question' is missing"),
+        ("question", "quest", "'question' is missing"),
     ],
 )
 def test_a_file_that_was_changed_badly_is_named(tmp_path, monkeypatch, old, new, said):
