@@ -21,7 +21,17 @@ from ..checks.tries import Tried, read_tries
 LARGEST = 64_000_000  # bytes of one file
 MOST_UNPACKED = 1_000_000_000  # bytes of all files of a zip, and
 MOST_FILES = 5_000
-PASSED_OVER = ("__MACOSX", ".ipynb_checkpoints", "__pycache__", ".git", ".venv", "venv", "ai4india_lib", "tests")
+PASSED_OVER = (
+    "__MACOSX",
+    ".ipynb_checkpoints",
+    "__pycache__",
+    ".git",
+    ".venv",
+    "venv",
+    "site-packages",
+    "ai4india_lib",
+    "tests",
+)
 _PLACES = re.compile(r"(?i)(submitted|submissions?|my|notebooks|class|release|autograded|ai4india[-\w]*|downloads?)")
 _NOISE = r"(?i)\b(copy of|copy ?\d*|final|new|old|backup|v ?\d+|submission|assignment|homework|exercises?|progress)\b"
 _NUMBERED = re.compile(

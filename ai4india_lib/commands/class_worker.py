@@ -1,11 +1,10 @@
 """The process in which a class's answers run: `python -m ai4india_lib.commands.class_worker`, started by class_marker.
 
 It reads jobs, one a line, and writes verdicts. On Linux each job has a process of its own, forked from this one, which
-has torch loaded; elsewhere the jobs of one learner share this one. Limits on memory, size of files, number of processes
-are set where the system has them, and `guard` refuses what no answer needs: other processes, the network, other files.
+has torch loaded; elsewhere the jobs of one learner share this one. What an answer may do stands in `class_fence`.
 
 **This is no sandbox.** A learner's code and the check run in one process: who knows Python's inside well can deceive
-the check, or find a way around the guard. It holds against accidents, and against pranks.
+the check. It holds against accidents, and against pranks.
 """
 
 from __future__ import annotations
@@ -22,16 +21,9 @@ from pathlib import Path
 from types import ModuleType
 
 from .. import checks
+from .class_fence import MOST_PROCESSES, fence, guard, limit, processes_now
 
 LONGEST = 2000  # characters of a verdict
-MOST_WRITTEN = 32_000_000  # bytes of one file
-MOST_PROCESSES = 100  # and threads, above those that this user has (Linux; not for root)
-MOST_OPENED = 100  # files that one answer opens to write
-REFUSED = """os.system os.exec os.fork os.forkpty os.posix_spawn os.spawn os.startfile os.kill os.killpg pty.spawn
-subprocess.Popen ctypes.dlopen ctypes.dlsym socket.connect socket.bind socket.getaddrinfo socket.sendto webbrowser.open
-gc.get_objects gc.get_referrers gc.get_referents resource.setrlimit resource.prlimit sys._current_frames""".split()
-CHANGES = "os.remove os.rename os.rmdir os.mkdir os.link os.symlink os.truncate os.chmod os.chown os.utime".split()
-READS = ("os.listdir", "os.scandir", "os.chdir")
 
 
 def known_names() -> dict[str, object]:
@@ -144,68 +136,7 @@ def _changes(before: dict) -> str:
     return ""
 
 
-# --- limits ---
-
-
-def guard(room: Path, closed: list[str]) -> None:
-    """From here on this process starts no other one, opens no network, and changes files in `room` only.
-
-    What lies in the folders `closed`, others' works and the solutions, cannot be read.
-    """
-    real, inside, is_folder = os.path.realpath, os.path.realpath(room) + os.sep, os.path.isdir
-    shut = tuple(os.path.realpath(folder) + os.sep for folder in closed)
-    writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-    opened = [0]
-
-    def place(path: object) -> str:
-        return real(os.fsdecode(path)) + os.sep
-
-    def refuse(event: str, given: tuple) -> None:
-        if event in refused:
-            raise PermissionError(f"where answers are marked, {event} is not allowed")
-        if event == "open" and isinstance(given[0], str | bytes):
-            there, flags = place(given[0]), given[2] if isinstance(given[2], int) else 0
-            if flags & writing:
-                opened[0] += 1
-                if opened[0] > MOST_OPENED:
-                    raise PermissionError("where answers are marked, so many files cannot be written")
-            if (flags & writing or is_folder(there)) and not there.startswith((inside, os.devnull)):
-                raise PermissionError(f"where answers are marked, {given[0]!r} cannot be opened to write")
-            if there.startswith(shut):
-                raise PermissionError(f"where answers are marked, {given[0]!r} cannot be read")
-        elif event in changes:
-            for path in given[:2]:
-                if isinstance(path, str | bytes) and not place(path).startswith(inside):
-                    raise PermissionError(f"where answers are marked, {path!r} cannot be changed")
-        elif event in reads and isinstance(given[0], str | bytes) and place(given[0]).startswith(shut):
-            raise PermissionError(f"where answers are marked, {given[0]!r} cannot be read")
-
-    refused, changes, reads = frozenset(REFUSED), frozenset(CHANGES), frozenset(READS)
-    sys.addaudithook(refuse)
-
-
-def limit(memory: int, seconds: float, processes: int) -> None:
-    """Limits of the system, where it has them: memory above today's, CPU seconds, size of a file, processes."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
-    wanted = {"RLIMIT_CPU": int(seconds) + 5, "RLIMIT_FSIZE": MOST_WRITTEN, "RLIMIT_CORE": 0}
-    if sys.platform == "linux":
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        wanted |= {"RLIMIT_AS": pages * resource.getpagesize() + memory, "RLIMIT_NPROC": processes}
-    for name, most in wanted.items():
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(getattr(resource, name), (most, most))
-
-
-def _processes_now() -> int:
-    """Processes and threads of this user."""
-    import psutil
-
-    mine = psutil.Process().username()
-    everybody = (one.info for one in psutil.process_iter(["username", "num_threads"]))
-    return sum(one["num_threads"] or 1 for one in everybody if one["username"] == mine)
+# --- the place where it runs ---
 
 
 def _silence() -> None:
@@ -241,6 +172,7 @@ def _forked(job: dict, names: dict, room: Path, closed: list[str], processes: in
             os.closerange(writing + 1, 1024)
             _settle(room)
             limit(job["memory"], job["seconds"], processes)
+            fence(room)
             guard(room, closed)
             reply = json.dumps(judge(job, names) | {"seal": job["seal"]})
             write(writing, reply.encode())
@@ -279,10 +211,11 @@ def main() -> None:
     names = known_names()
     for lesson in start["lessons"]:
         import_module(f"{checks.__name__}.lesson_{lesson}")
-    room, number, processes = Path(start["room"]), 0, _processes_now() + MOST_PROCESSES
+    room, number, processes = Path(start["room"]), 0, processes_now() + MOST_PROCESSES
     if not start["forks"]:
         _settle(room)
         limit(start["memory"], 10**6, processes)
+        fence(room)
         guard(room, start["closed"])
     tell({"ready": True})
     for line in jobs:
