@@ -30,6 +30,7 @@ th, td { border: 1px solid #bbb; padding: .25rem .5rem; text-align: left; vertic
 thead th { background: #eef3fa; font-weight: 600 }
 td.m { text-align: center; white-space: nowrap }
 .grid td:first-child { position: sticky; left: 0; background: #fff; min-width: 7rem }
+.grid th:nth-child(n+5) { width: 1px }
 .grid td:nth-child(-n+4) { white-space: nowrap }
 .right { background: #dceafb }
 .wrong { background: #fde8d7 }
@@ -43,9 +44,8 @@ def write_csv(path: Path, table: Table) -> None:
     names = list(table.exercises)
     head = ["learner", "solved", "of", "core solved", "of core", "points", "of points"]
     head += [column for name in names for column in (name, f"{name} tries")] + ["answers alike", "published", "remarks"]
-    with path.open(
-        "w", encoding="utf-8-sig", errors="replace", newline=""
-    ) as file:  # a spreadsheet then reads Devanagari
+    # with a mark of byte order, a spreadsheet reads Devanagari
+    with path.open("w", encoding="utf-8-sig", errors="replace", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(head)
         for row in table.rows:
@@ -112,9 +112,9 @@ def _rows(head: list[str], rows: list[list[str]]) -> str:
 def _grid(table: Table) -> str:
     exercises = table.exercises.values()
     head = ["learner", "solved", "core", "points"]
-    head += [
-        f"<span title='{_h(e.title)} ({e.kind})'>{_h(e.name)}<br><small>{e.kind}</small></span>" for e in exercises
-    ]
+    for exercise in exercises:
+        name = re.sub("([._])", r"\1<wbr>", _h(exercise.name))  # long names break there
+        head.append(f"<span title='{_h(exercise.title)}'>{name}<br><small>{exercise.kind}</small></span>")
     rows = []
     for row in table.rows:
         solved, every, core, all_core, points, all_points = _sums(row, table)
