@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ..basics.device import pick_precision
 from ..training.hyperparameters import Hyperparameters
 from ..training.optimizers import learning_rate_at, make_optimizers, set_learning_rate
-from .doctor_findings import LIKELY, Finding
+from .doctor_findings import LIKELY, SURE, Finding
 from .doctor_model import fresh_model
 from .doctor_patient import Patient
 
@@ -60,7 +60,7 @@ def look_at_first_steps(patient: Patient) -> Iterator[Finding]:
         if gap < 0.3 * right:
             saw = f"done again, the first {len(noted)} losses differ by up to {right:.2g} from those of the run, "
             saw += f"and by {gap:.2g} if {words}"
-            yield Finding(name, saw, 0.95)
+            yield Finding(name, saw, SURE if gap < 0.05 * right else 0.9)
 
 
 def look_at_rates(patient: Patient) -> Iterator[Finding]:
