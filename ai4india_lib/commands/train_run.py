@@ -76,8 +76,11 @@ def _corpus(options: argparse.Namespace, device: torch.device) -> tuple[Path, di
 
 def _tell_verdict(model, tokenizer, history, loaders: tuple) -> None:
     """Say in one line whether the loss is what can be expected."""
-    report = examine(model, tokenizer, history, train=loaders[0], test=loaders[1], quick=True)
-    print(report.verdict, flush=True)
+    try:
+        verdict = examine(model, tokenizer, history, train=loaders[0], test=loaders[1], quick=True).verdict
+    except Exception as error:  # the model is trained and saved, whatever the doctor stumbles over
+        verdict = f"the doctor could not look at this run ({type(error).__name__}: {error})"
+    print(verdict, flush=True)
 
 
 def run(options: argparse.Namespace, name: str, folder: Path) -> None:
