@@ -1,6 +1,7 @@
 """Does the model compute what its weights say? It is compared with the `Reference`, as a whole and part by part."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -42,49 +43,60 @@ def look_at_parts(patient: Patient) -> Iterator[Finding]:
 
 def _where_it_differs(patient: Patient) -> Iterator[Finding]:
     """No single fault explains the logits: the first part that computes something else than its weights say."""
+    inner = ("attention_norm", "attention", "mlp_norm", "mlp", *_norms_within(patient))
+    blocks = [f"blocks.{n}" for n in range(patient.model.config.num_blocks)]
+    seen = _read_and_given(patient, [*blocks, "norm", *(f"{block}.{part}" for block in blocks for part in inner)])
+    for n, block in enumerate(blocks):
+        name, words = _odd_part(patient, n, {part: seen.get(f"{block}.{part}") for part in inner}, seen.get(block))
+        if name:
+            yield Finding(name, f"in block {n} {words}", LIKELY + 0.2)
+            return
+    last, gain = seen.get("norm"), patient.reference.weights["norm.gain"]
+    if last is None or _differs(last, patient.reference.norm(last[0].float().cpu(), gain)):
+        yield Finding("norm left out", "the last norm, before the head, does not normalise as it should", LIKELY + 0.2)
+
+
+def _read_and_given(patient: Patient, names: list[str]) -> dict[str, tuple[Tensor, Tensor]]:
+    """What each of these modules reads and gives in one pass; those that are never asked are not there."""
     seen: dict[str, tuple[Tensor, Tensor]] = {}
-    parts = ("attention_norm", "attention", "mlp_norm", "mlp")
-    names = [
-        f"blocks.{n}{part}" for n in range(patient.model.config.num_blocks) for part in ("", *(f".{p}" for p in parts))
-    ]
-    modules = {name: patient.model.get_submodule(name) for name in names}
-    hooks = [
-        module.register_forward_hook(lambda m, given, out, name=name: seen.update({name: (given[0], out)}))
-        for name, module in modules.items()
-    ]
+    hooks = []
+    for name in names:
+        keep = partial(lambda name, module, read, given: seen.update({name: (read[0], given)}), name)
+        hooks.append(patient.model.get_submodule(name).register_forward_hook(keep))
     try:
         patient.logits(patient.probe)
     finally:
         for hook in hooks:
             hook.remove()
-    for n in range(patient.model.config.num_blocks):
-        own = {part: seen.get(f"blocks.{n}.{part}") for part in parts}
-        name, words = _odd_part(patient, n, own, seen.get(f"blocks.{n}"))
-        if name:
-            yield Finding(name, f"in block {n} {words}", LIKELY + 0.2)
-            return
+    return seen
+
+
+def _norms_within(patient: Patient) -> tuple[str, ...]:
+    """The norms of queries and keys, by their names within a block, if the model has any."""
+    return ("attention.query_norm", "attention.key_norm") if patient.model.config.qk_norm else ()
+
+
+def _differs(found: tuple[Tensor, Tensor], expected: Tensor) -> bool:
+    """Is what a part gave, the second of `found`, something else?"""
+    given, expected = found[1].float().cpu(), expected.float().cpu()
+    return (given - expected).abs().amax().item() > 5 * SAME * max(1e-6, expected.std().item())
 
 
 def _odd_part(patient: Patient, n: int, own: dict, block: tuple | None) -> tuple[str, str]:
     """(disease, what is odd) of one block's parts, each with what it read and gave; ("", "") if all are right."""
     reference = patient.reference
-
-    def differs(found: tuple, expected: Tensor) -> bool:
-        found, expected = found[1].float().cpu(), expected.float().cpu()
-        return (found - expected).abs().amax().item() > SAME * max(1e-6, expected.std().item()) * 5
-
-    for part in ("attention_norm", "mlp_norm"):
+    for part in ("attention_norm", "mlp_norm", *_norms_within(patient)):
         if own[part] is None:
             return "norm left out", f"{part} is never asked"
-        if differs(own[part], reference.norm(own[part][0].float().cpu(), reference.part(n)[f"{part}.gain"])):
+        if _differs(own[part], reference.norm(own[part][0].float().cpu(), reference.part(n)[f"{part}.gain"])):
             return "norm left out", f"{part} does not normalise as it should"
-    if own["attention"] is not None and differs(
+    if own["attention"] is not None and _differs(
         own["attention"], reference.attention(own["attention"][0].float().cpu(), n)
     ):
         return _odd_attention(reference, n, own["attention"])
     if block is not None and own["attention"] is not None and own["mlp"] is not None:
         read, wrote = block[0].float().cpu(), [own[part][1].float().cpu() for part in ("attention", "mlp")]
-        if differs(block, read + wrote[0] + wrote[1]):
+        if _differs(block, read + wrote[0] + wrote[1]):
             return "residual left out", "what comes out is not what went in, plus what attention and MLP add"
     return "", ""
 

@@ -66,6 +66,19 @@ def test_a_fault_in_one_block_is_named_with_its_number(make_model, tokenizer):
     assert finding.name == "residual left out" and "in block 1" in finding.saw and forward is not None
 
 
+def test_faults_that_are_none_of_the_list_are_found_by_their_place(make_model, tokenizer):
+    model = make_model()
+    right = runs.decoder.F.scaled_dot_product_attention
+    with runs.plain_attention(lambda _, q, k, v, m, causal, gqa: right(q, k, v, is_causal=causal, scale=0.07)):
+        assert examine(model, tokenizer).guesses == ["scale of the scores forgotten"]
+    with runs.patch.object(runs.decoder.RMSNorm, "forward", lambda self, x: x * self.gain):
+        assert examine(model, tokenizer).guesses[0] == "norm left out"
+    with runs.patch.object(model.norm, "forward", lambda x: x * 0.5):
+        assert examine(model, tokenizer).guesses[0] == "norm left out"
+    with runs.patch.object(runs.decoder, "rope", lambda x, cos, sin: x * cos.repeat(1, 2)):
+        assert examine(model, tokenizer).guesses[0] == "rotation with wrong pairing"
+
+
 class Strange(nn.Module):
     """A learner's own model: other names, no config, no mask."""
 
