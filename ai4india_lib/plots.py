@@ -119,12 +119,16 @@ def plot_excess(tokens: Sequence[Excess], axes: Sequence[Axes] | None = None) ->
     names = [f"{group.name} ({group.count})" for group in kinds]
     axes[0].barh(names, [group.excess for group in kinds], color=BLUE)
     axes[0].set(title="Which words lose most", xlabel="loss − floor (nats)")
-    places = {"in_story": "in the story", "in_block": "in the block", "since": "since it was said last"}
-    for panel, (place, words) in zip(axes[1:], places.items(), strict=True):
+    places = {
+        "in_story": ("By place in the story", "tokens of the story before"),
+        "in_block": ("By place in the block", "tokens of the block before"),
+        "since": ("By distance to what must be remembered", "tokens since the same was said"),
+    }
+    for panel, (place, (title, words)) in zip(axes[1:], places.items(), strict=True):
         groups = [group for group in by_place(tokens, place) if group.count >= 10]
         panel.plot([int(group.name) for group in groups], [group.excess for group in groups], "o-", ms=3, color=ORANGE)
         panel.axhline(0, color=GREEN, ls="--", lw=1.2)
-        panel.set(title=f"By tokens {words}", xlabel=f"tokens {words}", ylabel="loss − floor (nats)")
+        panel.set(title=title, xlabel=words, ylabel="loss − floor (nats)")
     return axes
 
 

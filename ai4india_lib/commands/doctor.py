@@ -2,7 +2,7 @@
 
 import argparse
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 
 from ..evaluation.doctor import examine
@@ -30,17 +30,17 @@ def run(options: argparse.Namespace) -> None:
     source = options.data or sources_of(name, language_of(name))["data"]
     if not source:
         refuse(options, "column", "without --data")
-    h = _settings(folder)
+    h, read = _settings(folder), _read(history, source)
     train = test = None
     if source:
         place = corpus_place(source, column=options.column)
         if not _was_trained_on(history, source, place):
-            history, h = _without_tests(history), None
+            history, h = History(), None  # what it says of another text is not to be found in this one
         train, test = train_and_test_lines(place)
         if h is not None:
             train, test = download_and_prepare_data(place, h.batch_size, tokenizer, h.context_size, seed=h.seed)
     tell_model(options, name)
-    print(f"{folder}: {_read(history, source)}", flush=True)
+    print(f"{folder}: {read}", flush=True)
     print(examine(model, tokenizer, history, train=train, test=test, hyperparameters=h, quick=options.quick))
     floors = FLOORS.format(language_of(name))
     if not options.data and Path(floors).exists():
@@ -77,11 +77,6 @@ def _was_trained_on(history: History, source: str, place: Path) -> bool:
         return any(Path(noted) == Path(source) for noted in history.data)
     floor = read_about(place).get("test_floor_bits_per_byte")
     return floor is not None and floor == history.floor_bits_per_byte
-
-
-def _without_tests(history: History) -> History:
-    """A history of another text: what it says of its own test text is not to be found in this one."""
-    return replace(history, eval_step=[], eval_loss=[], test_loss=None, bytes_per_token=None)
 
 
 def _read(history: History, source: str | None) -> str:

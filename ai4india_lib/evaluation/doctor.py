@@ -51,7 +51,7 @@ def examine(
         looks.remove(doctor_measures.look_at_leaps)
     looks += [] if quick else doctor_replay.LOOKS
     findings: list[Finding] = []
-    if patient.is_next_token:
+    if patient.is_next_token and not patient.is_conversation:
         findings += history_signs(patient.history, patient.vocab_size)
     looked_at = []
     for look in looks:

@@ -87,6 +87,11 @@ class Patient:
     def test_batches(self) -> list[tuple[Tensor, Tensor]]:
         return _first(self.test_loader)
 
+    @cached_property
+    def is_conversation(self) -> bool:
+        """Are there words that are read and not learned? Their answers may begin as the model never expected it."""
+        return any(_inside(*batch) for batch in (*self.train_batches, *self.test_batches))
+
     @property
     def pad_id(self) -> int | None:
         """The padding token, where it stands for nothing else."""
