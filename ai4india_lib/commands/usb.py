@@ -102,7 +102,7 @@ def copy_project(project: Path, target: Path) -> None:
         if Path(folder) == project / "models":
             out |= set(names) - shipped
         if Path(folder).parent == project / "models":
-            out |= {"training", "evaluation.png"}  # of a learner's runs; the library has a room of that name
+            out |= {"training", "evaluation.png", "excess.png"}  # of a learner's runs; a room is called so, too
         return out | ({"downloads"} if Path(folder) == project / "data" else set())
 
     target.mkdir(parents=True)

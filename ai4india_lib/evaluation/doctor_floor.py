@@ -95,6 +95,8 @@ def _of_story(tokenizer, story: StoryFloor, start: int, ids: list[int], logs: to
             continue
         needed = story.needed(after) - story.needed(before)
         mark = max(0, bisect_left(first_of, after) - 1)  # the last that begins before the token's end
+        if mark + 1 < len(story.marks) and story.marks[mark][1] <= before:
+            mark += 1  # a space, or a part of a letter: it belongs to the word that comes
         _, stop, kind, same = story.marks[mark] if story.marks else (0, 0, "other", None)
         kind = "end of the story" if after > len(story.text) else kind if stop > before else "other"
         since = None if same is None or kind == "other" else number - sum(e is None or e <= same for e in ends)
