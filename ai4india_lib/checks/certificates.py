@@ -76,6 +76,7 @@ def certificate(name: str, folder: str | Path | None = None) -> Path:
     made = certificate_of(name, {exercise for exercise, tried in own_tries().items() if tried.solved})
     place = progress_file()
     target = Path(folder) if folder is not None else place.parent if place else Path()
+    target.mkdir(parents=True, exist_ok=True)
     draw_certificate(made, target / "certificate.svg")
     print(f"{target / 'certificate.svg'} and .pdf: {made.code()}")
     return target / "certificate.svg"

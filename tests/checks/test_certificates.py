@@ -41,6 +41,7 @@ def test_only_who_solved_all_core_exercises_gets_one(solve, tmp_path, capsys):
     assert made.solved == f"{len(core) + 1}/{len(exercises)}" and code == made.code()
     assert code in capsys.readouterr().out
     assert (tmp_path / "certificate.pdf").read_bytes().startswith(b"%PDF-")
+    assert certificate("Ravi", tmp_path / "new" / "folder").is_file()
 
 
 def test_a_code_belongs_to_every_word_and_to_the_secret():
