@@ -53,8 +53,11 @@ class Patch:
 
     def __call__(self, x: Tensor) -> Tensor:
         """A copy of what flows, (batch, time, …), with the value put in."""
-        where = slice(None) if self.position is None else self.position
-        rows = torch.arange(len(x), device=x.device) if isinstance(where, Tensor) else slice(None)
+        where, rows = self.position, slice(None)
+        if isinstance(where, Tensor):
+            where, rows = where.to(x.device), torch.arange(len(x), device=x.device)
+        elif where is None:
+            where = slice(None)
         index = (rows, where) if self.head is None else (rows, where, self.head)
         changed = x.clone()
         try:
@@ -83,7 +86,7 @@ class Watched:
         if not self.queries:
             raise ValueError("nothing has passed yet: call the model within the `with` block, then look")
         place = self.places[block]
-        q, k = (rope(x[block], place.cos, place.sin) for x in (self.queries, self.keys))
+        q, k = (rope(x[block].float(), place.cos.float(), place.sin.float()) for x in (self.queries, self.keys))
         k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)  # (batch, heads, time, head_dim)
         scores = q @ k.mT * q.shape[-1] ** -0.5  # (batch, heads, time, time)
         later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
@@ -107,9 +110,11 @@ def watch(model: DecoderLanguageModel, *patches: Patch) -> Iterator[Watched]:
     >>> with watch(model, Patch("heads", 1, 0.0, head=2)):  # the same head, switched off
     ...     without = model(ids)
 
-    A new pass takes the older one's place. It must read a text at once, without a cache: ValueError otherwise. What
-    `generate` writes goes past the modules, and so past `watch`: call the model itself.
+    A new pass takes the older one's place. It must read a text at once, without a cache: ValueError otherwise. So call
+    the model itself, not `generate`, which has a cache and faster ways past the modules.
     """
+    if not isinstance(model, DecoderLanguageModel):
+        raise TypeError(f"watch reads a model of this course, as load_model gives it, not {type(model).__name__}")
     for patch in patches:
         patch.check(model)
     seen = Watched(outputs=[block.attention.output for block in model.blocks])

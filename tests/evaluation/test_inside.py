@@ -170,3 +170,14 @@ def test_what_cannot_be_watched_is_told(make_model):
             model(IDS, model.new_cache(2, 8))
     with pytest.raises(ValueError, match="does not fit"), watch(model, Patch("mlp", 0, 0.0, position=8)):
         model(IDS)
+    with pytest.raises(TypeError, match="not Linear"), watch(torch.nn.Linear(2, 2)):
+        pytest.fail("should not begin")
+
+
+@torch.no_grad()
+def test_attention_of_a_model_in_half_precision(make_model):
+    """Rows of attention sum to 1 to float32's digits, also where the model computes in bfloat16."""
+    model = make_model(qk_norm=True).bfloat16()
+    with watch(model) as seen:
+        model(IDS)
+    assert torch.allclose(seen.attention(1).sum(-1), torch.ones(2, 4, 8), atol=1e-6)

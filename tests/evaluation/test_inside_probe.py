@@ -13,23 +13,24 @@ def points(n=400, dim=12, seed=0):
 def test_a_direction_is_found_and_noise_is_not():
     x, new = points(), points(seed=1)
     probe = fit_probe(x * 100 + 7, (x[:, 3] > 0).long(), 2)  # whatever their size and middle
-    assert probe.accuracy(new * 100 + 7, (new[:, 3] > 0).long()) > 0.95
+    assert probe.accuracy(new * 100 + 7, (new[:, 3] > 0).long()) > 0.9
     nothing = fit_probe(x, torch.randint(2, (400,), generator=torch.Generator().manual_seed(2)), 2)
     assert 0.4 < nothing.accuracy(new, (new[:, 3] > 0).long()) < 0.6
 
 
 def test_it_is_the_minimum_that_gradient_descent_finds():
     x, labels = points(60, 3), torch.arange(60) % 3
-    probe = fit_probe(x, labels, 3, decay=0.01)
+    probe = fit_probe(x, labels, 3, decay=0.1)
     standard = (x.double() - x.double().mean(0)) / x.double().std(0)
+    wanted = torch.eye(3).double()[labels]
     weight, bias = torch.zeros(3, 3).double().requires_grad_(), torch.zeros(3).double().requires_grad_()
-    for _ in range(2000):
-        loss = torch.nn.functional.cross_entropy(standard @ weight + bias, labels) + 0.01 * weight.square().sum()
+    for _ in range(500):
+        loss = (standard @ weight + bias - wanted).square().sum() / 60 + 0.1 * weight.square().sum()
         gradients = torch.autograd.grad(loss, (weight, bias))
         with torch.no_grad():
-            weight -= gradients[0]
-            bias -= gradients[1]
-    assert torch.allclose(probe.weight, weight, atol=1e-3)
+            weight -= 0.2 * gradients[0]
+            bias -= 0.2 * gradients[1]
+    assert torch.allclose(probe.weight, weight, atol=1e-6) and torch.allclose(probe.bias, bias, atol=1e-6)
 
 
 def test_it_trains_also_where_gradients_are_off_and_leaves_the_vectors_alone():
