@@ -4,7 +4,7 @@ basics      where to compute, how files are written
 text        text → batches of token ids (lessons 01 to 05)
 model       ids → logits: the decoder, its cache and its adapters (06 to 08)
 formats     a model ↔ a folder that other programs open (08, 19)
-training    batches + a model → a trained model and its history (09)
+training    batches + a model → a trained model and its history (09, 18)
 inference   a prompt → text, one at a time or many at once (10 to 13)
 evaluation  how good is a model, how sure is that figure, and what goes on inside? (04, 09, 16, 17)
 tuning      a trained model → one that answers, as people prefer (14, 15)
@@ -52,8 +52,8 @@ if TYPE_CHECKING:  # each is imported when it is first used
         stop_ids, train_and_test_lines, train_tokenizer,
     )
     from .training import (
-        History, Hyperparameters, compute_loss_and_perplexity, distillation_loss, get_hyperparameters, learning_rate_at,
-        make_model, make_optimizers, next_token_loss, train,
+        History, Hyperparameters, ScalingLaw, bootstrap_laws, compute_loss_and_perplexity, distillation_loss, fit_law,
+        get_hyperparameters, learning_rate_at, make_model, make_optimizers, next_token_loss, train,
     )
     from .tuning import (
         PREFERENCE_TUNING, REINFORCEMENT, Attempt, ConversationDataset, Group, Reward, Task, completion_batch, dpo_loss,

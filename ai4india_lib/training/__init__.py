@@ -2,7 +2,8 @@
 
 Built in lesson 09: `hyperparameters`, `optimizers` and `muon`, `loss`, the `loop`, how a run goes on (`resume`), and
 what happened in it (`history`). By the `clock` it fits its minutes; `plan` settles what a text needs. `distillation`,
-learning from a larger model, comes in lesson 13.
+learning from a larger model, comes in lesson 13. Lesson 18 asks what larger runs will give (`scaling_law`) and cost
+(`cluster`), and shares one out over processes (`processes`, `sharding`).
 """
 
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:  # each is imported when it is first used
     from .loop import make_model, train
     from .loss import compute_loss_and_perplexity, next_token_loss
     from .optimizers import learning_rate_at, make_optimizers
+    from .scaling_law import ScalingLaw, bootstrap_laws, fit_law
 # fmt: on
 
 __getattr__, __dir__, __all__ = import_when_used(__name__)
