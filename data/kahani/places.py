@@ -97,17 +97,33 @@ def _length(text: str) -> int:
     return sum(not sign.isspace() for sign in text)
 
 
+def _as_it_is(language: Language, story: Story) -> Retelling:
+    """A story told again with its own words. Raises ValueError if this language does not tell it so."""
+    try:
+        telling = Retelling(language, story, {})
+        told = language.grammar.finish("".join(telling.pieces))
+    except (StopIteration, IndexError, ValueError):  # its choices are those of other frames
+        told = None
+    if told != story.text:
+        raise ValueError(f"the language {language.code!r} does not tell this story: {story.text[:60]!r}")
+    return telling
+
+
 def mentions(language: Language, story: Story) -> list[Mention]:
-    """Where each drawn word of a story is shown, and each form that follows from one, in the order of the text."""
-    telling = Retelling(language, story, {})
+    """Where each drawn word of a story is shown, and each form that follows from one, in the order of the text.
+
+    Raises ValueError for a story that the language does not tell.
+    """
     places = [place for place, sign in enumerate(story.text) if not sign.isspace()]
-    return [one._replace(start=places[one.start], end=places[one.end - 1] + 1) for one in telling.said]
+    said = _as_it_is(language, story).said
+    return [one._replace(start=places[one.start], end=places[one.end - 1] + 1) for one in said]
 
 
 def retold(language: Language, story: Story, words: Mapping[str, str]) -> Story:
     """The same story with other words for some of its names, such as {"नायक": "सलीम"}; all else stays, but for endings.
 
-    Raises ValueError for a name that the story does not draw, or that cannot stand for such a word there.
+    Raises ValueError for a name that the story does not draw, or that cannot stand for such a word there, and for a
+    story that the language does not tell.
     """
-    own = {name: word.text for name, word in Retelling(language, story, {}).drawn.items()}
+    own = {name: word.text for name, word in _as_it_is(language, story).drawn.items()}
     return Retelling(language, story, own | dict(words)).story()

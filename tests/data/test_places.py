@@ -30,12 +30,22 @@ def as_a_word(name):
     return re.compile(rf"(?<![\w\u0900-\u0963]){name}(?![\w\u0900-\u0963])")
 
 
+def without_the_hero(language, story):
+    """The text with a gap wherever the hero is named."""
+    text = story.text
+    for one in reversed([one for one in mentions(language, story) if one.fact == "hero"]):
+        text = f"{text[: one.start]}_{text[one.end :]}"
+    return text
+
+
 def has_a_child_as_hero(language, story):
-    return {"बच्चा", "child"} & language.words[story.facts["hero"]].tags
+    """As most plots have: what shared.txt takes for a hero."""
+    name = next(name for name, fact in language.shared.facts.items() if fact == "hero")
+    return language.words[story.facts["hero"]].tags.issuperset(language.shared.sources[name].tags)
 
 
 def test_each_mention_is_a_piece_of_the_text_and_they_come_in_order(language, stories):
-    """And where a child is named, the text has that name."""
+    """And where a child is named, the text has that name, in Marathi with its ending."""
     for story in stories:
         found = mentions(language, story)
         assert all(one.start < one.end <= two.start for one, two in pairwise(found))
@@ -43,15 +53,18 @@ def test_each_mention_is_a_piece_of_the_text_and_they_come_in_order(language, st
             piece = story.text[one.start : one.end]
             assert piece == piece.strip() and (one.name or one.depends)
             if one.fact == "hero" and has_a_child_as_hero(language, story):
-                assert piece == story.facts["hero"]
+                assert piece.startswith(story.facts["hero"])
 
 
 def test_every_place_of_the_hero_is_found(language, stories):
-    children = [story for story in stories if has_a_child_as_hero(language, story)]
-    assert len(children) > 100
-    for story in children:
+    """No other word of these stories is a child's name, so that the text itself can be asked."""
+    bare = 0
+    for story in filter(lambda story: has_a_child_as_hero(language, story), stories):
         named = [(one.start, one.end) for one in mentions(language, story) if one.fact == "hero"]
-        assert named == [found.span() for found in as_a_word(story.facts["hero"]).finditer(story.text)]
+        if {story.text[start:end] for start, end in named} == {story.facts["hero"]}:  # without endings
+            bare += 1
+            assert named == [found.span() for found in as_a_word(story.facts["hero"]).finditer(story.text)]
+    assert bare > 100 or language.code not in ("hi", "en")
 
 
 def test_a_story_told_again_is_itself(language, stories):
@@ -68,7 +81,7 @@ def test_another_hero_changes_the_name_and_nothing_else(language, stories):
         alike = [word.text for word in children if word.features["gender"] == story.facts["hero_gender"]]
         other = rng.choice([name for name in alike if name not in story.facts.values()])
         new = retold(language, story, {hero: other})
-        assert new.text == as_a_word(story.facts["hero"]).sub(other, story.text)
+        assert without_the_hero(language, new) == without_the_hero(language, story) and new.text != story.text
         assert new.facts["hero"] == other and new.bits == pytest.approx(story.bits)
     assert new in derivations(language, new.text)
 
@@ -93,3 +106,14 @@ def test_what_cannot_be_told_is_told(words, said):
     language = kahani.load_language("hi")
     with pytest.raises(ValueError, match=said):  # प्रिया is the friend of this story
         retold(language, language.tell(7), words)
+
+
+def test_a_story_of_another_language_is_refused():
+    hindi, english = kahani.load_language("hi"), kahani.load_language("en")
+    for seed in range(30):
+        with pytest.raises(ValueError, match="'en' does not tell this story"):
+            mentions(english, hindi.tell(seed))
+    changed = hindi.tell(7)
+    changed = kahani.Story(changed.text + " और", changed.bits, changed.facts, changed.choices)
+    with pytest.raises(ValueError, match="does not tell"):
+        retold(hindi, changed, {})
