@@ -66,8 +66,10 @@ def test_a_bar_shows_how_far_a_run_is(lab):
     look_at(lab, "00-after-a-run")
 
 
+@pytest.mark.long
 def test_sliders_of_lesson_10_answer(lab):
     lab.open("10_generation")
+    lab.menu("Edit", "Clear Outputs of All Cells")
     lab.page.evaluate("looks.select('playground')")
     lab.menu("Run", "Run All Above Selected Cell")
     lab.run("playground")
