@@ -15,6 +15,7 @@ from .doctor_patient import Patient
 
 
 def look_at_numbers(patient: Patient) -> Iterator[Finding]:
+    """Weights with numbers that are not finite."""
     for name, weight in patient.model.named_parameters():
         if not weight.isfinite().all():
             yield Finding("damaged weights", f"{name} holds numbers that are not finite", SURE)

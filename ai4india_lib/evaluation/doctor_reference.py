@@ -54,6 +54,7 @@ def faults_for(config: DecoderConfig, *, single_blocks: bool = False) -> list[st
 
 
 def disease_of(fault: str) -> str:
+    """The disease that a fault, `name` or `name@place`, is a sign of."""
     return FAULTS[fault.split("@")[0]]
 
 

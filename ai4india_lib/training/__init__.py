@@ -1,9 +1,8 @@
 """Batches + a model → a trained model and the history of its run.
 
-Built in lesson 09: `hyperparameters`, `optimizers` and `muon`, `loss`, the `loop`, how a run goes on (`resume`), and
-what happened in it (`history`). By the `clock` it fits its minutes; `plan` settles what a text needs. `distillation`,
-learning from a larger model, comes in lesson 13. Lesson 18 asks what larger runs will give (`scaling_law`) and cost
-(`cluster`), and shares one out over processes (`processes`, `sharding`).
+Built in lesson 09: `hyperparameters`, `optimizers`, `loss`, the `loop`, how a run goes on (`resume`), its `history` and
+minutes (`clock`), and what a text needs (`plan`). Lesson 13 learns from a larger model (`distillation`). Lesson 18 asks
+what larger runs give (`scaling_law`) and cost (`cluster`), and shares one out (`processes`, `sharding`).
 """
 
 from typing import TYPE_CHECKING
