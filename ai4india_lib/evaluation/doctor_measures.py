@@ -67,7 +67,7 @@ def _better_than_it_is(patient: Patient, noted: float, saw: str) -> Iterator[Fin
     explained = [found for found in near if found[0] < 0.3 * (right.loss - noted)]
     for number, (gap, way, name, loss) in enumerate(explained[:3]):
         fits = gap <= _tolerance(right, noted)
-        yield Finding(name, f"{saw}, and {loss:.2f} if {way}", (0.9 if fits else LIKELY) - 0.05 * number)
+        yield Finding(name, f"{saw}, and {loss:.2f} if {way}", (0.9 if fits else 0.8) - 0.05 * number)
     if not explained:
         worse = right.loss > patient.uniform
         yield Finding("tokenizer of another model", saw, LIKELY if worse else POSSIBLE)
