@@ -63,6 +63,7 @@ def test_a_class_of_thirty(tmp_path, capsys):
     assert lines["Asha"]["solved"] == "5" and lines["Asha"]["core solved"] == "1"
     assert lines["Nisha"]["06.rope tries"] == "2" and lines["Nisha"]["solved"] == "0"
     assert "06_attention.ipynb: this is no whole notebook" in lines["Broken"]["remarks"]
+    assert "uses rmtree: look at it" in lines["deletes the class"]["remarks"]
     assert "02.shuffle_buffer" in lines["Solver"]["published"] and lines["Vikram"]["published"] == ""
     page = (tmp_path / "out" / "marks.html").read_text(encoding="utf-8")
     assert "Every entry is True: that is no mask." in page and "notes.pdf: passed over" in page
@@ -76,7 +77,7 @@ def test_the_other_pranks(tmp_path, capsys):
     made.folder, made.due = tmp_path / "class", {}
     made.add_hostile([name for name in HOSTILE if name not in SLOW][11:])
     lines = collected(made, tmp_path / "out", capsys)
-    assert "uses rmtree: look at it" in lines["deletes the class"]["remarks"]
+    assert "uses os._exit: look at it" in lines["writes verdicts"]["remarks"]
 
 
 @on_linux
