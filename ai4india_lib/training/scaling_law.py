@@ -14,6 +14,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from ..basics.arguments import above, at_least
+
 DELTA = 1e-3  # of Huber's loss: beyond a difference of 0.1% a run counts by its distance, not by the square of it
 NUM_STARTS = 8  # of a fit's many starts the best so many are followed to the end
 ROUNDS = 150  # of improving, at most
@@ -38,8 +40,12 @@ class ScalingLaw:
         """(parameters, tokens) of the lowest loss that `operations` = `per_parameter` · N · D can buy.
 
         In the optimum a little more of either would help as much: alpha · a / N^alpha = beta · b / D^beta
-        (Hoffmann et al., 2022, eq. 4).
+        (Hoffmann et al., 2022, eq. 4). Raises ValueError for a law by which more parameters, or more text, do not help.
         """
+        above(0, operations=operations, per_parameter=per_parameter)
+        if min(self.alpha, self.beta) <= 0:
+            powers = f"alpha={self.alpha:.3g}, beta={self.beta:.3g}"
+            raise ValueError(f"{powers}: a best size needs both above 0; was the law fitted to enough runs?")
         pairs = operations / per_parameter  # N · D
         together = self.alpha + self.beta
         scale = (self.alpha * self.a / (self.beta * self.b)) ** (1 / together)
@@ -72,9 +78,12 @@ def bootstrap_laws(
     """Laws fitted to runs drawn again, with replacement: how far they lie apart says how sure the fit is.
 
     A draw with fewer than five different runs, of fewer than two sizes or two amounts of text, is drawn anew. Raises
-    ValueError as `fit_law` does.
+    ValueError as `fit_law` does, and for five runs: there all draws would be the same, and look sure.
     """
     logs = _checked(parameters, tokens, losses)
+    at_least(1, resamples=resamples)
+    if len(losses) == 5:
+        raise ValueError("five runs can be drawn in one way only, which says nothing: make more runs, better twenty")
     generator = torch.Generator().manual_seed(seed)
     count, drawn = len(losses), []
     while len(drawn) < resamples:

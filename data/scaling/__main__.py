@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from ai4india_lib.basics.files import replaced_file
+
 from . import ROW, Chauraha
 from .runs import BATCH, MUP_BASE, learn, loss_of, settings, small_model
 
@@ -52,16 +54,27 @@ def rates(language: Chauraha, widths=RATE_WIDTHS):
 PARTS = {"runs": grid, "rates": rates}
 
 
+def widths(text: str) -> tuple[int, ...]:
+    """ "8,12" → (8, 12), for argparse."""
+    found = tuple(int(number) for number in text.split(","))
+    if min(found) < 2:
+        raise ValueError
+    return found
+
+
 def main() -> None:
+    """The command."""
     parser = argparse.ArgumentParser(prog="python -m data.scaling", description=__doc__.partition(": ")[2])
     parser.add_argument("--part", choices=PARTS, required=True)
-    parser.add_argument("--widths", type=lambda text: tuple(map(int, text.split(","))), help="only these, as 8,12")
+    parser.add_argument("--widths", type=widths, help="only these, as 8,12; needs --output")
     parser.add_argument("--output", type=Path, help="the file to write (default: the one beside this)")
     options = parser.parse_args()
+    if options.widths and not options.output:
+        parser.error("--widths makes a part of the runs: say with --output where it shall go")
     torch.set_num_threads(1)
     path = options.output or Path(__file__).parent / f"{options.part}.jsonl"
     some = {"widths": options.widths} if options.widths else {}
-    with path.open("w", encoding="utf-8") as file:
+    with replaced_file(path) as beside, beside.open("w", encoding="utf-8") as file:
         for row in PARTS[options.part](Chauraha(), **some):
             print(json.dumps(row), file=file, flush=True)
             print(json.dumps(row), flush=True)

@@ -9,7 +9,7 @@ import torch
 
 from ai4india_lib.training.scaling_law import fit_law
 from data.scaling import CHANCES, ENTROPY, ROW, WORDS, Chauraha, spelled
-from data.scaling.__main__ import AMOUNTS, RATE_WIDTHS, RATES, WIDTHS
+from data.scaling.__main__ import AMOUNTS, RATE_WIDTHS, RATES, WIDTHS, main
 from data.scaling.runs import learn, loss_of, settings, small_model
 
 FOLDER = Path(__file__).parents[2] / "data" / "scaling"
@@ -74,6 +74,23 @@ def test_five_sizes_predict_the_sixth_within_two_percent():
     for size, tokens, loss in RUNS:
         if size == largest:
             assert law.loss(size, tokens) == pytest.approx(loss, rel=0.02)
+
+
+def test_a_part_of_the_runs_never_takes_the_place_of_all(tmp_path, monkeypatch, capsys):
+    before = {name: (FOLDER / f"{name}.jsonl").read_bytes() for name in ("runs", "rates")}
+    for more, told in ((["--widths", "8"], "--output"), (["--widths", "8,x", "--output", "a"], "8,x")):
+        monkeypatch.setattr("sys.argv", ["data.scaling", "--part", "runs", *more])
+        with pytest.raises(SystemExit):
+            main()
+        assert told in capsys.readouterr().err
+    monkeypatch.setattr("data.scaling.__main__.AMOUNTS", (256, 512))
+    monkeypatch.setattr(
+        "sys.argv", ["data.scaling", "--part", "runs", "--widths", "8", "--output", str(tmp_path / "own.jsonl")]
+    )
+    main()
+    own = [json.loads(line) for line in (tmp_path / "own.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(run["width"], run["tokens"]) for run in own] == [(8, 256), (8, 512)] and set(own[1]["looks"]) == {"256"}
+    assert before == {name: (FOLDER / f"{name}.jsonl").read_bytes() for name in before}
 
 
 def test_a_run_ends_where_the_stored_one_did():

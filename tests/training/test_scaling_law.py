@@ -59,6 +59,24 @@ def test_no_other_size_of_the_same_budget_is_better(law, operations):
     assert law.best_size(operations, per_parameter=2.0)[0] > n, "who pays less for each can afford more"
 
 
+def test_a_law_by_which_more_does_not_help_has_no_best_size():
+    for law in (ScalingLaw(1.75, 22.0, -0.1, 400.0, 0.6), ScalingLaw(1.75, 22.0, 0.6, 400.0, 0.0)):
+        with pytest.raises(ValueError, match="a best size needs both above 0"):
+            law.best_size(1e9)
+    with pytest.raises(ValueError, match="operations=0"):
+        TRUE.best_size(0)
+
+
+def test_five_runs_say_nothing_about_their_law():
+    five = runs_of(TRUE, sizes=SIZES[:5], amounts=AMOUNTS[:1])
+    other = (*five[0][:4], five[0][0]), (*five[1][:4], 2**18), five[2]
+    fit_law(*other)
+    with pytest.raises(ValueError, match="in one way only"):
+        bootstrap_laws(*other)
+    with pytest.raises(ValueError, match="resamples=0"):
+        bootstrap_laws(*runs_of(TRUE), resamples=0)
+
+
 def test_a_law_takes_tensors_as_it_takes_numbers():
     n, d = torch.tensor([1e3, 1e4]).double(), torch.tensor([1e5, 1e6]).double()
     assert TRUE.loss(n, d).tolist() == pytest.approx([TRUE.loss(1e3, 1e5), TRUE.loss(1e4, 1e6)])
