@@ -93,7 +93,7 @@ def test_readme_and_ci_say_the_same_test_command():
     command = "pip install -r requirements.txt && pytest"
     assert command in (ROOT / "README.md").read_text(encoding="utf-8")
     lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
-    assert lines[-2:] == [command, 'pytest -m "slow and not long"'], "then what takes long"
+    assert command in lines and lines[-1] == 'pytest -m "slow and not long"', "then what takes long"
 
 
 def test_the_oldest_python_is_the_same_everywhere():
