@@ -14,8 +14,9 @@ os.environ["OMP_WAIT_POLICY"] = "passive"  # tests run in two processes: a threa
 os.environ["AI4INDIA_LANGUAGE"] = "en"  # that of the stored outputs
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads would quarrel with data loader processes
 
-SLOW_LESSONS = (  # each trains
-    "00_start_here.ipynb", "14_finetuning.ipynb", "15_preferences_and_rewards.ipynb", "18_scaling.ipynb",
+SLOW_LESSONS = (  # each trains, or asks much of trained models
+    "00_start_here.ipynb", "13_speculative_decoding.ipynb", "14_finetuning.ipynb", "15_preferences_and_rewards.ipynb",
+    "16_evaluation.ipynb", "17_looking_inside.ipynb", "18_scaling.ipynb",
 )  # fmt: skip
 
 
