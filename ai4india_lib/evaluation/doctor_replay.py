@@ -24,6 +24,7 @@ from .doctor_patient import Patient
 
 STEPS = 10
 TRIAL, FEWEST = 60, 25  # steps of a trial at another rate: at most, at least
+SHORTEST = 100  # steps of a run whose learning rate may be called too low
 LONG = 120.0  # seconds of a run that is not done again as a whole
 MOST_WORK = 3e12  # operations of a replay: some ten seconds on two cores
 FAULTS = {
@@ -68,7 +69,8 @@ def look_at_rates(patient: Patient) -> Iterator[Finding]:
 
     A short run is done again as a whole at a tenth of its rate. Of a long one only a beginning is, at both rates: there
     high rates are at an advantage, so that the rate was too high if even there the tenth comes further. That it was too
-    low is only said where a few steps at a higher one come further than all steps of the run did.
+    low is only said where half of the steps at a higher one come a tenth further than all of the run did; and not of a
+    run of a few dozen steps, to which any rate is too low.
     """
     fresh = None if isinstance(patient.before, nn.Module) else _start(patient)
     history = patient.history
@@ -91,8 +93,8 @@ def look_at_rates(patient: Patient) -> Iterator[Finding]:
         saw = f"{steps} steps at a tenth of the learning rate come to a loss of {slower:.2f}, at all of it to {own:.2f}"
         yield Finding("learning rate too high", saw, LIKELY + 0.1)
         return
-    for factor in (10.0, 30.0) if patient.is_above(2) else ():
-        if (end := at_the_end(factor, few)) < 0.98 * noted:
+    for factor in (10.0, 30.0) if patient.is_above(2) and history.steps >= SHORTEST else ():
+        if (end := at_the_end(factor, few)) < 0.9 * noted:
             saw = f"{few} steps at {factor:g} times the learning rate come to a loss of {end:.2f}, "
             saw += f"all {history.steps} steps of the run to {noted:.2f}"
             yield Finding("learning rate too low", saw, LIKELY + 0.1)
