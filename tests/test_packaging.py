@@ -23,7 +23,7 @@ from ai4india_lib.benchmarks.training import SHAPES
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", "data/README.md", "models/README.md", "tests/README.md", "ai4india_lib/benchmarks/README.md"]
-PAGES += ["notebooks/TEACHING.md", "ai4india_lib/training/SCALING.md"]
+PAGES += ["notebooks/TEACHING.md", "ai4india_lib/commands/README.md", "ai4india_lib/training/SCALING.md"]
 LESSONS = [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("notebooks/[0-9][0-9]_*.ipynb"))]
 
 
