@@ -1,4 +1,4 @@
-"""The command line, python -m ai4india_lib COMMAND. Each command is a module in `commands/`."""
+"""The command line, python -m ai4india_lib COMMAND. Each command is a module in `commands/`, or in its `classroom/`."""
 
 import argparse
 import io
@@ -33,7 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
             options.started = started  # a run by the clock counts from here
             refuse_empty(options)
             _refuse_several_processes(options)
-            import_module(f".commands.{options.command}", __package__).run(options)  # only now is torch loaded
+            module = getattr(options, "module", options.command)
+            import_module(f".commands.{module}", __package__).run(options)  # only now is torch loaded
     except KeyboardInterrupt:  # within a training the loop takes it, and keeps what was learned
         tell_once("stopped", errors)
         return 130

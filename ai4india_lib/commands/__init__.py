@@ -1,7 +1,7 @@
 """The commands of `python -m ai4india_lib`: `options` says what can be asked, a module for each command does it.
 
-What the commands share stands here. No option is accepted and ignored: each `run` first refuses what would change
-nothing.
+`classroom/` has those of `class`. What the commands share stands here. No option is accepted and ignored: each `run`
+first refuses what would change nothing.
 """
 
 import argparse

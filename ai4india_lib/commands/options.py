@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from ..training.hyperparameters import MODEL_SHAPE, TEXT_PRESETS, Hyperparameters, get_hyperparameters
-from .class_options import add_class
+from .classroom.options import add_class
 from .doctor_options import add_doctor
 from .plan_options import add_plan
 from .shipping_options import add_card, add_export, add_model_options, add_push, add_serve

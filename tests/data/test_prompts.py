@@ -92,7 +92,7 @@ FILES = [
     *(ROOT / "data").glob("*.md"),
     *(ROOT / "models").glob("*.md"),
     *ROOT.glob("notebooks/**/*.ipynb"),
-    *ROOT.glob("ai4india_lib/commands/*.py"),
+    *ROOT.glob("ai4india_lib/commands/**/*.py"),
 ]
 FOUND = {
     (str(path.relative_to(ROOT)), prompt)

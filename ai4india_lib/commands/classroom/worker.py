@@ -1,7 +1,7 @@
-"""The process in which a class's answers run: `python -m ai4india_lib.commands.class_worker`, started by class_marker.
+"""The process in which a class's answers run: `python -m ai4india_lib.commands.classroom.worker`, started by `marker`.
 
 It reads jobs, one a line, and writes verdicts. On Linux each job has a process of its own, forked from this one, which
-has torch loaded; elsewhere the jobs of one learner share this one. What an answer may do stands in `class_fence`.
+has torch loaded; elsewhere the jobs of one learner share this one. What an answer may do stands in `fence`.
 
 **This is no sandbox.** A learner's code and the check run in one process: who knows Python's inside well can deceive
 the check. It holds against accidents, and against pranks.
@@ -20,8 +20,8 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from .. import checks
-from .class_fence import MOST_PROCESSES, fence, guard, limit, processes_now
+from ... import checks
+from .fence import MOST_PROCESSES, fence, guard, limit, processes_now
 
 LONGEST = 2000  # characters of a verdict
 

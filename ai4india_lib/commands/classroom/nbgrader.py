@@ -14,11 +14,11 @@ import shutil
 from pathlib import Path
 from textwrap import dedent, indent
 
-from ..basics.files import replace_folder
-from ..checks.exercises import Exercise, exercises_of, lesson_files
-from .class_answers import Attempt, Program, attempts_of
-from .class_submissions import Work, cells_of
-from .lessons import project_folder
+from ...basics.files import replace_folder
+from ...checks.exercises import Exercise, exercises_of, lesson_files
+from ..lessons import project_folder
+from .answers import Attempt, Program, attempts_of
+from .submissions import Work, cells_of
 
 SECONDS = 300  # a cell may take: lessons that train have cells of a minute, and nbgrader's own limit is 30 seconds
 CONFIG = f'''"""How nbgrader works on these notebooks. `nbgrader --help-all` explains each line."""

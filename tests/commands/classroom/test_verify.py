@@ -10,9 +10,9 @@ import pytest
 
 from ai4india_lib.__main__ import main
 from ai4india_lib.checks.certificates import Certificate, draw_certificate
-from ai4india_lib.commands.class_secret import read_secret
+from ai4india_lib.commands.classroom.secret import read_secret
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MADE = Certificate("मीरा शर्मा", "2026-11-29", "18/18", "41/54")
 WORDS = ["--name", " मीरा  शर्मा", "--date", "2026-11-29", "--core", "18/18", "--solved", "41/54"]
 

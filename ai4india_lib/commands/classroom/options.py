@@ -28,7 +28,7 @@ def add_class(subparsers) -> None:
 
 def _command(commands, name: str, short: str, about: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=short, description=about)
-    parser.set_defaults(command=f"class_{name}")  # the module that does it
+    parser.set_defaults(command=f"class {name}", module=f"classroom.{name}")  # the module that does it
     return parser
 
 

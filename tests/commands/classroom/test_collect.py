@@ -19,14 +19,14 @@ from made_class import COPIED_ROPE, EXERCISES, HOSTILE, LESSONS, OWN_ROPE, RIGHT
 
 from ai4india_lib.__main__ import main
 from ai4india_lib.checks.exercises import COURSE, course_exercises, lesson_files
-from ai4india_lib.commands.class_alike import form_of, similarity
-from ai4india_lib.commands.class_answers import Program, attempts_of
-from ai4india_lib.commands.class_collect import collect
-from ai4india_lib.commands.class_marker import Marker
-from ai4india_lib.commands.class_submissions import Work, cells_of, read_class
-from ai4india_lib.commands.class_table import _kind_of
+from ai4india_lib.commands.classroom.alike import form_of, similarity
+from ai4india_lib.commands.classroom.answers import Program, attempts_of
+from ai4india_lib.commands.classroom.collect import collect
+from ai4india_lib.commands.classroom.marker import Marker
+from ai4india_lib.commands.classroom.submissions import Work, cells_of, read_class
+from ai4india_lib.commands.classroom.table import _kind_of
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 STEMS = [path.stem for path in lesson_files()]
 KNOWN = {"torch", "os", "check"}
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere fewer limits hold, see TEACHING.md")
@@ -162,7 +162,7 @@ def test_a_progress_file_may_name_what_is_no_exercise(tmp_path, monkeypatch):
         def fresh(self):
             pass
 
-    monkeypatch.setattr("ai4india_lib.commands.class_collect.Marker", NoMarker)
+    monkeypatch.setattr("ai4india_lib.commands.classroom.collect.Marker", NoMarker)
     (row,) = collect(tmp_path, ROOT).rows
     assert loaded == ["06"] and {name: mark.verdict for name, mark in row.marks.items()} == {"06.rope": "says right"}
 
@@ -345,7 +345,7 @@ def test_no_library_writes_where_an_answer_may_not(marker, tmp_path, line):
 
 def fenced():
     """In a process of its own: a fence stays for ever."""
-    code = "import sys; from ai4india_lib.commands.class_fence import Path, fence; sys.exit(not fence(Path('.')))"
+    code = "import sys; from ai4india_lib.commands.classroom.fence import Path, fence; sys.exit(not fence(Path('.')))"
     return subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 

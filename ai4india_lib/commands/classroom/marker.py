@@ -19,8 +19,8 @@ from pathlib import Path
 
 import psutil
 
-from ..checks.exercises import COURSE
-from .class_answers import SETUP, Attempt
+from ...checks.exercises import COURSE
+from .answers import SETUP, Attempt
 
 START = 180.0  # seconds in which a process must have loaded torch, also on an old PC with other work
 LAZY = 4  # times the limit of computing seconds: so long may an answer take that sleeps or waits
@@ -141,13 +141,13 @@ class Marker:
             shutil.rmtree(left, ignore_errors=True)
 
     def _start(self) -> None:
-        paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+        paths = [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")]
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         environment = os.environ | threads | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
         environment |= {"AI4INDIA_PROGRESS": "off", "MPLBACKEND": "Agg", "HF_HUB_OFFLINE": "1", "PYTHONUTF8": "1"}
         (room := self.folder / "room").mkdir(exist_ok=True)
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "ai4india_lib.commands.class_worker"],
+            [sys.executable, "-P", "-m", "ai4india_lib.commands.classroom.worker"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=room, env=environment,
             encoding="utf-8", start_new_session=True,
         )  # fmt: skip

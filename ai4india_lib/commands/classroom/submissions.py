@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from ..checks.tries import Tried, read_tries
+from ...checks.tries import Tried, read_tries
 
 LARGEST = 64_000_000  # bytes of one file
 MOST_UNPACKED = 1_000_000_000  # bytes of all files of a zip, and

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ..checks.exercises import Exercise, check_calls
-from .class_submissions import Work
+from ...checks.exercises import Exercise, check_calls
+from .submissions import Work
 
 SETUP = "REPOSITORY = "  # a line of the cell with which each lesson begins: the marking sets up in its own way
 MOST_ATTEMPTS = 3  # cells of one exercise in one file that are tried, the last ones first

@@ -6,8 +6,8 @@ import argparse
 import hmac
 from pathlib import Path
 
-from ..checks.certificates import Certificate, read_certificate
-from .class_secret import read_secret
+from ...checks.certificates import Certificate, read_certificate
+from .secret import read_secret
 
 OWN = "It was made without a secret: anybody can make one. It shows only that these words belong together."
 TEACHERS = "It was made with your secret, for answers that were marked with it. Who wrote them it does not say."

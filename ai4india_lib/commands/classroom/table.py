@@ -9,10 +9,10 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..checks.exercises import KINDS
+from ...checks.exercises import KINDS
 
 if TYPE_CHECKING:
-    from .class_collect import Row, Table
+    from .collect import Row, Table
 
 # verdict → sign and words of the page
 SIGNS = {

@@ -1,7 +1,8 @@
 """Protects the way to nbgrader: what it takes out leaves the lesson's own stubs; where nbgrader is installed, a right,
 a half-right and a wrong submission get their points.
 
-`pip install nbgrader`, then `pytest tests/commands/test_class_nbgrader.py`; AI4INDIA_NBGRADER=14 takes another lesson.
+`pip install nbgrader`, then `pytest tests/commands/classroom/test_nbgrader.py`; with AI4INDIA_NBGRADER=14 another
+lesson.
 """
 
 import json
@@ -17,9 +18,9 @@ import pytest
 
 from ai4india_lib.__main__ import main
 from ai4india_lib.checks.exercises import exercises_of, lesson_files
-from ai4india_lib.commands.class_nbgrader import SECONDS, source_notebook
+from ai4india_lib.commands.classroom.nbgrader import SECONDS, source_notebook
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LESSONS = {path.name[:2]: path for path in lesson_files() if exercises_of(path)}
 REGION = re.compile(r"( *)### BEGIN SOLUTION\n.*?### END SOLUTION\n", re.DOTALL)
 needs_nbgrader = pytest.mark.skipif(

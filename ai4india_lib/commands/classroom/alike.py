@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import combinations
 
-from .class_answers import Attempt, Program
+from .answers import Attempt, Program
 
 LONG = 45  # signs of structure: from here on, equal structure is no accident
 SHORT = 12  # below this nothing is said

@@ -10,14 +10,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..basics.files import replaced_file
-from ..checks.exercises import Exercise, course_exercises, exercises_of, lesson_files
-from .class_alike import Form, Likeness, form_of, is_published, likenesses, own_sources
-from .class_answers import Attempt, Program, attempts_of
-from .class_marker import Mark, Marker
-from .class_submissions import Learner, Work, cells_of, read_class
-from .class_table import write_csv, write_page
-from .lessons import project_folder
+from ...basics.files import replaced_file
+from ...checks.exercises import Exercise, course_exercises, exercises_of, lesson_files
+from ..lessons import project_folder
+from .alike import Form, Likeness, form_of, is_published, likenesses, own_sources
+from .answers import Attempt, Program, attempts_of
+from .marker import Mark, Marker
+from .submissions import Learner, Work, cells_of, read_class
+from .table import write_csv, write_page
 
 ODD = re.compile(
     r"_EXERCISES|checks\.lesson_\d\d|\bos\.(?:_exit|kill|fork|system|remove)\b|\brmtree\b|\bsubprocess\b|\bctypes\b"
@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> None:
 
 def collect(folder: Path, course: Path, *, seconds: float = 10.0, memory: int = 2_000_000_000, tell=None) -> Table:
     """Read, mark and compare all works of a folder. `tell` is called with each learner's name and number."""
-    from .class_worker import known_names
+    from .worker import known_names
 
     files = lesson_files(course)
     learners, ignored = read_class(folder, [path.stem for path in files])
@@ -195,8 +195,8 @@ def _mark(row: Row, attempts: list[Attempt], marker: Marker, exercises: dict, le
 
 def _certificates(table: Table, folder: Path, secret_file: str | None) -> None:
     """A page for each learner whose answers, marked here, solve all core exercises."""
-    from ..checks.certificates import certificate_of, draw_certificate
-    from .class_secret import read_secret
+    from ...checks.certificates import certificate_of, draw_certificate
+    from .secret import read_secret
 
     secret = read_secret(secret_file)
     for number, row in enumerate(table.rows):
