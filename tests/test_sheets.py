@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hindi_parts import wandering_words
 
 from ai4india_lib.inference.speculative import accept
 
@@ -44,6 +45,12 @@ def test_words_are_there_in_english_and_in_hindi(sheets):
             english, hindi = (" ".join(side) if isinstance(side, list) else side for side in pair)
             assert english and re.search("[ऀ-ॿ]", hindi), f"{sheet}.{name} lacks its Hindi"
             assert re.findall(r"\{\w+\}", english) == re.findall(r"\{\w+\}", hindi), f"{sheet}.{name}"
+
+
+def test_their_hindi_keeps_to_the_words_of_the_glossary(sheets):
+    pairs = [pair for texts in sheets.WORDS.values() for pair in texts.values()]
+    hindi = [" ".join(side) if isinstance(side, list) else side for _, side in pairs]
+    assert [(text, wrong) for text in hindi if (wrong := wandering_words(text))] == []
 
 
 def test_the_sheet_keeps_the_answers_back_and_the_answer_page_shows_them(sheets):
