@@ -81,7 +81,8 @@ class Page:
         self.y += 8.6
 
     def table(self, rows: list[list[object]], widths: list[float], *, height: float = 7.6, size: float = 11):
-        """A table; fields of answers are left open on the sheet."""
+        """A table, nearer to what stands above it than to what follows; answers are left open on the sheet."""
+        self.y -= 2
         for number, row in enumerate(rows):
             x = float(EDGE)
             for cell, width in zip(row, widths, strict=True):
@@ -90,7 +91,7 @@ class Page:
                 self.put(x + width / 2, self.y + height / 2, cell, size=size, align="center")
                 x += width
             self.y += height
-        self.y += 5
+        self.y += 7
 
     def foot(self, text: str):
         self.put(EDGE, HEIGHT - 11, text, size=8.5, color="#555555")
