@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from .basics.files import replaced_file
-from .evaluation.doctor_floor import Excess, by_kind, by_place
+from .evaluation.doctor.floor import Excess, by_kind, by_place
 from .evaluation.significance import Interval
 from .training.history import History
 

@@ -1,4 +1,4 @@
-"""Sick and healthy runs for the doctor, evaluation/test_doctor.py: small, some seconds each.
+"""Sick and healthy runs for the doctor, evaluation/doctor/test_examination.py: small, some seconds each.
 
 As a script it prints the two tables of tests/README.md, or a part of them:
 
@@ -39,7 +39,7 @@ from ai4india_lib import (
     train_and_test_lines,
     train_tokenizer,
 )
-from ai4india_lib.evaluation.doctor import examine
+from ai4india_lib.evaluation.doctor.examination import examine
 from ai4india_lib.model import decoder
 from ai4india_lib.training import loop, objective
 from ai4india_lib.training.optimizers import make_optimizers

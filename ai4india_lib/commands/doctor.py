@@ -5,8 +5,8 @@ from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 
-from ..evaluation.doctor import examine
-from ..evaluation.doctor_floor import in_words, read_floors, token_excess
+from ..evaluation.doctor.examination import examine
+from ..evaluation.doctor.floor import in_words, read_floors, token_excess
 from ..formats.folders import model_folder
 from ..formats.pretrained import load_model
 from ..plots import plot_excess, save_figure, use_indic_fonts

@@ -9,8 +9,8 @@ import torch
 
 from ..basics.device import pick_device
 from ..basics.processes import rank_and_world_size
-from ..evaluation.doctor import examine
-from ..evaluation.doctor_history import Watch
+from ..evaluation.doctor.examination import examine
+from ..evaluation.doctor.history import Watch
 from ..formats.pretrained import load_model, save_model
 from ..model.config import DecoderConfig
 from ..model.new_tokens import HALF_SPREAD, beside_untrained, give_places, untrained_tokens

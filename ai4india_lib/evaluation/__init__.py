@@ -1,8 +1,8 @@
 """How good is a model, how sure is that figure, and is one model better than another?
 
 Built in lesson 16: `likelihood` (also lesson 04), `minimal_pairs`, `questions` (`items`: what both share), `chats` for
-lesson 14, `reliability`, `significance`, `memorisation`. In lesson 09 the `doctor` (`doctor_…`: what is wrong with a
-run?); in lesson 17 `inside` (what flows in a model), `inside_scores`, `inside_probe`.
+lesson 14, `reliability`, `significance`, `memorisation`. In packages of their own: `doctor/` for lesson 09 (what is
+wrong with a run?), `inside/` for lesson 17 (what goes on in a model?).
 """
 
 from typing import TYPE_CHECKING
@@ -12,13 +12,13 @@ from ..basics.imports import import_when_used
 # fmt: off
 if TYPE_CHECKING:  # each is imported when it is first used
     from .chats import Chat, answer_chats, read_chats, refusing_answers, score_chats
-    from .doctor import examine
-    from .doctor_findings import Finding, Report
-    from .inside import Patch, Watched, watch
-    from .inside_probe import Probe, control_labels, fit_probe
-    from .inside_scores import (
+    from .doctor.examination import examine
+    from .doctor.findings import Finding, Report
+    from .inside.probe import Probe, control_labels, fit_probe
+    from .inside.scores import (
         Look, look_chance, look_shares, seen_in, stream_logits, tokens_at, trace, trace_heads,
     )
+    from .inside.watching import Patch, Watched, watch
     from .items import accuracy_by_kind
     from .likelihood import bits_per_byte, document_bits, token_log_probabilities
     from .memorisation import TrainingText

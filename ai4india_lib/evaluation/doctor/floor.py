@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..text.corpus import json_lines
-from ..text.tokenizer import encode_documents
-from .likelihood import token_log_probabilities
+from ...text.corpus import json_lines
+from ...text.tokenizer import encode_documents
+from ..likelihood import token_log_probabilities
 
 
 @dataclass(frozen=True)

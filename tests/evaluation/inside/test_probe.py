@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ai4india_lib.evaluation.inside_probe import control_labels, fit_probe
+from ai4india_lib.evaluation.inside.probe import control_labels, fit_probe
 
 
 def points(n=400, dim=12, seed=0):

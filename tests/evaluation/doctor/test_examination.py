@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from ai4india_lib import examine, get_hyperparameters
-from ai4india_lib.evaluation.doctor_history import Watch, history_signs, leaps, sure_signs
-from ai4india_lib.evaluation.doctor_reference import FAULTS, NO_FAULT, Reference, disease_of, faults_for, weights_of
-from ai4india_lib.evaluation.doctor_replay import replay
+from ai4india_lib.evaluation.doctor.history import Watch, history_signs, leaps, sure_signs
+from ai4india_lib.evaluation.doctor.reference import FAULTS, NO_FAULT, Reference, disease_of, faults_for, weights_of
+from ai4india_lib.evaluation.doctor.replay import replay
 from ai4india_lib.training.history import History
 from ai4india_lib.training.loop import make_model as first_model
 from ai4india_lib.training.loop import train
@@ -214,7 +214,7 @@ def test_first_steps_done_again_are_those_of_the_loop():
 
 
 def test_every_fault_has_a_disease_in_words():
-    from ai4india_lib.evaluation.doctor_findings import DISEASES, Finding, Report
+    from ai4india_lib.evaluation.doctor.findings import DISEASES, Finding, Report
 
     assert {disease_of(fault) for fault in FAULTS} <= set(DISEASES) and NO_FAULT not in FAULTS
     assert all(all(words) for words in DISEASES.values())

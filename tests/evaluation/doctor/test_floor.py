@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from ai4india_lib.evaluation.doctor_floor import Excess, by_kind, by_place, in_words, read_floors, token_excess
+from ai4india_lib.evaluation.doctor.floor import Excess, by_kind, by_place, in_words, read_floors, token_excess
 from ai4india_lib.plots import plot_excess, plt
 
 STORY = "मीरा आई। मीरा गई।"

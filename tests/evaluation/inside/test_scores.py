@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from ai4india_lib.evaluation.inside import Patch, watch
-from ai4india_lib.evaluation.inside_scores import (
+from ai4india_lib.evaluation.inside.scores import (
     Look,
     look_chance,
     look_shares,
@@ -13,6 +12,7 @@ from ai4india_lib.evaluation.inside_scores import (
     trace,
     trace_heads,
 )
+from ai4india_lib.evaluation.inside.watching import Patch, watch
 
 ROWS = [[5, 9, 300, 9, 41, 7], [1, 2, 3], *([[8, 9, 10, 11]] * 20)]  # more than are read at once
 

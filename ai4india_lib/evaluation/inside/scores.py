@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ..model.decoder import DecoderLanguageModel
-from ..text.tokenizer import encode_prompt
-from .inside import Patch, Watched, watch
+from ...model.decoder import DecoderLanguageModel
+from ...text.tokenizer import encode_prompt
+from .watching import Patch, Watched, watch
 
 ROWS_AT_ONCE = 16  # rows of a pass, or changes of one text that are tried together: bounds the memory
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from statistics import fmean, median
 
-from ..training.history import History
-from .doctor_findings import LIKELY, POSSIBLE, SURE, Finding
+from ...training.history import History
+from .findings import LIKELY, POSSIBLE, SURE, Finding
 
 EARLY = 0.25  # of a run: a leap there is one of the start
 CHANGED = 0.4  # nats: at the start a loss differs from ln V by less

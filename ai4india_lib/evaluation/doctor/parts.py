@@ -6,9 +6,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .doctor_findings import LIKELY, SURE, Finding
-from .doctor_patient import Patient
-from .doctor_reference import NO_FAULT, Reference, disease_of, faults_for
+from .findings import LIKELY, SURE, Finding
+from .patient import Patient
+from .reference import NO_FAULT, Reference, disease_of, faults_for
 
 SAME = 0.02  # of the logits' spread: two ways to compute the same differ by less, in half precision too
 

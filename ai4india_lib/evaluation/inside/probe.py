@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..basics.arguments import at_least
+from ...basics.arguments import at_least
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..model.config import DecoderConfig
-from ..model.decoder import rope_frequencies
+from ...model.config import DecoderConfig
+from ...model.decoder import rope_frequencies
 
 NO_FAULT = "none"
 # fault → the disease that it is a form of. Each is done in all blocks, or, as "fault@1", in one of them.

@@ -9,10 +9,10 @@ from itertools import islice
 
 import torch
 
-from ..text.packing import count_text
-from .doctor_findings import LIKELY, POSSIBLE, SURE, Finding
-from .doctor_patient import Patient
-from .memorisation import TrainingText
+from ...text.packing import count_text
+from ..memorisation import TrainingText
+from .findings import LIKELY, POSSIBLE, SURE, Finding
+from .patient import Patient
 
 RUN = 12  # words: shared runs of this length count
 COMPARED = 100  # documents that are looked for

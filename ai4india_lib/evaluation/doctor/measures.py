@@ -9,10 +9,11 @@ from statistics import fmean, median
 from torch import Tensor
 from torch.nn import functional
 
-from .doctor_findings import LIKELY, POSSIBLE, SURE, Finding
-from .doctor_history import leaps
-from .doctor_patient import Measured, Patient, measure
-from .doctor_reference import NO_FAULT, disease_of
+from .findings import LIKELY, POSSIBLE, SURE, Finding
+from .history import leaps
+from .patient import Patient
+from .reference import NO_FAULT, disease_of
+from .rows import Measured, measure
 
 SHIFTED = {0: "targets not shifted", 2: "targets shifted twice"}
 WHERE = {0: "the token that it reads", 2: "the token after the next one"}

@@ -3,54 +3,29 @@
 All is computed anew, apart from the code that trained and tested: the targets are made from the inputs here.
 """
 
-import copy
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
-from ..text.ngrams import NgramModel
-from ..text.packing import WholeDocumentDataset
-from ..text.resumable import TextLoader
-from ..text.tokenizer import encode_for_scoring, encode_lines
-from ..training.history import History
-from .doctor_reference import NO_FAULT, Reference, faults_for, weights_of
+from ...text.ngrams import NgramModel
+from ...text.packing import WholeDocumentDataset
+from ...text.tokenizer import encode_for_scoring, encode_lines
+from ...training.history import History
+from .given import first_batches, first_documents, lines_and_loader, rewound
+from .reference import NO_FAULT, Reference, faults_for, weights_of
+from .rows import Measured, Rows, measure, padded, padding_of, skips_inside
 
 DOCUMENTS = 3000  # of a text that are looked at
-CHARACTERS = 3_000_000  # of a text that are looked at
 SOME = 4_096  # tokens on which faults are compared
-SHIFTS = (0, 1, 2)
 YARDSTICKS = {1: "counting tokens (unigram)", 2: "counting pairs (bigram)", 5: "counting five in a row (5-gram)"}
 
 
-@dataclass
-class Rows:
-    """Token ids to measure on: ids (rows, time), and which of them are targets, counted (rows, time)."""
-
-    ids: Tensor
-    counted: Tensor
-    is_whole: bool  # all that the text has
-
-    def batches(self, tokens: int = 2048) -> Iterator[tuple[Tensor, Tensor]]:
-        size = max(1, tokens // self.ids.shape[1])
-        return zip(self.ids.split(size), self.counted.split(size), strict=True)
-
-
-@dataclass
-class Measured:
-    """Mean loss in nats per token where the target is so many tokens further, and how exactly it is known."""
-
-    loss: float
-    error: float  # one standard error: of a sample of the text; 0 where the whole text was measured
-
-
 class Patient:
-    """A model and what is known about it. Arguments: see `doctor.examine`."""
+    """A model and what is known about it. Arguments: see `examine`."""
 
     def __init__(self, model: nn.Module, tokenizer, history, train, test, hyperparameters, before, quick=False):
         self.model, self.tokenizer, self.h, self.before = model, tokenizer, hyperparameters, before
@@ -60,8 +35,8 @@ class Patient:
         self.history = history if isinstance(history, History) else History(total_steps=len(losses), train_loss=losses)
         self.is_next_token = not self.history.measured  # preferences and rewards have losses of other kinds
         self.has_history = bool(self.history.train_loss or self.history.eval_loss)
-        self.train_lines, self.train_loader = _lines_and_loader(train)
-        self.test_lines, self.test_loader = _lines_and_loader(test)
+        self.train_lines, self.train_loader = lines_and_loader(train)
+        self.test_lines, self.test_loader = lines_and_loader(test)
         self.device = next(model.parameters()).device
         config = getattr(model, "config", None)
         rows = self.test_batches[0][0] if self.test_batches else None
@@ -73,24 +48,24 @@ class Patient:
 
     @cached_property
     def train_sample(self) -> list[str]:
-        return _sample(self.train_lines, self.documents)
+        return first_documents(self.train_lines, self.documents)
 
     @cached_property
     def test_sample(self) -> list[str]:
-        return _sample(self.test_lines, self.documents)
+        return first_documents(self.test_lines, self.documents)
 
     @cached_property
     def train_batches(self) -> list[tuple[Tensor, Tensor]]:
-        return _first(self.train_loader)
+        return first_batches(self.train_loader)
 
     @cached_property
     def test_batches(self) -> list[tuple[Tensor, Tensor]]:
-        return _first(self.test_loader)
+        return first_batches(self.test_loader)
 
     @cached_property
     def is_conversation(self) -> bool:
         """Are there words that are read and not learned? Their answers may begin as the model never expected it."""
-        return any(_inside(*batch) for batch in (*self.train_batches, *self.test_batches))
+        return any(skips_inside(*batch) for batch in (*self.train_batches, *self.test_batches))
 
     @property
     def pad_id(self) -> int | None:
@@ -118,24 +93,24 @@ class Patient:
     def _rows(
         self, lines: list[str], batches: list[tuple[Tensor, Tensor]], looked_at: int | None = None
     ) -> Rows | None:
-        if lines and not any((targets == -100).any() and _inside(inputs, targets) for inputs, targets in batches):
+        if lines and not any((targets == -100).any() and skips_inside(inputs, targets) for inputs, targets in batches):
             dataset = WholeDocumentDataset(lines, self.tokenizer, self.context)
             rows = list(dataset.rows())
             if looked_at is not None and looked_at * self.context <= 2 * self.tokens:
-                return _padded(rows[:looked_at], True)
+                return padded(rows[:looked_at], True)
             keep = max(1, self.tokens // self.context)
             step = max(1, len(rows) // keep)
-            return _padded(rows[::step][:keep], len(rows) <= keep and len(lines) < self.documents)
+            return padded(rows[::step][:keep], len(rows) <= keep and len(lines) < self.documents)
         if not batches:
             return None
         rows, counted = [], []
         for inputs, targets in batches:
             for row, aim in zip(inputs, targets, strict=True):
-                length = len(row) - _padding_of(row, self.tokenizer.pad_token_id)
+                length = len(row) - padding_of(row, self.tokenizer.pad_token_id)
                 if length > 2:
                     rows.append(row[:length].tolist())
                     counted.append((aim[: length - 1] != -100).tolist())
-        return _padded(rows[: max(1, self.tokens // self.context)], False, counted)
+        return padded(rows[: max(1, self.tokens // self.context)], False, counted)
 
     # the model
 
@@ -201,7 +176,7 @@ class Patient:
 
     @cached_property
     def faulty_losses(self) -> dict[str, float]:
-        """The loss on some of the test text that the weights give without and with each fault of `doctor_reference`."""
+        """The loss on some of the test text that the weights give without and with each fault of `reference`."""
         if self.reference is None or self.test_rows is None:
             return {}
         faults = [NO_FAULT, *faults_for(self.model.config)]
@@ -234,7 +209,7 @@ class Patient:
 
     def batches_of_training(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of the training loader from the first one on."""
-        return iter(_twin(self.train_loader))
+        return iter(rewound(self.train_loader))
 
     # the yardsticks
 
@@ -256,90 +231,3 @@ class Patient:
         tests = encode_for_scoring(self.tokenizer, few)
         model = NgramModel.from_lines(self.train_sample, self.tokenizer, max(YARDSTICKS))
         return {n: -float(torch.cat(model.up_to(n).token_log_probabilities(tests)).mean()) for n in YARDSTICKS}
-
-
-def measure(logits, rows: Rows, shifts: Iterable[int] = SHIFTS) -> dict[int, Measured]:
-    """Loss where the target stands so many tokens further on; `logits` turns ids into them."""
-    sums = {shift: ([], []) for shift in shifts}  # of each row: loss, tokens
-    for ids, counted in rows.batches():
-        log_p = logits(ids[:, :-1]).log_softmax(-1)  # (rows, time - 1, vocab_size)
-        for shift, (losses, tokens) in sums.items():
-            time = min(ids.shape[1] - 1, ids.shape[1] - shift)
-            aims = ids[:, shift : shift + time]
-            where = counted[:, max(shift, 1) : max(shift, 1) + time]
-            found = -log_p[:, :time].gather(-1, aims[..., None])[..., 0]  # (rows, time)
-            losses.append((found * where).sum(1).double())
-            tokens.append(where.sum(1).double())
-    return {shift: _mean(*map(torch.cat, both), rows.is_whole) for shift, both in sums.items()}
-
-
-def _mean(losses: Tensor, tokens: Tensor, is_whole: bool) -> Measured:
-    mean = float(losses.sum() / tokens.sum().clamp(min=1))
-    if is_whole or len(losses) < 2:
-        return Measured(mean, 0.0 if is_whole else 0.1 * mean)
-    spread = (losses - mean * tokens).square().sum().sqrt() / tokens.sum().clamp(min=1)
-    return Measured(mean, float(spread))
-
-
-def _padded(rows: list[list[int]], is_whole: bool, counted: list[list[bool]] | None = None) -> Rows:
-    """Rows of ids in one tensor; what stands behind a row's end is no target."""
-    width = max(map(len, rows))
-    ids = torch.zeros(len(rows), width, dtype=torch.long)
-    where = torch.zeros(len(rows), width, dtype=torch.bool)
-    for number, row in enumerate(rows):
-        ids[number, : len(row)] = torch.tensor(row)
-        where[number, 1 : len(row)] = True if counted is None else torch.tensor(counted[number])
-    return Rows(ids, where, is_whole)
-
-
-def _padding_of(row: Tensor, pad: int | None) -> int:
-    """How many tokens at the end of a row are padding."""
-    return 0 if pad is None else int(row.flip(0).eq(pad).long().cumprod(0).sum())
-
-
-def _inside(inputs: Tensor, targets: Tensor) -> bool:
-    """Are there places within the rows that are read and not learned, as in conversations?"""
-    left_out = targets == -100
-    return bool((left_out[:, :-1] & ~left_out[:, 1:]).any())
-
-
-def _lines_and_loader(given) -> tuple[Iterable[str] | None, Iterable | None]:
-    """The documents and the batches of what was given: lines, a loader, or batches."""
-    if given is None:
-        return None, None
-    if isinstance(given, str):
-        raise TypeError(f"{given[:40]!r} is one string: give a list of documents, TextLines(path), or a loader")
-    given = list(islice(given, 64)) if isinstance(given, Iterator) else given  # which can be read only once
-    dataset = getattr(given, "dataset", given)
-    lines = getattr(dataset, "lines", None)
-    if lines is not None:
-        return lines, given
-    first = next(iter(given), None)
-    return (given, None) if isinstance(first, str) else (None, given)
-
-
-def _sample(lines: Iterable[str] | None, most: int) -> list[str]:
-    """The first documents, all if they are few."""
-    found, size = [], 0
-    for line in islice(lines or (), most):
-        text = line if isinstance(line, str) else line["text"]
-        found.append(text)
-        size += len(text)
-        if size > CHARACTERS:
-            break
-    return found
-
-
-def _first(loader: Iterable | None, count: int = 12) -> list[tuple[Tensor, Tensor]]:
-    """The first batches of a loader."""
-    return [(inputs.cpu(), targets.cpu()) for inputs, targets in islice(_twin(loader) or (), count)]
-
-
-def _twin(loader):
-    """The loader at its beginning; the one that was given stays where it stands."""
-    if not isinstance(loader, TextLoader):
-        return loader
-    twin = copy.copy(loader)
-    twin.dataset = copy.copy(loader.dataset)
-    twin.rewind()
-    return twin

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..basics.device import pick_precision
-from ..training.hyperparameters import Hyperparameters
-from ..training.optimizers import learning_rate_at, make_optimizers, set_learning_rate
-from .doctor_findings import LIKELY, SURE, Finding
-from .doctor_model import fresh_model
-from .doctor_patient import Patient
+from ...basics.device import pick_precision
+from ...training.hyperparameters import Hyperparameters
+from ...training.optimizers import learning_rate_at, make_optimizers, set_learning_rate
+from .findings import LIKELY, SURE, Finding
+from .model import fresh_model
+from .patient import Patient
 
 STEPS = 10
 TRIAL, FEWEST = 60, 25  # steps of a trial at another rate: at most, at least

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ..model.decoder import DecoderLanguageModel, Place, rope
+from ...model.decoder import DecoderLanguageModel, Place, rope
 
 PARTS = ("stream", "heads", "mlp")
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from ..model.lora import has_lora
-from ..training.loop import make_model
-from .doctor_findings import LIKELY, POSSIBLE, SURE, Finding
-from .doctor_parts import SAME, spread_of
-from .doctor_patient import Patient
+from ...model.lora import has_lora
+from ...training.loop import make_model
+from .findings import LIKELY, POSSIBLE, SURE, Finding
+from .parts import SAME, spread_of
+from .patient import Patient
 
 
 def look_at_numbers(patient: Patient) -> Iterator[Finding]:

@@ -1,23 +1,29 @@
-"""A doctor for runs: is this loss normal, and if not, what is wrong?
+"""The examination of a run: is this loss normal, and if not, what is wrong?
 
     report = examine(model, tokenizer, history, train=train_loader, test=test_loader, hyperparameters=h)
     print(report)
 
 It tries the model (does it see the future?), reads the texts (is the test text new?), measures anew what the run noted,
-and does the first steps of the run again. Only what stands in the ways of `doctor_…` modules is found; a run in which
-nothing is found may still have a fault of another kind.
+and does the first steps of the run again. Only what stands in `findings` is found; a run in which nothing is found may
+still have a fault of another kind.
 """
 
 from collections.abc import Iterable
 
 from torch import nn
 
-from ..training.history import History
-from ..training.hyperparameters import Hyperparameters
-from . import doctor_measures, doctor_model, doctor_parts, doctor_replay, doctor_text
-from .doctor_findings import LIKELY, Finding, Report, ranked
-from .doctor_history import history_signs
-from .doctor_patient import YARDSTICKS, Patient
+from ...training.history import History
+from ...training.hyperparameters import Hyperparameters
+from .findings import LIKELY, Finding, Report, ranked
+from .history import history_signs
+from .measures import LOOKS as LOOKS_AT_MEASURES
+from .measures import look_at_leaps
+from .model import LOOKS as LOOKS_AT_MODEL
+from .parts import LOOKS as LOOKS_AT_PARTS
+from .patient import YARDSTICKS, Patient
+from .replay import LOOKS as LOOKS_AT_STEPS
+from .replay import look_at_rates
+from .text import LOOKS as LOOKS_AT_TEXT
 
 
 def examine(
@@ -46,16 +52,16 @@ def examine(
     The model stays as it is. Takes some seconds with a model of a few million parameters.
     """
     patient = Patient(model, tokenizer, history, train, test, hyperparameters, before, quick)
-    looks = [*doctor_model.LOOKS, *doctor_parts.LOOKS, *doctor_text.LOOKS, *doctor_measures.LOOKS]
+    looks = [*LOOKS_AT_MODEL, *LOOKS_AT_PARTS, *LOOKS_AT_TEXT, *LOOKS_AT_MEASURES]
     if not patient.is_next_token:
-        looks.remove(doctor_measures.look_at_leaps)
-    looks += [] if quick else doctor_replay.LOOKS
+        looks.remove(look_at_leaps)
+    looks += [] if quick else LOOKS_AT_STEPS
     findings: list[Finding] = []
     if patient.is_next_token and not patient.is_conversation:
         findings += history_signs(patient.history, patient.vocab_size)
     looked_at = []
     for look in looks:
-        if look is doctor_replay.look_at_rates and any(finding.sure >= LIKELY for finding in findings):
+        if look is look_at_rates and any(finding.sure >= LIKELY for finding in findings):
             continue  # it takes longest, and there is an explanation
         found = list(look(patient))
         findings += found

@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers
 
-from ai4india_lib.evaluation.inside import Patch, watch
+from ai4india_lib.evaluation.inside.watching import Patch, watch
 from ai4india_lib.formats.pretrained import save_model
 
 IDS = torch.tensor([[5, 9, 300, 9, 41, 7, 7, 88], [1, 2, 3, 4, 5, 6, 7, 8]])  # (batch=2, time=8)
