@@ -1,10 +1,12 @@
-"""Protects the teacher's guide: its minutes are those of the lessons, all it names is there, each has a page."""
+"""Protects the teacher's guide: its minutes are those of the lessons, counted by its rules; all that it
+names is there, each lesson has a page."""
 
 import json
 import re
 from pathlib import Path
 
 import pytest
+from lesson_minutes import minutes_of_exercises, minutes_to_read
 
 ROOT = Path(__file__).parent.parent
 LESSONS = {path.name[:2]: path for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))}
@@ -29,6 +31,14 @@ def test_minutes_are_those_of_the_lesson(number):
     run, read, exercises = minutes_of(number)
     wanted = f"| [{number} {title}]({LESSONS[number].name}) | {run} | {read} | {exercises} |"
     assert wanted in GUIDE, f"the table of minutes in TEACHING.md needs this row: {wanted}"
+
+
+@pytest.mark.parametrize("number", LESSONS)
+def test_minutes_follow_from_words_lines_predictions_and_exercises(number):
+    _, read, exercises = minutes_of(number)
+    counted = minutes_to_read(LESSONS[number])
+    assert abs(int(read) - counted) <= 5, f"{number}: {read} minutes to read are said, {counted:.0f} counted"
+    assert int(exercises.replace("–", "0")) == minutes_of_exercises(LESSONS[number]), number
 
 
 @pytest.mark.parametrize("number", sorted({*LESSONS, *PAGES}))
