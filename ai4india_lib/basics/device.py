@@ -12,23 +12,30 @@ from .processes import rank_and_world_size
 def pick_device(name: str | torch.device | None = None) -> torch.device:
     """The device called `name`, or the best one there is: CUDA, then Apple's MPS, then the CPU.
 
+    AI4INDIA_DEVICE names one for all that would choose by themselves: `cpu`, where a GPU is there and does not work.
     Of several processes on a machine with several GPUs each gets one of its own.
     Raises ValueError for a device that this machine lacks.
     """
     if str(name) == "cuda" and torch.cuda.is_available():
         return _own_gpu()
     if name is None or name == "auto":
-        if torch.cuda.is_available():
-            return _own_gpu()
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        chosen = os.environ.get("AI4INDIA_DEVICE", "auto")
+        return _best_device() if chosen == "auto" else pick_device(chosen)
     try:
         device = torch.device(name)
     except RuntimeError:
         raise ValueError(f"device {name!r} is not known: use cpu, cuda, cuda:1, mps or auto") from None
     cuda, mps = torch.cuda.device_count() > (device.index or 0), torch.backends.mps.is_available()
     if not {"cpu": True, "cuda": cuda, "mps": mps}.get(device.type, False):
-        raise ValueError(f"device {str(device)!r} is not on this machine: leave it out to use {str(pick_device())!r}")
+        best = str(_best_device())
+        raise ValueError(f"device {str(device)!r} is not on this machine: leave it out to use {best!r}")
     return device
+
+
+def _best_device() -> torch.device:
+    if torch.cuda.is_available():
+        return _own_gpu()
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def _own_gpu() -> torch.device:

@@ -13,12 +13,27 @@ def test_cpu_is_always_there():
     assert pick_device(torch.device("cpu")) == torch.device("cpu")
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_chosen(monkeypatch):
+    monkeypatch.delenv("AI4INDIA_DEVICE", raising=False)
+
+
 @pytest.mark.parametrize("name", [None, "auto"])
 @pytest.mark.parametrize("cuda, mps, best", [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")])
 def test_best_device(monkeypatch, name, cuda, mps, best):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     assert pick_device(name) == torch.device(best)
+
+
+def test_a_machine_s_owner_can_choose(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setenv("AI4INDIA_DEVICE", "cpu")
+    assert pick_device() == pick_device("auto") == torch.device("cpu") and pick_device("mps") == torch.device("mps")
+    for wrong, said in (("gpu", "'gpu' is not known"), ("", "'' is not known"), ("cuda:9", "'cuda:9' is not on this")):
+        monkeypatch.setenv("AI4INDIA_DEVICE", wrong)
+        with pytest.raises(ValueError, match=said):
+            pick_device()
 
 
 @pytest.mark.parametrize("count, name, there", [(1, "cuda", 1), (1, "cuda:0", 1), (1, "cuda:1", 0), (0, "cuda", 0)])
