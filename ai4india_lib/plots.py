@@ -29,7 +29,7 @@ def use_indic_fonts() -> list[str]:
     """
     version = tuple(int(part) for part in mpl.__version__.split(".")[:2])
     if version < (3, 11):
-        raise RuntimeError(f"matplotlib {mpl.__version__} breaks conjuncts such as क्ष: pip install 'matplotlib>=3.11'")
+        raise RuntimeError(f'matplotlib {mpl.__version__} breaks conjuncts such as क्ष: pip install "matplotlib>=3.11"')
     names = []
     for script in FONT_PACKAGES:
         with suppress(ModuleNotFoundError):

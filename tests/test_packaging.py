@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 
 import ai4india_lib
 from ai4india_lib.__main__ import make_parser
+from ai4india_lib.basics.extras import how_to_install
 from ai4india_lib.benchmarks.generation import ROWS
 from ai4india_lib.benchmarks.training import SHAPES
 
@@ -70,9 +71,16 @@ def test_every_pin_is_exact_and_lies_in_the_range_of_pyproject():
 
 
 def test_requirements_install_this_folder_with_all_its_extras_but_the_peers():
-    extras = read_toml(ROOT / "pyproject.toml")["project"]["optional-dependencies"]
-    last = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()[-1]
-    assert {*re.fullmatch(r"-e \.\[(.+)\]", last)[1].split(","), *NOT_PINNED} == set(extras)
+    extras = [
+        *read_toml(ROOT / "pyproject.toml")["project"]["optional-dependencies"],
+        "{extra}",
+    ]  # as its one place has it
+    told = tuple(how_to_install(extra).removeprefix("pip install ").partition(" in ")[0] for extra in extras)
+    texts = [path for path in ROOT.glob("[and]*/**/*") if path.suffix in (".py", ".md", ".ipynb")]
+    for path in [ROOT / "README.md", *texts]:
+        text = path.read_text(encoding="utf-8").replace('\\"', '"')
+        asked = re.findall(r"pip install (?!-r)([^`\n]*[\[<>][^`\n]*)", text)
+        assert [words for words in asked if not words.startswith((*told, '"matplotlib>='))] == [], path
 
 
 def test_torch_is_pinned_and_not_capped():

@@ -12,17 +12,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ..basics.extras import check_installed, is_installed
+
 PROMPT, NEW = "एक दिन", 200  # what is written on, and how many tokens
-INSTALL = "needs llama.cpp: pip install xllamacpp gguf (the extra `benchmark`)"
+LLAMA_CPP = ("xllamacpp", "gguf")
 
 
 def has_llama_cpp() -> bool:
     """Is llama.cpp installed, and what writes its files?"""
-    return all(find_spec(name) for name in ("xllamacpp", "gguf"))
+    return all(map(is_installed, LLAMA_CPP))
 
 
 class Contestant:
@@ -80,8 +81,7 @@ def export(name: str, folder: Path) -> dict[str, str]:
 
 def measure_writing(name: str, repeats: int, threads: int, compiled: bool) -> tuple[dict[str, list[float]], dict]:
     """The model `name` by llama.cpp in float32 and q8_0, and by us in float32 and int8; compiled too, if asked."""
-    if not has_llama_cpp():
-        raise ValueError(f"this row {INSTALL}")
+    check_installed("this row", LLAMA_CPP, "benchmark")
     with TemporaryDirectory() as folder:
         files = export(name, Path(folder))
         contestants = {f"llama.cpp {p}": {"file": file, "threads": threads} for p, file in files.items()}

@@ -1,8 +1,8 @@
 """python -m ai4india_lib benchmark: how fast a model writes and trains, how soon it is good, what rounding costs."""
 
 import argparse
-from importlib.util import find_spec
 
+from ..basics.extras import check_installed
 from ..benchmarks import generation, training
 from ..benchmarks.quality import print_quality
 from ..benchmarks.rounding import print_rounding
@@ -25,8 +25,7 @@ def run(options: argparse.Namespace) -> None:
         return
     if options.what == "rounding":
         refuse(options, "rows seconds", "with rounding")
-        if find_spec("gguf") is None:
-            raise ValueError("rounding needs the package gguf, which is not installed: pip install ai4india[shipping]")
+        check_installed("rounding", ("gguf",), "shipping")
         if len(options.data or [""]) > 1:
             raise ValueError(f"--data names {len(options.data)} texts: with rounding one is measured")
         print_rounding(model_of(options), (options.data or [HINDI_STORIES])[0], options.repeats, options.threads)

@@ -1,9 +1,9 @@
 """python -m ai4india_lib export: a model as one file for llama.cpp, and what Ollama reads beside it."""
 
 import argparse
-from importlib.util import find_spec
 from pathlib import Path
 
+from ..basics.extras import check_installed
 from ..basics.files import replaced_file
 from ..formats.folders import is_chat_model, model_folder
 from ..formats.gguf import MODELFILE_BEGINS, is_ours, ollama_modelfile, save_gguf
@@ -34,8 +34,7 @@ def _begins_as_ours(modelfile: Path) -> bool:
 
 def run(options: argparse.Namespace) -> None:
     """Write the file and the Modelfile, then say how they are used."""
-    if find_spec("gguf") is None:
-        raise ValueError("export needs the package gguf, which is not installed: pip install ai4india[shipping]")
+    check_installed("export", ("gguf",), "shipping")
     check_output(options, "model")
     name = model_of(options)
     path, modelfile = _places(options, model_folder(name))

@@ -11,12 +11,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from ..basics.extras import check_installed, how_to_install, is_installed
 from ..basics.files import read_json
 from ..formats.folders import holds_adapter, is_chat_model, model_folder
 from ..formats.pretrained import load_model, save_model
@@ -61,18 +61,10 @@ def curl_line(address: str, name: str, *, chats: bool, windows: bool = os.name =
     return subprocess.list2cmdline(words) if windows else shlex.join(words)
 
 
-def _is_there(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # not even what it belongs to is there
-        return False
-
-
 def _check(options: argparse.Namespace) -> None:
-    if lacking := [package for package in NEEDED if not _is_there(package)]:
-        raise ValueError(f"serve needs {', '.join(lacking)}, not installed here: pip install ai4india[serving]")
-    if not _is_there("transformers.cli.serve"):
-        raise ValueError("serve needs transformers 5, which has `transformers serve`: pip install -U transformers")
+    check_installed("serve", NEEDED, "serving")
+    if not is_installed("transformers.cli.serve"):
+        raise ValueError(f"serve needs transformers 5, which has `transformers serve`: {how_to_install('serving')}")
     if not 1 <= options.port <= 65535:
         raise ValueError(f"--port {options.port} must lie between 1 and 65535")
     with socket.socket() as tried:

@@ -2,6 +2,8 @@
 
 import argparse
 
+from ..basics.extras import how_to_install
+
 
 def add_model_options(parser: argparse.ArgumentParser, usual: str) -> None:
     """The options of a command that opens a model."""
@@ -13,7 +15,7 @@ def add_export(subparsers) -> None:
     """The options of `export`: a file for other programs."""
     about = "Write a model as one file for other programs: gguf, for llama.cpp and Ollama, with the vocabulary and the "
     about += "chat template in it, and a Modelfile for Ollama beside it. An adapter is merged into its model. "
-    about += "Needs the extra: pip install ai4india[shipping]"
+    about += f"Needs an extra: {how_to_install('shipping')}"
     parser = subparsers.add_parser("export", help="write a model for other programs", description=about)
     add = parser.add_argument
     add("--model", metavar="NAME_OR_FOLDER", help="models/NAME, or a folder (default: the newest)")
@@ -27,7 +29,7 @@ def add_serve(subparsers) -> None:
     """The options of `serve`: an address that other programs ask."""
     about = "Put a model behind an address on this computer that programs for OpenAI's models can ask: starts "
     about += "`transformers serve`, for completions, chats and streams. Ctrl-C ends it. "
-    about += "Needs the extra: pip install ai4india[serving]"
+    about += f"Needs an extra: {how_to_install('serving')}"
     parser = subparsers.add_parser("serve", help="let other programs ask a model", description=about)
     add_model_options(parser, "the newest")
     parser.add_argument("--port", type=int, default=8000, help="of the address 127.0.0.1 (%(default)s)")

@@ -1,11 +1,12 @@
 """Opens and unpacks archives (.tar, .tar.gz, .tar.bz2, .tar.xz) that may be damaged, cut off or hostile."""
 
+import codecs
 import gzip
 import io
 import tarfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,11 +36,23 @@ def explain_damage(path: Path) -> Iterator[None]:
     except (tarfile.TarError, EOFError, zlib.error, LZMAError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # the disk's fault, not the archive's
             raise
-        with path.open("rb") as file:
-            start = file.read(1)
-        hints = {b"P": "Is it a zip? Unpack it and give the folder.", b"<": "Is it a web page and not the file?"}
-        hint = hints.get(start, "It is damaged, cut off, or no archive: get it again, or pack it as .tar.gz.")
-        raise CorpusError(f"{path} cannot be read as an archive. {hint} (The reader says: {error})") from error
+        raise CorpusError(f"{path} cannot be read as an archive. {_hint(path, error)}") from error
+
+
+def _hint(path: Path, error: Exception) -> str:
+    """What to do with a file that is not the archive it was taken for."""
+    with path.open("rb") as file:
+        head = file.read(1000)
+    if head.startswith(b"PK"):
+        return "Is it a zip? Unpack it and give the folder."
+    if head.startswith(b"<"):
+        return "Is it a web page and not the file?"
+    with suppress(UnicodeDecodeError):
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut off
+        if head and b"\0" not in head and not path.name.endswith((".gz", ".tar", ".bz2", ".xz")):
+            return "It looks like plain text: give it a name that ends in .txt, or in .jsonl or .csv if it is such."
+    damaged = "It is damaged, cut off, or no archive: get it again, or pack it as .tar.gz."
+    return f"{damaged} (The reader says: {' '.join(str(error).split())})"
 
 
 _HEADERS = (

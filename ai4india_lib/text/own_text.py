@@ -67,7 +67,8 @@ def own_corpus(path: Path, files: list[Path], folder: Path, column: str | None =
     num_test = max(LEAST_TEST, round(count * TEST_SHARE))
     if count < 2 * LEAST_TEST:
         few = f"{path} has {count} documents (a line is one)"
-        raise CorpusError(f"{few}: at least {2 * LEAST_TEST} are needed, of which the last {LEAST_TEST} are the test")
+        few += f": at least {2 * LEAST_TEST} are needed, of which the last {LEAST_TEST} are the test"
+        raise CorpusError(few + (". Put each sentence, or each story, on a line of its own" if count else ""))
     check_space(target, 2.0 * sum(file.stat().st_size for file in files), "the text, split in two,")
     replace_folder(target, lambda beside: _write(beside, _documents(files, column), count - num_test, num_test))
     return target
@@ -120,6 +121,9 @@ def _of_table(stream: BinaryIO, file: Path, column: str | None, kind: str) -> It
     number = 0
     try:
         header = [name.strip() for name in next(rows, [])]
+        if len(header) == 1 and (found := re.search(r"[;\t|]", header[0])):
+            wanted = "save it as .tsv" if found[0] == "\t" else "save it with commas between the cells"
+            raise CorpusError(f"{file} has {found[0]!r} and no comma between the names of its columns: {wanted}")
         name = column or (header[0] if len(header) == 1 else COLUMN)
         if header.count(name) != 1:
             there = ", ".join(header)[:300] or "none"

@@ -91,7 +91,7 @@ def test_a_contestant_that_fails_is_told():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not separate.has_llama_cpp(), reason="needs llama.cpp: pip install ai4india[benchmark]")
+@pytest.mark.skipif(not separate.has_llama_cpp(), reason="needs llama.cpp: the extra benchmark")
 def test_llama_cpp_and_we_write_the_same():
     exact, rounded, earned = generation.against_llama_cpp("kahani-hi-draft", 1)
     assert exact.same and (exact.name, exact.peer) == ("kahani-hi-draft", "llama.cpp f32")
@@ -100,9 +100,11 @@ def test_llama_cpp_and_we_write_the_same():
 
 
 def test_llama_cpp_is_asked_for_where_it_is_missing(monkeypatch, capsys):
-    monkeypatch.setattr(separate, "find_spec", lambda name: None)
+    monkeypatch.setattr("ai4india_lib.basics.extras.find_spec", lambda name: None)
     assert __main__.main(["benchmark", "generation", "--rows", "llama-cpp"]) == 1
-    assert "pip install xllamacpp gguf" in capsys.readouterr().err
+    assert (
+        'this row needs xllamacpp, gguf, not installed here: pip install -e ".[benchmark]"' in capsys.readouterr().err
+    )
 
 
 @pytest.fixture

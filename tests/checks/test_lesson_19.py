@@ -173,7 +173,7 @@ def test_wrong_levels(refused, answer, words):
 
 def test_sixteen_levels_are_those_of_q4_0():
     """Scales in 16 bits there: so up to a thousandth of a group's largest weight."""
-    quants = pytest.importorskip("gguf", reason="needs the package gguf: pip install ai4india[shipping]").quants
+    quants = pytest.importorskip("gguf", reason="needs the package gguf: the extra shipping").quants
     from gguf import GGMLQuantizationType as Type
 
     weight = torch.randn(64, 96, generator=torch.Generator().manual_seed(3))

@@ -1,7 +1,5 @@
 """What these tests protect: `export` writes a file that is whole and ours, or nothing, and says how it is used."""
 
-import importlib.util
-
 import pytest
 
 from ai4india_lib import add_lora, load_model, save_adapter, save_model
@@ -22,15 +20,14 @@ def at_work(tmp_path, monkeypatch, make_model, tokenizer):
 
 
 def needs_gguf():
-    return pytest.importorskip("gguf", reason="needs the package gguf: pip install ai4india[shipping]")
+    return pytest.importorskip("gguf", reason="needs the package gguf: the extra shipping")
 
 
 def test_a_missing_package_is_named(at_work, monkeypatch, capsys):
-    found = importlib.util.find_spec
-    monkeypatch.setattr("ai4india_lib.commands.export.find_spec", lambda name: None if name == "gguf" else found(name))
+    monkeypatch.setattr("ai4india_lib.basics.extras.find_spec", lambda name: None)
     assert main(["export", "--model", "base"]) == 1
-    told = capsys.readouterr().err
-    assert told == "error: export needs the package gguf, which is not installed: pip install ai4india[shipping]\n"
+    told = 'error: export needs gguf, not installed here: pip install -e ".[shipping]" in the course\'s folder\n'
+    assert capsys.readouterr().err == told
 
 
 def test_a_model_and_an_adapter(at_work, capsys):

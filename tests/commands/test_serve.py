@@ -14,6 +14,7 @@ import pytest
 
 from ai4india_lib import Sampling, add_lora, generate, load_model, save_adapter, save_model
 from ai4india_lib.__main__ import main
+from ai4india_lib.basics import extras
 from ai4india_lib.commands import serve
 from ai4india_lib.formats.folders import is_chat_model
 from ai4india_lib.text.chat import RESPONSE_TEMPLATE, encode_request, stop_ids
@@ -22,10 +23,10 @@ from ai4india_lib.text.tokenizer import encode_prompt
 
 @pytest.mark.parametrize("missing", ["transformers.cli.serve", "openai uvicorn fastapi"])
 def test_what_lacks_is_named(monkeypatch, capsys, missing):
-    monkeypatch.setattr(serve, "find_spec", lambda name: None if name in missing else object())
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name in missing else object())
     assert main(["serve", "--model", "kahani-hi"]) == 1
     told = capsys.readouterr().err
-    assert "pip install" in told and told.count("\n") == 1
+    assert 'pip install -e ".[serving]"' in told and told.count("\n") == 1
     assert ("openai, uvicorn, fastapi" in told) == ("openai" in missing)
 
 
@@ -37,12 +38,12 @@ def test_an_older_transformers_is_told(monkeypatch, capsys):
             raise ModuleNotFoundError(name)
         return object()
 
-    monkeypatch.setattr(serve, "find_spec", find)
+    monkeypatch.setattr(extras, "find_spec", find)
     assert main(["serve", "--model", "kahani-hi"]) == 1 and "needs transformers 5" in capsys.readouterr().err
 
 
 def test_a_port_that_cannot_be_is_told(monkeypatch, capsys):
-    monkeypatch.setattr(serve, "_is_there", lambda name: True)
+    monkeypatch.setattr(extras, "find_spec", lambda name: True)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -101,9 +102,9 @@ def free_port():
 @contextmanager
 def served(name):
     """What the command prints, and a client, while the server runs; then Ctrl-C, which ends all of it."""
-    openai = pytest.importorskip("openai", reason="needs the extra: pip install ai4india[serving]")
+    openai = pytest.importorskip("openai", reason="needs the extra serving")
     for package in ("uvicorn", "fastapi", "transformers.cli.serve"):
-        pytest.importorskip(package, reason="needs the extra: pip install ai4india[serving]")
+        pytest.importorskip(package, reason="needs the extra serving")
     port = free_port()
     command = [sys.executable, "-m", "ai4india_lib", "serve", "--model", str(name), "--port", str(port)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8", "env": dict(os.environ)}

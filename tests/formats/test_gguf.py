@@ -15,7 +15,7 @@ from ai4india_lib.model.decoder import rope_frequencies
 from ai4india_lib.text.chat import encode_request, stop_ids
 from ai4india_lib.text.tokenizer import encode_prompt
 
-gguf = pytest.importorskip("gguf", reason="needs the package gguf: pip install ai4india[shipping]")
+gguf = pytest.importorskip("gguf", reason="needs the package gguf: the extra shipping")
 from ai4india_lib.formats.gguf import is_ours, ollama_modelfile, save_gguf  # noqa: E402
 
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
@@ -34,7 +34,7 @@ def read(path):
 
 
 def server_of(path, context):
-    xllamacpp = pytest.importorskip("xllamacpp", reason="needs llama.cpp: pip install ai4india[benchmark]")
+    xllamacpp = pytest.importorskip("xllamacpp", reason="needs llama.cpp: the extra shipping")
     settings = xllamacpp.CommonParams()
     settings.model.path, settings.n_ctx, settings.verbosity = str(path), context, -1
     settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = 1

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-gguf = pytest.importorskip("gguf", reason="needs the package gguf: pip install ai4india[shipping]")
+gguf = pytest.importorskip("gguf", reason="needs the package gguf: the extra shipping")
 from ai4india_lib.formats.gguf import save_gguf  # noqa: E402
 from ai4india_lib.formats.llama_format import hugging_face_name  # noqa: E402
 from ai4india_lib.formats.rounding import PRECISIONS, given_back, precision_of, rounded_copy  # noqa: E402
