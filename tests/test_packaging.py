@@ -70,12 +70,19 @@ def test_every_pin_is_exact_and_lies_in_the_range_of_pyproject():
         assert ranges[name].specifier.contains(exact.version), f"{pin} is outside of {ranges[name]}"
 
 
+def extras():
+    return read_toml(ROOT / "pyproject.toml")["project"]["optional-dependencies"]
+
+
 def test_requirements_install_this_folder_with_all_its_extras_but_the_peers():
-    extras = [
-        *read_toml(ROOT / "pyproject.toml")["project"]["optional-dependencies"],
-        "{extra}",
-    ]  # as its one place has it
-    told = tuple(how_to_install(extra).removeprefix("pip install ").partition(" in ")[0] for extra in extras)
+    last = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()[-1]
+    assert {*re.fullmatch(r"-e \.\[(.+)\]", last)[1].split(","), *NOT_PINNED} == set(extras())
+
+
+def test_an_extra_is_installed_from_this_folder_and_in_quotes():
+    """The course is not on PyPI; zsh and PowerShell read brackets, and the Command Prompt reads `>` even in '…'."""
+    named = [*extras(), "{extra}"]  # so written where it is worded
+    told = tuple(how_to_install(extra).removeprefix("pip install ").partition(" in ")[0] for extra in named)
     texts = [path for path in ROOT.glob("[and]*/**/*") if path.suffix in (".py", ".md", ".ipynb")]
     for path in [ROOT / "README.md", *texts]:
         text = path.read_text(encoding="utf-8").replace('\\"', '"')
