@@ -43,8 +43,8 @@ def save_gguf(
     f16. Vectors stay float32.
     llama.cpp does not bring text to NFC, as our tokenizer does, and it cuts numbers into digits, and 't off 'they: such
     text may get other ids there. A vocabulary that joined digits is told by a warning.
-    Raises ValueError for a model with adapters, and for a tokenizer whose split llama.cpp does not have: it would read
-    the text as other ids, without an error.
+    Raises ValueError for a model with adapters, for `rope_scaling` beside `qk_norm`, which llama.cpp does not open, and
+    for a tokenizer whose split it does not have: it would read the text as other ids, without an error.
     """
     import gguf  # not at the top: only who writes this format needs it
 
@@ -52,6 +52,9 @@ def save_gguf(
         raise ValueError(f"precision={precision!r} is not written here: use {', '.join(PRECISIONS)}")
     if has_lora(model):
         raise ValueError("the model has adapters: merge_lora makes them part of it")
+    if model.config.qk_norm and model.config.rope_scaling:
+        kind = "rope_scaling in models with qk_norm=True (Qwen3's kind)"
+        raise ValueError(f"llama.cpp knows no {kind}: only `transformers` and this library open this model")
     tokens, merges = _vocabulary(tokenizer, model.config.vocab_size)
     path, kind = Path(path), "qwen3" if model.config.qk_norm else "llama"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -155,7 +155,7 @@ def test_a_trained_model_and_its_ids(tmp_path, precision):
 
 
 def test_what_the_file_says(make_model, tokenizer, tmp_path):
-    model = make_model(num_kv_heads=2, vocab_size=390, emb_dim=48, head_dim=16, rope_scaling=LLAMA3)
+    model = make_model(num_kv_heads=2, vocab_size=390, emb_dim=48, head_dim=16)
     settings, tensors = read(save_gguf(model, tokenizer, tmp_path / "story.gguf", precision="q8_0"))
     assert settings["general.architecture"] == "qwen3" and settings["general.name"] == "story"
     assert settings["qwen3.attention.head_count_kv"] == 2 and settings["qwen3.attention.key_length"] == 16
@@ -165,6 +165,9 @@ def test_what_the_file_says(make_model, tokenizer, tmp_path):
     kinds = {name: tensor.tensor_type.name for name, tensor in tensors.items()}
     assert kinds["blk.0.attn_output.weight"] == "Q8_0" and kinds["blk.1.attn_q_norm.weight"] == "F32"
     assert kinds["token_embd.weight"] == "F16"  # its rows are no multiple of 32 long
+    model = make_model(qk_norm=False, rope_scaling=LLAMA3)
+    settings, tensors = read(save_gguf(model, tokenizer, tmp_path / "long.gguf"))
+    assert settings["general.architecture"] == "llama"
     plain = rope_frequencies(replace(model.config, rope_scaling=None))
     assert torch.allclose(plain / torch.tensor(tensors["rope_freqs.weight"].data), rope_frequencies(model.config))
 
@@ -178,6 +181,8 @@ def test_what_cannot_be_written(make_model, tokenizer, tmp_path):
     for change in ({"pattern": {"Regex": r"\\w+|\\W"}}, {"pattern": {"String": " "}}):
         with pytest.raises(ValueError, match="as qwen35; with another it would read other ids"):
             save_gguf(model, with_another_split(tokenizer, change), tmp_path / "a.gguf")
+    with pytest.raises(ValueError, match="knows no rope_scaling in models with qk_norm=True"):
+        save_gguf(make_model(rope_scaling=LLAMA3), tokenizer, tmp_path / "a.gguf")
     add_lora(model, rank=2)
     with pytest.raises(ValueError, match="merge_lora"):
         save_gguf(model, tokenizer, tmp_path / "a.gguf")
