@@ -81,6 +81,16 @@ def quoted(word: str) -> str:
     return subprocess.list2cmdline([word]) if os.name == "nt" else shlex.quote(word)
 
 
+_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {0x7F: 0x2421}  # ␛ for ESC
+_PICTURES |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
+
+
+def show_text(text: str) -> None:
+    """Print what a model wrote. A terminal obeys control characters, and a model that has learned little, or a
+    stranger's, writes any: there they come as pictures. A file or a pipe gets them as they are."""
+    print(text.translate(_PICTURES) if sys.stdout.isatty() else text, end="", flush=True)
+
+
 def with_model(name: str | Path) -> str:
     """The option that names this model, for a command to paste: `--model my-stories`, and `--model=-mine`."""
     return f"--model{'=' if str(name).startswith('-') else ' '}{quoted(str(name))}"

@@ -9,7 +9,7 @@ from ..formats.pretrained import load_model
 from ..inference.generation import stream_reply
 from ..text.chat import fit_messages
 from ..text.templates import FAILS
-from . import check_at_least, chosen_sampling, model_of, tell_model
+from . import check_at_least, chosen_sampling, model_of, show_text, tell_model
 from .options import CHAT_TEMPERATURE, SLASH_COMMANDS
 
 
@@ -54,7 +54,7 @@ def _show(pieces: Iterator[str]) -> str:
     answer = ""
     try:
         for piece in pieces:
-            print(piece, end="", flush=True)
+            show_text(piece)
             answer += piece
         print("" if answer.strip() else "(it says nothing to this: ask in other words)")
     except KeyboardInterrupt:

@@ -18,7 +18,7 @@ from ..model.decoder import DecoderLanguageModel
 from ..text.chat import stop_ids
 from ..text.corpus import TextLines
 from ..text.tokenizer import encode_prompt
-from . import check_at_least, check_output, chosen_sampling, model_of, refuse, tell_model
+from . import check_at_least, check_output, chosen_sampling, model_of, refuse, show_text, tell_model
 from .options import SLOTS
 
 
@@ -78,7 +78,7 @@ def write_one_by_one(model, tokenizer, options: argparse.Namespace, sampling: di
             steps = (proposals.add(r).tokens for r in rounds)
         try:
             for piece in whole_characters(tokenizer, ids, chain.from_iterable(steps)):
-                print(piece, end="", flush=True)
+                show_text(piece)
         except KeyboardInterrupt:
             print()  # what was written stays a line of its own
             raise
@@ -119,7 +119,7 @@ def show(texts: Iterator[dict], output: str | None) -> None:
     """Print texts below each other, or write them as JSON lines."""
     if output is None:
         for text in texts:
-            print(f"{text['line']}: {text['prompt']}{text['text']}\n", flush=True)
+            show_text(f"{text['line']}: {text['prompt']}{text['text']}\n\n")
         return
     path = Path(output).resolve()  # what a link leads to is replaced, and not the link
     path.parent.mkdir(parents=True, exist_ok=True)

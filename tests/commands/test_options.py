@@ -6,7 +6,7 @@ import pytest
 
 from ai4india_lib import add_lora, save_adapter, save_model
 from ai4india_lib.__main__ import main, make_parser
-from ai4india_lib.commands import hyperparameters_of
+from ai4india_lib.commands import hyperparameters_of, show_text
 from ai4india_lib.training.hyperparameters import MODEL_SHAPE, PRESETS, Hyperparameters
 
 FINETUNE = ["finetune", "--model", "base", "--data", "chai.jsonl"]
@@ -181,3 +181,11 @@ def test_ctrl_c_while_a_text_is_written_leaves_it_as_a_line(at_work, make_model,
     told = capsys.readouterr()
     assert told.out.startswith("एक") and told.out.endswith("न\n")
     assert told.err == "no --model is given: this is mine\nstopped\n"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_obeys_nothing_that_a_model_writes(terminal, monkeypatch, capsys):
+    """A file keeps every sign; so do line ends, tabs and joiners everywhere."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    show_text("क्\u200dष\t\x1b[2Jअ\r\x7f\x9b\n")
+    assert capsys.readouterr().out == ("क्\u200dष\t␛[2Jअ␍␡\ufffd\n" if terminal else "क्\u200dष\t\x1b[2Jअ\r\x7f\x9b\n")
