@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ..formats.adapters import base_of
 from ..formats.folders import holds_adapter, model_folder
-from ..text.corpus import read_about
+from ..text.archives import CorpusError
+from ..text.corpus import json_lines, read_about
 from ..training.history import History
 from .options import ARCHIVE, in_words, known_languages
 
@@ -23,6 +24,13 @@ def archives_of(name: str | Path) -> list[str]:
     """What a model was trained on, as its history notes it; [] where it was made before histories did."""
     with suppress(ValueError, OSError):
         return History.load(model_folder(name) / "history.json").data
+    return []
+
+
+def _archives_of_base(name: str | Path) -> list[str]:
+    """What the model below an adapter was trained on; [] for what is no adapter."""
+    with suppress(ValueError, OSError):
+        return archives_of(base_of(model_folder(name))) if holds_adapter(model_folder(name)) else []
     return []
 
 
@@ -46,15 +54,23 @@ def language_of(name: str | Path) -> str | None:
 
 def sources_of(name: str, language: str | None) -> dict[str, str | None]:
     """Test text, pairs, questions and chats for a model, by the options that name them: those that are there, in its
-    language. Of a model of one's own text that text."""
+    language. Of a model of one's own text that text; of an adapter that learned from chats, that of its base."""
     if language is None:
         found: dict[str, str | None] = dict.fromkeys(ITEMS)
-        found["data"] = next((archive for archive in archives_of(name) if Path(archive).exists()), None)
+        noted = [*archives_of(name), *_archives_of_base(name)]
+        found["data"] = next((source for source in noted if Path(source).exists() and _is_text(source)), None)
         return found
     return {
         what: path if (path := place.format(language)) and Path(path).exists() else None
         for what, place in ITEMS.items()
     }
+
+
+def _is_text(source: str) -> bool:
+    """Is this a text, and not the conversations or the pairs of a fine-tuning?"""
+    with suppress(CorpusError, OSError):
+        return not {"messages", "prompt"} & next(json_lines(source), {}).keys()
+    return True
 
 
 def lacking_in_words(language: str | None, sources: dict[str, str | None]) -> str:

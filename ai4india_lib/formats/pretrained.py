@@ -88,8 +88,12 @@ def load_model(model_name: str | Path, device: str | torch.device | None = None,
         return model, tokenizer
     if not (source / "config.json").is_file():
         known = ", ".join(path.name for path in models_in(folder))
-        hint = f"there are: {known}" if known else "none is there yet: python -m ai4india_lib train makes one"
-        raise FileNotFoundError(f"no model in {source} (no config.json). Models in {folder}: {hint}")
+        there = (
+            f"The folder {folder} has: {known}"
+            if known
+            else f"The folder {folder} has none yet: python -m ai4india_lib train makes one"
+        )
+        raise FileNotFoundError(f"no model in {source} (no config.json). {there}")
     device = pick_device(device)
     config, precision = read_config(source / "config.json"), read_precision(source / "config.json")
     size, what = config.memory(4 if precision is None else precision.itemsize), f"the model in {source}"

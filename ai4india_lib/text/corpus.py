@@ -307,6 +307,8 @@ def json_lines(
     Raises CorpusError, with the number of the line, for what is not a JSON object.
     """
     path = _local(source, folder)
+    if path.is_file() and not _is_json_lines(path) and own_text_files(path):
+        raise CorpusError(f"{path} is no JSON Lines: one object {{…}} a line, in a file whose name ends in .jsonl")
     found = _Found([(TextLines(path), None)]) if _is_json_lines(path) else _find(path, (name,))
     texts = [text for text, _ in found.files]
     if optional and not texts:

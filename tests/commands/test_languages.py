@@ -81,6 +81,18 @@ def test_only_what_is_there_in_that_language_is_taken(here):
     assert sources_of(own, None) == dict.fromkeys(sources) | {"data": "own.tar.gz"}
 
 
+def test_what_answers_is_measured_with_the_text_below_it(here):
+    """Conversations and pairs are no texts. A whole model that learned from them has none."""
+    Path("talks.jsonl").write_text('{"messages": []}\n', "utf-8")
+    Path("pairs.jsonl").write_text('{"prompt": "", "chosen": "", "rejected": ""}\n', "utf-8")
+    Path("rows.jsonl").write_text('{"text": "एक"}\n', "utf-8")
+    trained_on("rows.jsonl", name="base")
+    for number, learned in enumerate(("talks.jsonl", "pairs.jsonl")):
+        assert sources_of(trained_on(learned, name=f"a{number}", base="models/base"), None)["data"] == "rows.jsonl"
+        assert sources_of(trained_on(learned, name=f"w{number}"), None)["data"] is None
+    assert sources_of(trained_on("talks.jsonl", name="lost", base="models/gone"), None)["data"] is None
+
+
 def test_the_option_offers_the_languages_that_exist(here, capsys):
     assert known_languages() == ["hi", "mr"]
     assert make_parser().parse_args(["evaluate", "--language", "mr"]).language == "mr"

@@ -185,9 +185,9 @@ def test_missing_model_lists_those_there(saved, tmp_path):
     (tmp_path / "unfinished").mkdir()
     (tmp_path / ".left.part").mkdir()
     (tmp_path / ".left.part" / "config.json").touch()
-    with pytest.raises(FileNotFoundError, match=r"no model in .*kahni .*there are: kahani$"):
+    with pytest.raises(FileNotFoundError, match=r"no model in .*kahni .*has: kahani$"):
         load_model("kahni", folder=tmp_path)
-    with pytest.raises(FileNotFoundError, match="none is there yet"):
+    with pytest.raises(FileNotFoundError, match="has none yet"):
         load_model("kahani", folder=tmp_path / "elsewhere")
 
 

@@ -365,6 +365,12 @@ def test_json_lines_name_the_line_at_fault(tmp_path, content, message):
         list(json_lines(tmp_path / "a.jsonl"))
 
 
+def test_a_plain_text_is_no_json_lines(tmp_path):
+    (tmp_path / "a.txt").write_text("एक दिन", encoding="utf-8")
+    with pytest.raises(CorpusError, match=r"a\.txt is no JSON Lines: one object .* ends in \.jsonl"):
+        next(json_lines(tmp_path / "a.txt"))
+
+
 def test_json_lines_must_be_there_once(tmp_path):
     archive = pack(tmp_path / "q.tar.gz", {"q/test.jsonl": QUESTIONS, "p/test.jsonl": QUESTIONS})
     with pytest.raises(CorpusError, match="q/test"):
