@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 from ..basics.files import check_space
@@ -94,6 +96,7 @@ def copy_project(project: Path, target: Path) -> None:
     """Copy the course without git's history, environments, downloads, and what the learner has trained or written."""
     ignored = (project / ".gitignore").read_text(encoding="utf-8")
     shipped = {*re.findall(r"(?m)^!models/([\w.-]+)", ignored)}
+    of_runs = re.findall(r"(?m)^models/\*/([\w.*-]+)", ignored)  # what a learner's runs leave in them
 
     def leave_out(folder: str, names: list[str]) -> set[str]:
         out = {name for name in names if name in LEFT_OUT or name.startswith(".part-")}
@@ -102,7 +105,7 @@ def copy_project(project: Path, target: Path) -> None:
         if Path(folder) == project / "models":
             out |= set(names) - shipped
         if Path(folder).parent == project / "models":
-            out |= {"training", "evaluation.png", "excess.png"}  # of a learner's runs; a room is called so, too
+            out |= {name for name in names if any(map(partial(fnmatchcase, name), of_runs))}
         return out | ({"downloads"} if Path(folder) == project / "data" else set())
 
     target.mkdir(parents=True)

@@ -16,7 +16,7 @@ from ai4india_lib.commands import usb
 from ai4india_lib.commands.usb_scripts import WINDOWS_INSTALLER, unix_installer
 
 ROOT = Path(__file__).parents[2]
-GITIGNORE = "models/*\n!models/README.md\n!models/shipped/\n"
+GITIGNORE = "models/*\n!models/README.md\n!models/shipped/\nmodels/*/training/\nmodels/*/*.gguf\n"
 
 
 @pytest.fixture
@@ -27,7 +27,9 @@ def course(tmp_path, monkeypatch):
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_text("ours", encoding="utf-8")
     own = "my/n own.txt wheels/big data/downloads/x data/.encoded/x models/mine/w models/shipped/training/x .git/x "
-    for name in (own + ".venv/pyvenv.cfg notebooks/env/pyvenv.cfg ai4india_lib/__pycache__/x").split():
+    for name in (
+        own + "models/shipped/s-f16.gguf .venv/pyvenv.cfg notebooks/env/pyvenv.cfg ai4india_lib/__pycache__/x"
+    ).split():
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_text("the learner's", encoding="utf-8")
     (project / ".gitignore").write_text(GITIGNORE, encoding="utf-8")
