@@ -16,16 +16,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
+import chromium
+
 ROOT = Path(__file__).parent.parent
-CHROMIUM = shutil.which("chromium")
 PATIENCE = 300  # seconds, for what takes five on a quiet machine
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
 def what_is_missing() -> list[str]:
     """Names of what these pages need and this machine lacks."""
-    missing = [name for name in ("playwright", "jupyterlab", "ipywidgets") if not importlib.util.find_spec(name)]
-    return missing + ([] if CHROMIUM else ["Chromium (on Debian: apt install chromium fonts-noto-core)"])
+    missing = [name for name in ("jupyterlab", "ipywidgets") if not importlib.util.find_spec(name)]
+    return missing + chromium.what_is_missing()
 
 
 def copy_of_the_course(folder: Path) -> Path:
@@ -156,14 +156,9 @@ class Lab:
 @contextmanager
 def jupyterlab(folder: Path, pictures: Path):
     """A Lab on a new copy of the course in `folder`; its pictures are put into `pictures`."""
-    from playwright.sync_api import sync_playwright
-
     course, settings = folder / "course", folder / "settings"
     for made in (course, settings, pictures):
         made.mkdir(parents=True, exist_ok=True)
-    with running_server(copy_of_the_course(course), settings) as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        try:
-            yield Lab(browser.new_page(viewport={"width": 1300, "height": 900}), address, pictures)
-        finally:
-            browser.close()
+    server = running_server(copy_of_the_course(course), settings)
+    with server as address, chromium.running_chromium() as browser:
+        yield Lab(browser.new_page(viewport={"width": 1300, "height": 900}), address, pictures)

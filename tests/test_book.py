@@ -9,7 +9,6 @@ import importlib.util
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -21,12 +20,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from chromium import running_chromium, what_is_missing
 
 ROOT = Path(__file__).parent.parent
 BOOK = ROOT / "notebooks" / "book"
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 NEEDS = ("sphinx", "myst_nb", "furo", "fontTools", "brotli", "latex2mathml", "ziamath")
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1300, "height": 900}
 
@@ -256,14 +255,10 @@ def test_solutions_are_not_found_by_the_search(book):
 
 @pytest.fixture(scope="module")
 def chromium():
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here")
-    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+    if lacking := what_is_missing():
+        pytest.skip(f"needs {', '.join(lacking)}")
+    with running_chromium() as browser:
         yield browser
-        browser.close()
 
 
 def left(request):
