@@ -17,7 +17,7 @@ from ..basics.arguments import is_number, is_whole
 from ..basics.files import finish_folder, read_safetensors, read_safetensors_metadata, replace_folder, write_json
 from ..model.decoder import DecoderLanguageModel
 from ..model.lora import lora_modules, put_adapters
-from .cards import CARD, card_text, may_write_card
+from .cards import write_first_card
 from .folders import MODEL_FILES, MODELS, model_folder, read_settings
 from .llama_format import hugging_face_name
 from .weights import weight_files
@@ -78,8 +78,7 @@ def save_adapter(
     def write(beside: Path) -> None:
         save_file(tensors, beside / "adapter_model.safetensors", metadata=noted)
         write_json(beside / "adapter_config.json", config)
-        if may_write_card(target):
-            (beside / CARD).write_text(card_text(beside, place=target), encoding="utf-8")
+        write_first_card(beside, target)
 
     replace_folder(target, write, owned=MODEL_FILES)
     return target

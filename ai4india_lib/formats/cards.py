@@ -56,6 +56,12 @@ def write_card(model_name: str | Path, facts: Facts | None = None) -> Path | Non
     return folder / CARD
 
 
+def write_first_card(beside: Path, folder: Path) -> None:
+    """Write the card of a model that is being saved: its files lie in `beside`, from where they go to `folder`."""
+    if may_write_card(folder):
+        (beside / CARD).write_text(card_text(beside, place=folder), encoding="utf-8")
+
+
 def card_text(files: Path, facts: Facts | None = None, *, place: Path | None = None) -> str:
     """The card of the model whose files lie in `files`, and will lie in `place` if that is another folder."""
     from huggingface_hub import ModelCard

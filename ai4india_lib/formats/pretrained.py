@@ -17,7 +17,7 @@ from ..model.lora import has_lora, merge_lora
 from ..text.chat import end_ids
 from ..text.tokenizer import load_tokenizer, save_tokenizer
 from .adapters import base_of, load_adapter
-from .cards import CARD, card_text, may_write_card
+from .cards import write_first_card
 from .folders import MODEL_FILES, MODELS, holds_adapter, model_folder, models_in, read_ends
 from .llama_format import hugging_face_config, hugging_face_name
 from .published import read_config, read_precision
@@ -66,8 +66,7 @@ def save_model(
         ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": ends, "pad_token_id": tokenizer.pad_token_id}
         write_json(beside / "generation_config.json", ids)
         save_tokenizer(tokenizer, beside)
-        if may_write_card(target):
-            (beside / CARD).write_text(card_text(beside, place=target), encoding="utf-8")
+        write_first_card(beside, target)
 
     replace_folder(target, write, owned=MODEL_FILES)
     return target
