@@ -1,6 +1,6 @@
 """Protects the house: every module stands in a room, imports point down, and no two modules need each other.
 
-The rooms and their order are those of the package's docstring. All imports are read, those inside functions too.
+The rooms and their order are those of the package's docstring, the tests stand as the library does. All imports are read, those inside functions too.
 """
 
 import ast
@@ -51,9 +51,8 @@ def resolved(parts):
 
 
 IMPORTS = {module_of(path): set(imports_of(path)) for path in sorted(LIBRARY.rglob("*.py"))}
-
-
-GATHERING = [m.removesuffix(".__init__") for m in IMPORTS if m.endswith(".__init__") and m.split(".")[0] in ROOMS]
+PACKAGES = [module.removesuffix(".__init__") for module in IMPORTS if module.endswith(".__init__")]
+GATHERING = [package for package in PACKAGES if package.split(".")[0] in ROOMS]  # names: rooms, and packages in them
 
 
 def room_of(module):
@@ -81,6 +80,13 @@ def test_what_a_room_gathers_is_there():
 
 def test_every_module_stands_in_a_room():
     assert {room_of(module) for module in IMPORTS} == {*ROOMS, *DOORS, *ENTRANCE}
+
+
+def test_tests_stand_as_the_library_does():
+    """Each package has a folder of tests; the other folders are of no package's own."""
+    tests = Path(__file__).parent
+    folders = {".".join(path.parent.relative_to(tests).parts) for path in tests.rglob("test_*.py")}
+    assert folders == {"", *PACKAGES, "browser", "data", "mutations"}
 
 
 def test_imports_point_down():
