@@ -8,10 +8,9 @@ from pathlib import Path
 
 from ..basics.arguments import at_least
 from ..model.decoder import DecoderLanguageModel
-from ..text.archives import CorpusError
 from ..text.chat import check_messages, encode_request
 from ..text.corpus import json_lines
-from ..text.reading import place_of
+from ..text.reading import explain_record, place_of
 from .questions import normalise_answer, written_answers
 
 STORY = "story"
@@ -46,7 +45,7 @@ def read_chats(source: str | Path, name: str = "test.jsonl", *, limit: int | Non
 
 def _chats(source: str | Path, name: str) -> Iterator[Chat]:
     for number, line in enumerate(json_lines(source, name), 1):
-        try:
+        with explain_record(place_of(line, f"{source}, line {number}")):
             messages, kind, wanted = check_messages(line.get("messages")), line.get("kind"), line.get("wanted", [])
             if messages[-1]["role"] != "assistant" or len(messages) < 2:
                 raise ValueError("it must end with an answer of the assistant to the user")
@@ -54,8 +53,6 @@ def _chats(source: str | Path, name: str) -> Iterator[Chat]:
                 raise ValueError(f'"kind" must be a text such as "{STORY}"; got {kind!r:.40}')
             if not isinstance(wanted, list) or not all(isinstance(word, str) for word in wanted):
                 raise ValueError(f'"wanted" must be a list of words; got {wanted!r:.40}')
-        except ValueError as error:
-            raise CorpusError(f"{place_of(line, f'{source}, line {number}')}: {error}") from None
         yield Chat(kind, tuple(messages[:-1]), messages[-1]["content"], tuple(wanted))
 
 

@@ -9,6 +9,7 @@ import io
 import json
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import BinaryIO
 
 from .archives import CorpusError
@@ -147,6 +148,16 @@ class Record(dict):
 def place_of(record: object, otherwise: str) -> str:
     """Where a record stands, for an error text; `otherwise` for a dict that somebody made in Python."""
     return getattr(record, "where", otherwise)
+
+
+@contextmanager
+def explain_record(where: str) -> Iterator[None]:
+    """Turn an error about a record into a CorpusError that begins with `where` the record stands."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError) as error:
+        problem = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise CorpusError(f"{where}: {problem}") from None
 
 
 def parse_record(line: str, where: str) -> Record:

@@ -20,7 +20,7 @@ from ..basics.files import fingerprint_json
 from ..text.archives import CorpusError
 from ..text.chat import check_messages, encode_conversation, encode_conversations, question_messages
 from ..text.packing import in_groups, next_token_batch
-from ..text.reading import place_of
+from ..text.reading import explain_record, place_of
 from ..text.resumable import BatchDataset
 from ..text.tokenizer import encode_documents
 
@@ -86,7 +86,7 @@ def encode_examples(lines: Iterable[dict], tokenizer, context_size: int, *, sour
 
 def _read(line: dict, where: str) -> list[dict] | str:
     """The messages of a line, or its text; an error begins with `where` the line stands."""
-    try:
+    with explain_record(where):
         if not isinstance(line, dict):
             raise ValueError(f"{line!r:.60} is no conversation: expected {EXPECTED}")
         if isinstance(line.get("text"), str):
@@ -97,9 +97,6 @@ def _read(line: dict, where: str) -> list[dict] | str:
             return check_messages(question_messages(line["story"], line["questions"]))
         seen = ", ".join(map(str, line)) or "nothing"
         raise ValueError(f'it has neither "messages" nor "text", but {seen:.80}: expected {EXPECTED}')
-    except (ValueError, KeyError, TypeError) as error:
-        problem = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise CorpusError(f"{where}: {problem}") from None
 
 
 def _whole_turns(tokenizer, messages: list[dict], ids: list[int], learn: list[int], longest: int) -> tuple:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..text.archives import CorpusError
 from ..text.chat import check_messages, encode_conversation, encode_request
 from ..text.corpus import json_lines
-from ..text.reading import Record, place_of
+from ..text.reading import Record, explain_record, place_of
 from ..text.tokenizer import encode_lines
 from .dpo import Preference, encode_preferences
 
@@ -30,10 +30,8 @@ def read_preferences(
     found, chats, left_out = [], False, 0
     for number, line in enumerate(json_lines(source), 1):
         where = place_of(line, f"{source}, line {number}")
-        try:
+        with explain_record(where):
             pair = _encoded(tokenizer, line)
-        except ValueError as error:
-            raise CorpusError(f"{where}: {error}") from None
         chats = chats or not isinstance(line["prompt"], str)
         fits = len(pair.prompt) + max(len(pair.chosen), len(pair.rejected)) <= context_size + 1
         left_out += not fits

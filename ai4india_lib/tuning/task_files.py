@@ -6,7 +6,7 @@ from pathlib import Path
 from ..text.archives import CorpusError
 from ..text.chat import encode_request, question_messages
 from ..text.corpus import TextLines, json_lines
-from ..text.reading import Record, place_of
+from ..text.reading import Record, explain_record, place_of
 from ..text.tokenizer import encode_prompt
 from .rewards import Task
 
@@ -26,10 +26,8 @@ def read_tasks(sources: str | Path | list, tokenizer) -> tuple[list[Task], bool]
         before = len(tasks)
         for prompt, wanted, where in _prompts(source):
             chat = not isinstance(prompt, str)
-            try:
+            with explain_record(where):
                 ids = encode_request(tokenizer, prompt) if chat else encode_prompt(tokenizer, prompt)
-            except ValueError as error:
-                raise CorpusError(f"{where}: {error}") from None
             chats = chats or chat
             tasks.append(Task(ids, wanted))
         if len(tasks) == before:
@@ -45,11 +43,9 @@ def _prompts(source: str | Path) -> Iterator[tuple[str | list[dict], object, str
         return
     for number, line in enumerate(json_lines(source), 1):
         where = place_of(line, f"{source}, line {number}")
-        try:
-            yield from ((prompt, wanted, where) for prompt, wanted in _of_line(line))
-        except (ValueError, KeyError, TypeError) as error:
-            problem = f"{error} is missing" if isinstance(error, KeyError) else error
-            raise CorpusError(f"{where}: {problem}") from None
+        with explain_record(where):
+            found = _of_line(line)
+        yield from ((prompt, wanted, where) for prompt, wanted in found)
 
 
 def _of_line(line: Record) -> list[tuple[str | list[dict], object]]:
