@@ -1,6 +1,7 @@
 """Protects the house: every module stands in a room, imports point down, and no two modules need each other.
 
-The rooms and their order are those of the package's docstring, the tests stand as the library does. All imports are read, those inside functions too.
+The rooms and their order are those of the package's docstring; tests stand as the library does. All imports are read,
+those inside functions too.
 """
 
 import ast
