@@ -141,7 +141,7 @@ class Marker:
             shutil.rmtree(left, ignore_errors=True)
 
     def _start(self) -> None:
-        paths = [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")]
+        paths = [str(COURSE), os.environ.get("PYTHONPATH", "")]
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         environment = os.environ | threads | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
         environment |= {"AI4INDIA_PROGRESS": "off", "MPLBACKEND": "Agg", "HF_HUB_OFFLINE": "1", "PYTHONUTF8": "1"}
