@@ -147,8 +147,11 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str
     from safetensors.torch import save_file
 
     try:
+        path.touch()
+        mode = path.stat().st_mode  # that of any new file here: some versions of safetensors let its user alone read it
         save_file(tensors, path, metadata={"format": "pt", **(metadata or {})})
-    except SafetensorError as error:
+        path.chmod(mode)
+    except (SafetensorError, OSError) as error:
         raise OSError(f"{path} cannot be written: {error}") from error
 
 

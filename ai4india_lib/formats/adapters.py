@@ -10,11 +10,17 @@ import sys
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..basics.arguments import is_number, is_whole
-from ..basics.files import finish_folder, read_safetensors, read_safetensors_metadata, replace_folder, write_json
+from ..basics.files import (
+    finish_folder,
+    read_safetensors,
+    read_safetensors_metadata,
+    replace_folder,
+    write_json,
+    write_safetensors,
+)  # fmt: skip
 from ..model.decoder import DecoderLanguageModel
 from ..model.lora import lora_modules, put_adapters
 from .cards import write_first_card
@@ -73,10 +79,10 @@ def save_adapter(
     if (target / "config.json").exists() and (not overwrite or target.resolve() == base_folder.resolve()):
         raise FileExistsError(f"{target} holds a whole model: choose another name for its adapter")
     found = weights_hash(base_folder)
-    noted = {"format": "pt"} | ({_BASE_HASH: found} if found else {})
+    noted = {_BASE_HASH: found} if found else {}
 
     def write(beside: Path) -> None:
-        save_file(tensors, beside / "adapter_model.safetensors", metadata=noted)
+        write_safetensors(beside / "adapter_model.safetensors", tensors, metadata=noted)
         write_json(beside / "adapter_config.json", config)
         write_first_card(beside, target)
 

@@ -7,10 +7,9 @@ models of these two families open here. Weights are kept as safetensors: no pick
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
 from ..basics.device import pick_device
-from ..basics.files import finish_folder, replace_folder, write_json
+from ..basics.files import finish_folder, replace_folder, write_json, write_safetensors
 from ..basics.memory import check_memory
 from ..model.decoder import DecoderLanguageModel, rope_tables
 from ..model.lora import has_lora, merge_lora
@@ -57,7 +56,7 @@ def save_model(
     def write(beside: Path) -> None:
         parameters = model.named_parameters()  # a tied table comes once
         weights = {hugging_face_name(name): p.detach().to("cpu", dtype).contiguous() for name, p in parameters}
-        save_file(weights, beside / "model.safetensors", metadata={"format": "pt"})
+        write_safetensors(beside / "model.safetensors", weights)
         precision = str(model.embedding.weight.dtype).removeprefix("torch.")
         write_json(beside / "config.json", hugging_face_config(model.config, tokenizer, precision))
         answers = getattr(model, "chats", False) if chats is None else chats

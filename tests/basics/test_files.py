@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 
 import pytest
@@ -187,6 +188,14 @@ def test_a_full_disk_is_told_whoever_meets_it(tmp_path, error):
             write()
         assert told.value.errno == errno.ENOSPC
     assert names(tmp_path) == ["story.txt"] and (tmp_path / "story.txt").read_text(encoding="utf-8") == "old"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_who_may_read_a_new_file_may_read_tensors(tmp_path):
+    """In a computer room a model that one pupil trained is opened by another. Some safetensors let its writer alone."""
+    (tmp_path / "plain").touch()
+    write_safetensors(tmp_path / "model.safetensors", {"a": torch.ones(1)})
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_other_errors_of_writing_tensors_name_the_file(tmp_path):

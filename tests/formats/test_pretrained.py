@@ -279,7 +279,7 @@ def test_existing_model_is_kept_or_replaced(saved, make_model, tokenizer, tmp_pa
     save_model(other, tokenizer, "another", folder=tmp_path, overwrite=False)
 
 
-@pytest.mark.parametrize("failing", ["save_file", "save_tokenizer"])
+@pytest.mark.parametrize("failing", ["write_safetensors", "save_tokenizer"])
 def test_failing_write_changes_nothing(saved, make_model, tokenizer, tmp_path, monkeypatch, failing):
     model, folder = saved
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
