@@ -7,6 +7,7 @@ like any corpus. The last 5% of the documents, at least 20, are the test text: t
 import csv
 import hashlib
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +34,7 @@ _OTHERS[".xlsx"] = "open it and save it as CSV UTF-8 (.csv)"
 def own_text_files(path: Path) -> list[Path]:
     """The files of which a corpus is to be made; [] where `path` is something else, such as a corpus already.
 
-    Raises CorpusError, with what to do, for a PDF or the file of a word processor.
+    Raises CorpusError, with what to do, for a PDF or the file of a word processor; beside a .txt a warning names it.
     """
     if not path.is_dir():
         if how := _OTHERS.get(path.suffix.lower()):
@@ -46,6 +47,9 @@ def own_text_files(path: Path) -> list[Path]:
     texts = [inside for inside in names if re.search(r"(?i)\.txt(\.gz)?$", inside.name)]
     for inside in names if not texts else ():
         own_text_files(inside)  # says so where it is a PDF
+    passed = [inside.name for inside in names if inside.suffix.lower() in _OTHERS or _KINDS.search(inside.name)]
+    if texts and (passed := [name for name in passed if name not in {text.name for text in texts}]):
+        warnings.warn(f"of {path} only the .txt are read, and not {', '.join(passed)[:200]}", stacklevel=2)
     return texts
 
 

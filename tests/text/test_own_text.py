@@ -140,6 +140,16 @@ def test_a_column_of_what_has_none_is_refused(tmp_path, kind):
         corpus_place(written(tmp_path, kind), folder=tmp_path / "kept", column="text")
 
 
+def test_what_is_passed_over_beside_texts_is_named(tmp_path, recwarn):
+    path = written(tmp_path, "folder")
+    (path / "picture.png").touch()
+    assert len(own_text_files(path)) == 10 and not recwarn
+    for name in ("b.docx", "c.csv"):
+        (path / name).touch()
+    assert len(own_text_files(path)) == 10
+    assert "only the .txt are read, and not b.docx, c.csv" in str(recwarn.pop(UserWarning).message)
+
+
 def test_a_corpus_and_its_json_lines_are_read_as_before(tmp_path):
     for name, line in (("train.txt", "एक"), ("test.txt", "दो"), ("notes.txt", "mine")):
         (tmp_path / name).write_text(line, encoding="utf-8")
