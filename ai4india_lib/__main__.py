@@ -9,6 +9,7 @@ from contextlib import redirect_stderr
 from importlib import import_module
 from typing import TextIO
 
+from .basics.extras import not_in_the_environment
 from .basics.processes import rank_and_world_size, silent_unless_first, tell_once
 from .commands import refuse_empty
 from .commands.options import make_parser
@@ -39,6 +40,11 @@ def main(arguments: list[str] | None = None) -> int:
         tell_once("stopped", errors)
         return 130
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+        return 1
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith(__package__):
+            raise
+        tell_once(f"error: {not_in_the_environment(error.name)}", errors)
         return 1
     except (ValueError, OSError, FloatingPointError) as error:
         tell_once(f"error: {error}", errors)

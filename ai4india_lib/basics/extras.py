@@ -1,11 +1,18 @@
-"""How a learner installs what the course does not bring by itself: the one place that words it."""
+"""How a learner installs what is not there: the one place that words it."""
 
+import sys
 from importlib.util import find_spec
 
 
 def how_to_install(extra: str) -> str:
     """The command for an extra of pyproject.toml. The quotes are for zsh and PowerShell, which read [ ] otherwise."""
     return f'pip install -e ".[{extra}]" in the course\'s folder'
+
+
+def not_in_the_environment(module: str) -> str:
+    """What a new terminal, in which nobody went into the environment, is told: this Python lacks `module`."""
+    environment = 'go into the environment that you made for the course (README.md, "Two commands")'
+    return f"{sys.executable} lacks {module}: {environment}, or pip install -r requirements.txt in the course's folder"
 
 
 def check_installed(user: str, packages: tuple[str, ...], extra: str) -> None:

@@ -75,7 +75,7 @@ def test_sliders_of_lesson_10_answer(lab):
     lab.run("playground")
     panel = lab.page.locator(".widget-interact")
     write = panel.get_by_role("button", name="write")
-    written = "document.querySelector('.widget-interact .jp-OutputArea-output')?.innerText ?? ''"
+    written = "(document.querySelector('.widget-interact .jp-OutputArea-output')?.innerText ?? '')"
     told = []
     for key, shown in (("ArrowRight", "0.80"), ("End", "2.00"), ("Home", "0.00")):
         temperature = panel.locator(".widget-hslider").first
