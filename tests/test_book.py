@@ -118,6 +118,32 @@ def test_a_word_is_linked_where_it_is_explained():
     assert len({word.anchor for word in known}) == len(known) >= 120
 
 
+def test_the_hindi_of_a_cell_is_cut_at_its_headings():
+    """Each piece goes to the English that it stands for: an answer before the next section, a text before its part."""
+    nodes = pytest.importorskip("docutils.nodes", reason="the extra `book` is not installed")
+
+    def section(title, *parts):
+        return nodes.section("", nodes.title("", title), *parts)
+
+    def says(text):
+        return nodes.paragraph("", text)
+
+    def hindi(*texts):
+        parts = [nodes.paragraph("", "", nodes.strong("", text)) if text[0].isdigit() else says(text) for text in texts]
+        fold = ('<details class="hindi">', "</details>")
+        return [nodes.raw("", fold[0], format="html"), *parts, nodes.raw("", fold[1], format="html")]
+
+    first = section("1", says("one"), nodes.container(""), says("answer"))
+    second = section("2", says("two"), *hindi("उत्तर", "2 दो", "दो"))
+    inner = section("3.1", says("task"), *hindi("3 तीन", "बिंदु", "3.1 काम"))
+    page = section("page", first, second, section("3", says("dots"), inner))
+    module("hindi").mark(None, page)
+    marked = [(node.astext(), node["classes"][1]) for node in page.findall(nodes.paragraph) if node["classes"]]
+    assert marked == [(said, f"english-{n}") for n, said in enumerate(("answer", "two", "dots", "task"))]
+    assert [part.astext() for part in first[3:]] == ["answer", '<details class="hindi">', "उत्तर", "</details>"]
+    assert [part.astext() for part in page[-1][2:-1]] == ['<details class="hindi">', "3 तीन", "बिंदु", "</details>"]
+
+
 def test_the_workflow_runs_the_readmes_command_and_publishes_from_main_alone():
     yaml = pytest.importorskip("yaml")
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text(encoding="utf-8"))
@@ -310,9 +336,13 @@ LOOKED_AT = ["notebooks/book/index", "notebooks/06_attention", "notebooks/16_eva
 LOOKED_AT += ["notebooks/TEACHING", "notebooks/solutions/06_attention", "README", "search"]
 
 
+OTHERS = [f"notebooks/{path.stem}" for path in LESSONS] + [f"notebooks/solutions/{path.stem}" for path in SOLUTIONS]
+OTHERS = [pytest.param(name, marks=pytest.mark.long) for name in OTHERS if name not in LOOKED_AT]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("name", LOOKED_AT)
+@pytest.mark.parametrize("name", [*LOOKED_AT, *OTHERS])
 def test_axe_finds_nothing_serious(visit, name, dark):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
     page = visit(f"{name}.html", dark=dark)
@@ -384,6 +414,18 @@ def test_one_switch_opens_or_hides_all_hindi_and_is_remembered(visit, book):
     page.reload()
     assert not hindi.first.is_visible() and english.is_visible()
     assert page.get_attribute("button[data-words=en]", "aria-pressed") == "true"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["06_attention", "18_scaling"])
+def test_in_hindi_alone_no_english_text_is_left_that_has_its_hindi(visit, name):
+    page = visit(f"notebooks/{name}.html")
+    page.click("button[data-words=hi]")
+    script = """() => [...document.querySelectorAll("article p")].filter((p) => p.checkVisibility() &&
+        !p.closest("details, .lesson-bar, .cell, table") && p.innerText.split(/\\s+/).length > 6)
+        .map((p) => p.innerText)"""
+    left = [text for text in page.evaluate(script) if not re.search("[ऀ-ॿ]", text)]
+    assert left == []
 
 
 class Packed(SimpleHTTPRequestHandler):

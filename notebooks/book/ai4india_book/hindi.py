@@ -2,7 +2,8 @@
 
 The English before such a block, back to the last code, heading or other block, is marked, so that the page's switch can
 show one, the other or both (static/book.js). Formulas and quotations are marked if the Hindi has them too; pictures and
-tables belong to both.
+tables belong to both. A cell that ends one section and begins the next has one block for both: it is cut at its
+headings, and each piece goes where its English stands.
 """
 
 from itertools import takewhile
@@ -21,6 +22,38 @@ def ends(node):
     return isinstance(node, nodes.raw) and "</details>" in node.astext()
 
 
+def heads(node):
+    """Is it the Hindi of a heading, a bold line?"""
+    return isinstance(node, nodes.paragraph) and len(node) == 1 and isinstance(node[0], nodes.strong)
+
+
+def before(section):
+    """Where the text that stands before a section ends: (the section that has it, the place in there)."""
+    parent, place = section.parent, section.parent.index(section)
+    if not isinstance(parent[place - 1], nodes.section):
+        return parent, place
+    parent = parent[place - 1]
+    while isinstance(parent[-1], nodes.section):
+        parent = parent[-1]
+    return parent, len(parent)
+
+
+def divide(block):
+    """Leave the last heading's piece where it is, and take what is before it to the sections before."""
+    section = block.parent
+    inside = section[section.index(block) + 1 :]
+    hindi = list(takewhile(lambda node: not ends(node), inside))
+    closing, pieces = inside[len(hindi)], [[]]
+    for node in hindi:
+        pieces += [[]] if heads(node) else []
+        pieces[-1].append(node)
+    for piece in reversed([piece for piece in pieces if piece][:-1]):
+        for node in piece:
+            node.parent.remove(node)
+        section, place = before(section)
+        section[place:place] = [block.deepcopy(), *piece, closing.deepcopy()]
+
+
 def english_of(block):
     """The nodes that a Hindi block stands for."""
     siblings = block.parent.children
@@ -36,6 +69,8 @@ def english_of(block):
 
 def mark(_app, doctree):
     """At `doctree-read`."""
+    for block in [node for node in doctree.findall(nodes.raw) if begins(node)]:
+        divide(block)
     for number, block in enumerate(node for node in doctree.findall(nodes.raw) if begins(node)):
         for node in english_of(block):
             node["classes"] += ["english", f"english-{number}"]
