@@ -89,6 +89,18 @@ HOSTILE = {
         "import ai4india_lib.checks.lesson_06 as c\nc.expect_close = lambda *given, **named: None\nreturn v",
         "changed",
     ),
+    "returns what equals everything": (
+        """
+        class Everything(torch.Tensor):
+            @classmethod
+            def __torch_function__(cls, function, types, args=(), kwargs=None):
+                got = super().__torch_function__(function, types, args, kwargs or {{}})
+                is_mask = isinstance(got, torch.Tensor) and got.dtype == torch.bool
+                return torch.ones_like(got.as_subclass(torch.Tensor)) if is_mask else got
+        return torch.zeros_like(v).as_subclass(Everything)
+        """,
+        "not yet",
+    ),
     "writes verdicts": (
         """
         import os

@@ -53,7 +53,7 @@ def call(function: Callable, *arguments, **named):
         )
     if changed:
         raise NotYet(_change(changed[0], given[changed[0]]))
-    return result
+    return _plain(result)
 
 
 def call_list(function: Callable, *arguments) -> list:
@@ -71,6 +71,14 @@ def call_list(function: Callable, *arguments) -> list:
         return list(result)
 
     return call(to_the_end, *arguments)
+
+
+def _plain(result: object) -> object:
+    """A tensor of a class of one's own may compare as it likes: its numbers are what is judged."""
+    if isinstance(result, Tensor) and type(result) not in (Tensor, torch.nn.Parameter):
+        with torch._C.DisableTorchFunctionSubclass():
+            return Tensor.as_subclass(result, Tensor)
+    return type(result)(map(_plain, result)) if type(result) in (list, tuple) else result
 
 
 # --- what a learner's function was given ---

@@ -28,7 +28,8 @@ class Statement:
     """One statement of a notebook's top level."""
 
     cell: int
-    text: str  # with empty lines before it, so that its lines have the numbers of its cell
+    text: str
+    line: int  # how many lines of its cell stand before it
     node: ast.stmt
     makes: set[str]
     uses: set[str]
@@ -59,9 +60,13 @@ class Program:
 
     def _take(self, cell: int, first: int, piece: str, of_the_lesson: bool) -> None:
         try:
-            tree, lines = ast.parse(piece), piece.split("\n")
-            for node in tree.body:
-                self.statements.append(_statement(cell, first, lines, node, of_the_lesson))
+            found, lines = ast.parse(piece).body, piece.split("\n")
+            ends = [0, *(node.end_lineno for node in found)]
+            starts = [*map(_first_line, found), len(lines) + 1]
+            for number, node in enumerate(found):
+                alone = ends[number] < starts[number] and ends[number + 1] < starts[number + 1]
+                text = "\n".join(lines[starts[number] - 1 : node.end_lineno]) if alone else ast.unparse(node)
+                self.statements.append(_statement(cell, first + starts[number] - 1, text, node, of_the_lesson))
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             line = getattr(error, "lineno", None)
             where = f"line {first + line}: " if isinstance(line, int) else ""
@@ -222,13 +227,13 @@ def _pieces(source: str) -> list[tuple[int, str]]:
     return [(start, "\n".join(lines[start:end])) for start, end in zip(starts, ends, strict=True)]
 
 
-def _statement(cell: int, first: int, lines: list[str], node: ast.stmt, of_the_lesson: bool) -> Statement:
-    begin = min([node.lineno, *(mark.lineno for mark in getattr(node, "decorator_list", []))])
-    text = "\n".join(lines[begin - 1 : node.end_lineno])
-    if ";" in text and not isinstance(node, ast.FunctionDef | ast.ClassDef):
-        text = ast.unparse(node)  # perhaps several statements in one line
+def _first_line(node: ast.stmt) -> int:
+    return min([node.lineno, *(mark.lineno for mark in getattr(node, "decorator_list", []))])
+
+
+def _statement(cell: int, line: int, text: str, node: ast.stmt, of_the_lesson: bool) -> Statement:
     makes, uses = _made_and_used(text)
-    return Statement(cell, "\n" * (first + begin - 1) + text, node, makes, uses, _changed(node), of_the_lesson)
+    return Statement(cell, text, line, node, makes, uses, _changed(node), of_the_lesson)
 
 
 def _made_and_used(text: str) -> tuple[set[str], set[str]]:

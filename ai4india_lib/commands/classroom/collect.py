@@ -16,6 +16,7 @@ from ..lessons import project_folder
 from .alike import Form, Likeness, form_of, is_published, likenesses, own_sources
 from .answers import Attempt, Program, attempts_of
 from .marker import Mark, Marker
+from .secret import read_secret
 from .submissions import Learner, Work, cells_of, read_class
 from .table import write_csv, write_page
 
@@ -23,7 +24,6 @@ ODD = re.compile(
     r"_EXERCISES|checks\.lesson_\d\d|\bos\.(?:_exit|kill|fork|system|remove)\b|\brmtree\b|\bsubprocess\b|\bctypes\b"
     r"|_getframe|\bgc\.|addaudithook|setrlimit|/proc/|\binspect\.|__subclasses__|\bsocket\b|notebooks/solutions"
 )
-MOST_CODE = 1_000_000  # characters of one file; our longest lesson has 30,000
 BEST = ("right", "not yet", "time", "memory", "stopped", "changed", "no Python", "not done")  # of several attempts
 
 
@@ -67,6 +67,7 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError("--seconds and --memory must be above 0")
     if output.exists() and not output.is_dir():
         raise FileExistsError(f"--output {output} is a file: name a folder")
+    secret = read_secret(options.secret) if options.certificates else b""
     table = collect(folder, course, seconds=options.seconds, memory=int(options.memory * 1e9), tell=_show)
     output.mkdir(parents=True, exist_ok=True)
     with replaced_file(output / "marks.csv") as beside:
@@ -78,7 +79,7 @@ def run(options: argparse.Namespace) -> None:
     print(f"{len(table.alike)} pairs of answers alike, {len(table.ignored)} files passed over: ", end="")
     print(f"{time.monotonic() - started:.0f} s")
     if options.certificates:
-        _certificates(table, output / "certificates", options.secret)
+        _certificates(table, output / "certificates", secret)
     print(f"now look at {output / 'marks.html'}; the same for a spreadsheet: {output / 'marks.csv'}")
 
 
@@ -128,9 +129,6 @@ def _show(name: str, number: int, of: int) -> None:
 def _answers(row: Row, exercises: dict, lessons: dict, known: set[str], ignored: list) -> list[Attempt]:
     found = []
     for work in row.learner.works:
-        if len(work.text) > MOST_CODE:
-            row.learner.remarks.append(f"{work.path}: {len(work.text):,} characters of code are too much")
-            continue
         try:
             attempts = attempts_of(work, exercises, lessons, known)
         except RecursionError:
@@ -193,12 +191,10 @@ def _mark(row: Row, attempts: list[Attempt], marker: Marker, exercises: dict, le
             row.marks[name] = Mark(verdict, tried.hints[-1] if tried.hints else "")
 
 
-def _certificates(table: Table, folder: Path, secret_file: str | None) -> None:
+def _certificates(table: Table, folder: Path, secret: bytes) -> None:
     """A page for each learner whose answers, marked here, solve all core exercises."""
     from ...checks.certificates import certificate_of, draw_certificate
-    from .secret import read_secret
 
-    secret = read_secret(secret_file)
     for number, row in enumerate(table.rows):
         try:
             made = certificate_of(row.name.rsplit("/", 1)[-1], set(row.solved()))

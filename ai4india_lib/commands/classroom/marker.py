@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import queue
@@ -61,17 +62,19 @@ class Marker:
         if attempt.broken:
             return Mark("no Python", f"Its cell cannot be read: {attempt.broken}.")
         pieces = [
-            ("<the lesson>", piece.text, piece.text)
+            ("<the lesson>", piece.text, 0)
             if piece.of_the_lesson
-            else (f"<cell {piece.cell + 1}>", piece.text, attempt.cells[piece.cell])
+            else (f"<cell {piece.cell + 1}>", piece.text, piece.line)
             for piece in attempt.pieces
         ]
-        reply = self._judge(attempt.exercise, pieces, attempt.answer, self.seconds)
+        cells = {f"<cell {number}>": cell for number, cell in enumerate(attempt.cells, 1)}
+        used = {name: cells[name] for name, _, _ in pieces if name in cells}
+        reply = self._judge(attempt.exercise, pieces, used, attempt.answer, self.seconds)
         lacking = reply["failed"] or "stopped with NameError" in reply["said"]
         if lacking and reply["verdict"] not in ("right", "time", "memory", "changed"):
-            cells = [cell if SETUP not in cell else "" for cell in attempt.cells[: attempt.last + 1]]
-            whole = [(f"<cell {number}>", cell, cell) for number, cell in enumerate(cells, 1)]
-            again = self._judge(attempt.exercise, whole, attempt.answer, self.seconds * WHOLE)
+            first = [*cells.items()][: attempt.last + 1]
+            whole = [(name, cell, 0) for name, cell in first if SETUP not in cell]
+            again = self._judge(attempt.exercise, whole, dict(first), attempt.answer, self.seconds * WHOLE)
             reply = again if again["verdict"] == "right" else reply
         return Mark(reply["verdict"], reply["said"])
 
@@ -80,9 +83,11 @@ class Marker:
         if not self.forks:
             self._end()
 
-    def _judge(self, exercise: str, pieces: list[tuple[str, str, str]], answer: str, seconds: float) -> dict:
-        job = {"exercise": exercise, "pieces": pieces, "answer": answer, "seconds": seconds, "memory": self.memory}
-        key = json.dumps(job)
+    def _judge(self, exercise: str, pieces: list, cells: dict[str, str], answer: str, seconds: float) -> dict:
+        """A piece is (its cell, its text, the lines before it); `cells` are shown where an error is told."""
+        job = {"exercise": exercise, "pieces": pieces, "cells": cells, "answer": answer}
+        job |= {"seconds": seconds, "memory": self.memory}
+        key = hashlib.sha256(json.dumps(job).encode()).digest()
         if key not in self.seen:
             self.seen[key] = self._asked(job | {"seal": secrets.token_hex(8)})
         return self.seen[key]

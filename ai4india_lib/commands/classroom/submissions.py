@@ -12,15 +12,19 @@ import unicodedata
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from ...checks.tries import Tried, read_tries
 
 LARGEST = 64_000_000  # bytes of one file
-MOST_UNPACKED = 1_000_000_000  # bytes of all files of a zip, and
+MOST_UNPACKED = 1_000_000_000  # bytes of a zip, and of all its files, and
 MOST_FILES = 5_000
+MOST_INSIDE = 200_000_000  # bytes of a zip inside of another, which must lie in memory
+MOST_CODE = 200_000  # characters of one file's code; our longest lesson has 34,000
 PASSED_OVER = (
     "__MACOSX",
     ".ipynb_checkpoints",
@@ -62,11 +66,13 @@ class Learner:
 
 @dataclass
 class _Found:
-    """A file with its place: the folders below the class's, a zip counting as one."""
+    """A file with its place: the folders below the class's, a zip counting as one. Of its content, what is needed."""
 
     place: PurePosixPath
-    content: bytes | None
     why: str = ""  # it cannot be read, or is passed over
+    lessons: set[str] = field(default_factory=set)  # the numbers of those whose exercises it checks
+    cells: list[str] = field(default_factory=list)
+    tried: dict[str, Tried] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -82,34 +88,51 @@ def read_class(folder: Path, stems: list[str]) -> tuple[list[Learner], list[tupl
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}: name the one that holds what the class handed in")
     found = list(_files(folder))
-    ignored = [(str(one.place), one.why) for one in found if one.content is None and one.why.startswith("passed over")]
-    works = [one for one in found if not (one.content is None and one.why.startswith("passed over"))]
+    ignored = [(str(one.place), one.why) for one in found if one.why.startswith("passed over")]
+    works = [one for one in found if not one.why.startswith("passed over")]
     if not works:
         raise ValueError(f"{folder} holds no notebook (.ipynb), .py, .zip or progress.jsonl: is it the right folder?")
-    names = _names({one.place: _lessons_in(one.content) for one in works}, stems, folder.resolve().name)
+    names = _names({one.place: one.lessons for one in works}, stems, folder.resolve().name)
     learners: dict[str, Learner] = {}
     for one in works:
-        name = "".join("?" if unicodedata.category(sign) == "Cc" else sign for sign in names[one.place])
+        name = "".join(map(_seen, names[one.place]))
         learner = learners.setdefault(_key(name), Learner(name))
         _take(learner, one)
     return sorted(learners.values(), key=lambda learner: _key(learner.name)), ignored
 
 
+def _seen(sign: str) -> str:
+    """A sign of a name, or ? for one that would break lines or turn the direction of what follows."""
+    turns = sign in "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+    return "?" if turns or unicodedata.category(sign) in ("Cc", "Cs") else sign
+
+
 def _take(learner: Learner, one: _Found) -> None:
     """Add a file to a learner's works, tries or remarks."""
-    if one.content is None:
+    if one.why:
         learner.remarks.append(f"{one.place}: {one.why}")
-        return
+    elif one.kind != ".jsonl":
+        learner.works.append(Work(str(one.place), one.cells))
+    for name, tried in one.tried.items():
+        if name not in learner.tried or tried.tries > learner.tried[name].tries:
+            learner.tried[name] = tried
+
+
+def _read(place: PurePosixPath, content: bytes) -> _Found:
+    """What is needed of a file: pictures and outputs of a class would fill the memory."""
+    found = _Found(place)
     try:
-        if one.kind == ".jsonl":
-            for name, tried in read_tries(_decoded(one.content)).items():
-                if name not in learner.tried or tried.tries > learner.tried[name].tries:
-                    learner.tried[name] = tried
+        text = _decoded(content)
+        if found.kind == ".jsonl":
+            found.tried = read_tries(text)
         else:
-            text = _decoded(one.content)
-            learner.works.append(Work(str(one.place), [text] if one.kind == ".py" else cells_of(text)))
+            found.cells = [text] if found.kind == ".py" else cells_of(text)
+        if (code := sum(map(len, found.cells))) > MOST_CODE:
+            raise ValueError(f"{code:,} characters of code are too much")
+        found.lessons = _lessons_in(content)
     except ValueError as error:
-        learner.remarks.append(f"{one.place}: {error}")
+        found.why, found.cells = str(error), []
+    return found
 
 
 def _decoded(content: bytes) -> str:
@@ -146,46 +169,49 @@ def _files(folder: Path) -> Iterator[_Found]:
     for path in sorted(folder.rglob("*")):
         place = PurePosixPath(path.relative_to(folder).as_posix())
         if path.is_symlink():
-            yield _Found(place, None, "passed over: a link, which may lead anywhere")
+            yield _Found(place, "passed over: a link, which may lead anywhere")
         elif path.is_file():
             try:
-                yield from _opened(place, path.stat().st_size, path.read_bytes)
+                yield from _opened(place, path.stat().st_size, partial(path.open, "rb"))
             except OSError as error:
-                yield _Found(place, None, f"it cannot be read ({error.strerror})")
+                yield _Found(place, f"it cannot be read ({error.strerror})")
 
 
-def _opened(place: PurePosixPath, size: int, read, depth: int = 0) -> Iterator[_Found]:
+def _opened(place: PurePosixPath, size: int, opened: Callable[[], BinaryIO], depth: int = 0) -> Iterator[_Found]:
     """The file itself, or all files of a zip, which may hold zips in turn."""
     kind = place.suffix.lower()
     if any(part in PASSED_OVER for part in place.parts) or place.name.startswith("."):
-        yield _Found(place, None, "passed over")
+        yield _Found(place, "passed over")
     elif place.parts[-3:-1] == ("notebooks", "solutions"):
-        yield _Found(place, None, "passed over: the course's own solutions")
+        yield _Found(place, "passed over: the course's own solutions")
     elif kind not in (".ipynb", ".py", ".zip") and not (kind == ".jsonl" and "progress" in place.name.lower()):
         hint = ": unpack it, or make it a .zip" if kind in (".rar", ".7z", ".gz", ".tar", ".tgz") else ""
-        yield _Found(place, None, f"passed over{hint}")
+        yield _Found(place, f"passed over{hint}")
     elif size > LARGEST and kind != ".zip":
-        yield _Found(place, None, f"{size / 1e6:,.0f} MB are too much: have its outputs cleared")
+        yield _Found(place, f"{size / 1e6:,.0f} MB are too much: have its outputs cleared")
     elif kind != ".zip":
-        yield _Found(place, read())
-    elif depth > 1 or size > MOST_UNPACKED:
-        yield _Found(place, None, "a zip too large, or too deep inside of others")
+        with opened() as file:
+            content = file.read(size + 1)  # no more, whatever a zip's list of contents says
+        yield _read(place, content)
+    elif depth > 1 or size > (MOST_INSIDE if depth else MOST_UNPACKED):
+        yield _Found(place, "a zip too large, or too deep inside of others")
     else:
-        yield from _unpacked(place, read(), depth)
+        with opened() as file:
+            yield from _unpacked(place, io.BytesIO(file.read(size + 1)) if depth else file, depth)
 
 
-def _unpacked(place: PurePosixPath, content: bytes, depth: int) -> Iterator[_Found]:
+def _unpacked(place: PurePosixPath, file: BinaryIO, depth: int) -> Iterator[_Found]:
     inside = place.with_suffix("")
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as packed:
+        with zipfile.ZipFile(file) as packed:
             entries = [entry for entry in packed.infolist() if not entry.is_dir()]
             if len(entries) > MOST_FILES or sum(entry.file_size for entry in entries) > MOST_UNPACKED:
                 raise zipfile.BadZipFile("it would unpack to too much")
             for entry in entries:
                 name = PurePosixPath(*[part for part in _entry_name(entry).split("/") if part not in ("", ".", "..")])
-                yield from _opened(inside / name, entry.file_size, lambda e=entry: packed.read(e), depth + 1)
+                yield from _opened(inside / name, entry.file_size, partial(packed.open, entry), depth + 1)
     except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, OSError, EOFError, ValueError) as error:
-        yield _Found(place, None, f"this zip cannot be read ({str(error)[:80]})")
+        yield _Found(place, f"this zip cannot be read ({str(error)[:80]})")
 
 
 def _entry_name(entry: zipfile.ZipInfo) -> str:
@@ -206,9 +232,9 @@ def _key(name: str) -> str:
     return re.sub(r"[\s_.\-]+", " ", unicodedata.normalize("NFC", name)).strip().casefold()
 
 
-def _lessons_in(content: bytes | None) -> set[str]:
+def _lessons_in(content: bytes) -> set[str]:
     """The numbers of the lessons whose exercises a file checks."""
-    return {number.decode() for number in re.findall(rb"""check\(\\?["'](\d\d)\.""", content or b"")}
+    return {number.decode() for number in re.findall(rb"""check\(\\?["'](\d\d)\.""", content)}
 
 
 def _names(places: dict[PurePosixPath, set[str]], stems: list[str], folder_name: str) -> dict[PurePosixPath, str]:

@@ -9,6 +9,7 @@ the check. It holds against accidents, and against pranks.
 
 from __future__ import annotations
 
+import ast
 import builtins
 import contextlib
 import json
@@ -79,10 +80,11 @@ def judge(job: dict, names: dict) -> dict:
 def _run(job: dict, space: dict) -> str:
     """Execute the pieces of a job one after the other; what went wrong in the first that failed, or ""."""
     failed = ""
-    for name, text, lines in job["pieces"]:
-        linecache.cache[name] = (len(lines), None, lines.splitlines(keepends=True), name)
+    for name, source in job["cells"].items():
+        linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    for name, text, line in job["pieces"]:
         try:
-            exec(compile(text, name, "exec"), space)
+            exec(compile(ast.increment_lineno(ast.parse(text, name), line), name, "exec"), space)
         except BaseException as error:
             said = "It ends the program" if isinstance(error, SystemExit) else f"It stops with {_named(error)}"
             failed = failed or f"{said}, in line {_line(error, name)} of {name.strip('<>')}."

@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import time
+import tracemalloc
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -146,6 +147,40 @@ def test_zips_that_are_none_or_too_much(tmp_path):
     )
 
 
+def test_outputs_are_not_kept_and_a_zip_is_read_as_far_as_it_says(tmp_path):
+    output = {"output_type": "stream", "name": "stdout", "text": "x" * 5_000_000}
+    text = text_of({"cells": [{"cell_type": "code", "source": 'check("06.rope", rope_at)', "outputs": [output]}]})
+    with zipfile.ZipFile(tmp_path / "Asha.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for number in range(12):
+            archive.writestr(f"06_attention/{number}/06_attention.ipynb", text)
+    lying = bytearray((tmp_path / "Asha.zip").read_bytes())
+    listed = lying.find(b"PK\x01\x02")
+    lying[listed + 24 : listed + 28] = (10).to_bytes(4, "little")  # the size of the first file, as the list has it
+    (tmp_path / "Vikram.zip").write_bytes(lying)
+    tracemalloc.start()
+    learners, _ = read_class(tmp_path, STEMS)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sum(len(learner.works) for learner in learners) == 12 and peak < 40e6, f"{peak / 1e6:.0f} MB"
+    (told,) = next(learner.remarks for learner in learners if learner.name == "Vikram")
+    assert told.startswith("Vikram.zip: this zip cannot be read (Bad CRC-32")
+
+
+@on_linux  # Windows takes no such names
+def test_names_that_play_tricks_on_the_reader(tmp_path):
+    assert written(tmp_path, ["\u202eabc/06.ipynb", "x\ty/06.ipynb", "मीरा\u200d/06.ipynb"]) == [
+        "?abc", "x?y", "मीरा\u200d",
+    ]  # fmt: skip
+
+
+def test_without_a_secret_nothing_is_marked_for_certificates(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setattr("ai4india_lib.commands.classroom.collect.collect", lambda *_, **__: pytest.fail("marked"))
+    assert main(["class", "collect", str(tmp_path), "--certificates"]) == 1
+    assert "class secret" in capsys.readouterr().err
+
+
 def test_a_progress_file_may_name_what_is_no_exercise(tmp_path, monkeypatch):
     """Answers to questions, and what somebody wrote there: no checks are looked for that are not there."""
     tried = ("06.rope", "00.question_1", "06.question_2", "99.x", "../../x.y", "")
@@ -241,6 +276,25 @@ def test_what_is_no_python_costs_only_itself():
 def test_what_python_cannot_read_is_said_to_be_that(value):
     (attempt,) = attempts_of(Work("06.ipynb", [MASK.format(value), CHECK]), IN_06, LESSON, KNOWN)
     assert attempt.broken or attempt.pieces
+
+
+@pytest.mark.parametrize(("line", "text"), [("x=1\n", "x=1"), ("x=1; ", "x = 1")])
+def test_what_is_kept_of_many_statements_grows_with_them_and_not_faster(line, text):
+    statements = Program.of([line * 5000]).statements
+    assert len(statements) == 5000 and {statement.text for statement in statements} == {text}
+
+
+def test_an_answer_that_needs_many_lines_of_a_cell_sends_the_cell_once(tmp_path, monkeypatch):
+    lines = "\n".join(f"a{number} = {number}" for number in range(2000))
+    (attempt,) = attempts_of(
+        Work("06.ipynb", [lines, MASK.format("+".join(f"a{n}" for n in range(500))), CHECK]), IN_06, LESSON, KNOWN
+    )
+    jobs, right = [], {"verdict": "right", "said": "", "failed": ""}
+    monkeypatch.setattr(Marker, "_asked", lambda self, job: jobs.append(json.dumps(job)) or right)
+    with Marker({"06"}, tmp_path) as marker:
+        assert marker.mark(attempt).verdict == "right"
+    assert len(attempt.pieces) == 501 and len(jobs[0]) < 100_000
+    assert json.loads(jobs[0])["pieces"][499] == ["<cell 1>", "a499 = 499", 499]
 
 
 def test_a_long_notebook_is_read_in_seconds():
