@@ -67,7 +67,8 @@ def test_the_command_writes_a_new_folder_or_says_why_not(tmp_path, capsys):
 
 
 def nbgrader(course, *words):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # nbgrader starts `alembic`
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PATH": path}
     command = [sys.executable, "-m", "nbgrader", *words]
     ended = subprocess.run(command, cwd=course, env=environment, capture_output=True, encoding="utf-8")
     assert ended.returncode == 0, ended.stdout + ended.stderr
