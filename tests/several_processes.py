@@ -13,12 +13,12 @@ import socket
 import sys
 import time
 import traceback
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
+from forks import fork
 from torch.distributed import TCPStore
 from training_runs import TEST, TOKENIZER, TRAIN, ingredients, newest, settings, told, weights
 
@@ -56,9 +56,7 @@ def start(world_size: int, run: Callable[[], object], out: Path) -> list[int]:
     launched["TORCHELASTIC_USE_AGENT_STORE"] = "True"
     processes = []
     for rank in range(world_size):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # "this process is multi-threaded": they wait idly
-            pid = os.fork()
+        pid = fork()
         if pid:
             processes.append(pid)
             continue

@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from forks import fork
 from safetensors.torch import save_file
 
 from ai4india_lib import PackedTextDataset, TextLoader, get_hyperparameters, train, train_tokenizer
@@ -88,10 +89,7 @@ PLANS = {  # name -> settings, workers
 
 def in_new_process(*arguments, **more) -> int:
     """Fork a run that leads a process group of its own, as one started from a terminal does."""
-    with warnings.catch_warnings():
-        # from Python 3.12 on: "this process is multi-threaded". The others wait idly, of torch's and tokenizers' pools
-        warnings.simplefilter("ignore", DeprecationWarning)
-        pid = os.fork()
+    pid = fork()
     if pid:
         return pid
     os.setsid()

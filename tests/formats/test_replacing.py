@@ -10,6 +10,7 @@ from fnmatch import fnmatch
 
 import pytest
 import torch
+from forks import fork
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
@@ -137,7 +138,7 @@ def interrupt(save, number, root, how):
         with broken_off_at(number, root, full), suppress(OSError):
             save()
         return
-    child = os.fork()
+    child = fork()
     if not child:
         with broken_off_at(number, root, die):
             save()
