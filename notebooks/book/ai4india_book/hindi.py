@@ -43,6 +43,8 @@ def divide(block):
     section = block.parent
     inside = section[section.index(block) + 1 :]
     hindi = list(takewhile(lambda node: not ends(node), inside))
+    if ends(block) or len(hindi) == len(inside):
+        return  # printed by a cell, as a whole
     closing, pieces = inside[len(hindi)], [[]]
     for node in hindi:
         pieces += [[]] if heads(node) else []
