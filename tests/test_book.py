@@ -129,7 +129,10 @@ def test_the_hindi_of_a_cell_is_cut_at_its_headings():
         return nodes.paragraph("", text)
 
     def hindi(*texts):
-        parts = [nodes.paragraph("", "", nodes.strong("", text)) if text[0].isdigit() else says(text) for text in texts]
+        parts = [
+            nodes.paragraph("", "", nodes.Text(""), nodes.strong("", text)) if text[0].isdigit() else says(text)
+            for text in texts
+        ]
         fold = ('<details class="hindi">', "</details>")
         return [nodes.raw("", fold[0], format="html"), *parts, nodes.raw("", fold[1], format="html")]
 

@@ -24,7 +24,8 @@ def ends(node):
 
 def heads(node):
     """Is it the Hindi of a heading, a bold line?"""
-    return isinstance(node, nodes.paragraph) and len(node) == 1 and isinstance(node[0], nodes.strong)
+    said = [part for part in node if part.astext()] if isinstance(node, nodes.paragraph) else []
+    return len(said) == 1 and isinstance(said[0], nodes.strong)
 
 
 def before(section):
