@@ -108,7 +108,9 @@ def served(name):
     port = free_port()
     command = [sys.executable, "-m", "ai4india_lib", "serve", "--model", str(name), "--port", str(port)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8", "env": dict(os.environ)}
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background, a shell has it ignored
     with subprocess.Popen([*command, "--device", "cpu"], **pipes) as process:
+        signal.signal(signal.SIGINT, before)
         try:
             lines = [process.stdout.readline()]
             while lines[-1] and not lines[-1].startswith("curl"):
@@ -117,7 +119,10 @@ def served(name):
             yield lines, openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", timeout=60)
         finally:
             process.send_signal(signal.SIGINT)
-            errors = process.communicate(timeout=30)[1]
+            try:
+                errors = process.communicate(timeout=30)[1]
+            finally:
+                process.terminate()  # one that did not end would be waited for without end
     assert process.returncode == 130 and errors.endswith("stopped\n") and "Traceback" not in errors
     with socket.socket() as tried:
         assert tried.connect_ex(("127.0.0.1", port)) != 0
