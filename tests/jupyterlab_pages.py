@@ -19,6 +19,7 @@ from urllib.request import urlopen
 import chromium
 
 ROOT = Path(__file__).parent.parent
+WINDOW = {"width": 1300, "height": 900}  # pixels
 PATIENCE = 300  # seconds, for what takes five on a quiet machine
 
 
@@ -95,8 +96,10 @@ class Lab:
         page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.context")
 
     def open(self, lesson: str):
-        """Show notebooks/`lesson`.ipynb, and wait until its kernel is there."""
+        """Show notebooks/`lesson`.ipynb, and wait until its kernel is there. In a window of usual height: one as high
+        as the notebook before (see `show_all`) never gets all cells of this one."""
         path = f"notebooks/{lesson}.ipynb"
+        self.page.set_viewport_size(WINDOW)
         self.page.evaluate("async path => { await jupyterapp.commands.execute('docmanager:open', { path }) }", path)
         self.wait("path => looks.opened(path)", path)
 
@@ -161,4 +164,4 @@ def jupyterlab(folder: Path, pictures: Path):
         made.mkdir(parents=True, exist_ok=True)
     server = running_server(copy_of_the_course(course), settings)
     with server as address, chromium.running_chromium() as browser:
-        yield Lab(browser.new_page(viewport={"width": 1300, "height": 900}), address, pictures)
+        yield Lab(browser.new_page(viewport=WINDOW), address, pictures)
