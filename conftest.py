@@ -4,8 +4,11 @@ Tests marked `slow`, and the lessons listed here, run with `pytest --slow`, or w
 and shows little that others do not show sooner.
 """
 
+import gc
 import os
 from pathlib import Path
+
+import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # notebooks run in kernels, which inherit these
 os.environ["AI4INDIA_PROGRESS"] = "off"  # exercises that tests solve are no learner's
@@ -27,6 +30,25 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes long; runs with --slow, or when its file is named")
     config.addinivalue_line("markers", "long: slow, and so long that .ci/run leaves it out, too")
+
+
+def pytest_collection_finish(session):
+    let_what_lasts_be()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_a_file_leaves_is_let_be():
+    yield
+    let_what_lasts_be()
+
+
+def let_what_lasts_be():
+    """Keep Python from looking for garbage among a million objects that last: modules, tests, languages.
+
+    Each look would take half a second, also at the end of each forked process, whose memory it would copy as well.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_itemcollected(item):
