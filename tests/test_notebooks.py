@@ -120,14 +120,58 @@ def test_lesson_has_its_bones(path):
 
 @by_name(LESSONS)
 def test_answers_to_predictions_are_folded(path):
-    """The reader guesses first: what the next cell shows is hidden until they open it."""
-    cells = cells_of(path)
-    for cell, following in pairwise(cells):
-        drawn_live = "nbval-ignore-output" in tags_of(following)  # there the reader watches, and sees the answer come
-        if "**Predict first.**" in cell["text"] and not drawn_live:
-            assert following["cell_type"] == "code", cell["text"]
-            assert following["metadata"].get("jupyter", {}).get("outputs_hidden"), following["text"]
-            assert "hide-output" in tags_of(following)
+    """The reader guesses first: what the cells below show is hidden until they open it, down to the next text.
+
+    A cell that draws while it runs stays open: there the reader watches the answer come.
+    """
+    asked = False
+    for cell, following in pairwise(cells_of(path)):
+        asked = "**Predict first.**" in cell["text"] if cell["cell_type"] == "markdown" else asked
+        if "clear_output(" in following["text"] or following["cell_type"] == "markdown":
+            assert "**Predict first.**" not in cell["text"] or following["cell_type"] == "code", cell["text"]
+            asked = False
+        elif asked:
+            assert is_folded(following), f"{following['id']} shows an answer: {following['text'][:60]!r}"
+
+
+def is_folded(cell):
+    """In JupyterLab by its metadata, in the book by its tag: both, or neither."""
+    hidden = cell["metadata"].get("jupyter", {}).get("outputs_hidden", False)
+    assert hidden == ("hide-output" in tags_of(cell)), f"{cell['id']} is folded in one place only"
+    return hidden
+
+
+def beside_the_fold(cell):
+    """What JupyterLab shows of a folded output: the first line that is not empty of the first output's text."""
+    output = cell["outputs"][0]
+    kinds = ("text/html", "image/svg+xml", "application/pdf", "text/markdown", "text/plain")  # in its order
+    text = output.get("text") or next(output["data"][kind] for kind in kinds if kind in output["data"])
+    return next(line for line in "".join(text).split("\n") if line)
+
+
+def labels_of(code):
+    """First lines that this code prints whatever it finds: texts without a placeholder, in no branch and no loop."""
+    calls = [line.value for line in ast.parse(code).body if isinstance(line, ast.Expr)]
+    printed = [call.args for call in calls if isinstance(call, ast.Call) and ast.unparse(call.func) == "print"]
+    texts = [args[0].value for args in printed if args and isinstance(args[0], ast.Constant)]
+    return [str(text).split("\n")[0] for text in texts]
+
+
+@by_name(LESSONS)
+def test_what_stands_beside_a_fold_is_a_label(path):
+    """JupyterLab shows the first line of a folded output beside the fold: it must not be the answer, or a part of it.
+
+    The rule: this line is a label, a heading of what is below. The cell prints it word for word, as a text without a
+    placeholder, in no branch and in no loop: so it is the same whatever the result. It is short, since a narrow page
+    does not break it. Of a picture JupyterLab shows the size.
+    """
+    for cell in filter(is_folded, cells_of(path, "code")):
+        line = beside_the_fold(cell)
+        if "image/png" in cell["outputs"][0].get("data", {}):
+            assert re.fullmatch(r"<Figure size \S+ with \d+ Axes>", line)
+        else:
+            assert line in labels_of(cell["text"]), f"{cell['id']}: beside the fold stands {line!r}"
+        assert len(line) <= 50, f"{cell['id']}: {line!r} is long for a page of a phone"
 
 
 @by_name(LESSONS)
