@@ -3,7 +3,7 @@
 The English before such a block, back to the last code, heading or other block, is marked, so that the page's switch can
 show one, the other or both (static/book.js). Formulas and quotations are marked if the Hindi has them too; pictures and
 tables belong to both. A cell that ends one section and begins the next has one block for both: it is cut at its
-headings, and each piece goes where its English stands.
+headings, and each piece goes where its English stands. The two summaries are each other's translation.
 """
 
 from itertools import takewhile
@@ -11,6 +11,7 @@ from itertools import takewhile
 from docutils import nodes
 
 SAID = (nodes.paragraph, nodes.bullet_list, nodes.enumerated_list)
+SUMMARIES = {"Summary": "summary-en", "सारांश": "summary-hi"}
 REPEATED = (nodes.math_block, nodes.block_quote, nodes.literal_block)
 
 
@@ -72,6 +73,9 @@ def english_of(block):
 
 def mark(_app, doctree):
     """At `doctree-read`."""
+    for section in doctree.findall(nodes.section):
+        if title := SUMMARIES.get(section[0].astext()):
+            section["classes"].append(title)
     for block in [node for node in doctree.findall(nodes.raw) if begins(node)]:
         divide(block)
     for number, block in enumerate(node for node in doctree.findall(nodes.raw) if begins(node)):
