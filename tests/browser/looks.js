@@ -74,6 +74,11 @@ window.looks = {
   attachAll: () => {
     const notebook = looks.panel().content;
     notebook.notebookConfig = { ...notebook.notebookConfig, windowingMode: "none" };
+    notebook.widgets.forEach((cell, index) => {
+      if (!cell.isPlaceholder()) return;
+      cell.node.dataset.windowedListIndex = index; // so JupyterLab does in its mode "defer"; in "none" it forgets these
+      notebook.layout.insertWidget(index, cell);
+    });
   },
   allAttached: () => looks.panel().content.widgets.every((cell) => !cell.isPlaceholder()),
 
