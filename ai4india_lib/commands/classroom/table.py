@@ -29,9 +29,11 @@ table { border-collapse: collapse; margin: .5rem 0 1.5rem }
 th, td { border: 1px solid #bbb; padding: .25rem .5rem; text-align: left; vertical-align: top }
 thead th { background: #eef3fa; font-weight: 600 }
 td.m { text-align: center; white-space: nowrap }
-.grid td:first-child { position: sticky; left: 0; background: #fff; min-width: 7rem }
 .grid th:nth-child(n+5) { width: 1px }
 .grid td:nth-child(-n+4) { white-space: nowrap }
+.grid td:first-child { position: sticky; left: 0; background: #fff; min-width: 7rem; max-width: 15rem;
+  white-space: normal; overflow-wrap: anywhere }
+td, li, summary { overflow-wrap: anywhere }
 .right { background: #dceafb }
 .wrong { background: #fde8d7 }
 .wide { overflow-x: auto }
