@@ -326,35 +326,47 @@ def broken(tmp_path, monkeypatch):
     return change
 
 
-@pytest.mark.parametrize(
-    ("name", "old", "new", "wanted"),
-    [
-        ("plots/fair.txt", "== याद\n", "== याद\n{घोड़ा ने} कहा।\n", "{घोड़ा ने}"),
-        ("plots/fair.txt", "== याद\n", "== याद\n{नायक.eats} कहा।\n", "{नायक.eats}"),
-        ("plots/fair.txt", "== याद\n", "== याद\n{नायक @} कहा।\n", "{नायक @}"),
-        ("plots/fair.txt", "== याद\n", "== याद\n[घोड़ा] कहा।\n", "++ घोड़ा"),
-        ("plots/fair.txt", "== याद\n", "== याद\nएक (दो|तीन\n", "round bracket"),
-        ("plots/fair.txt", "== याद\n", "== याद\nवह (गया|आया)।\nवह गया।\n", "same text"),
-        ("plots/fair.txt", "== याद\n", "== याद\nवह ग़ुब्बारू और गुब्बारू देखने {गया:नायक}।\n", "spelt in another way"),
-        ("shared.txt", "शहर (city) = शहर", "शहर (city) = घोड़ाशहर", "घोड़ाशहर"),
-        ("shared.txt", "शहर (city) = शहर", "शहर (city) शहर", "expected `name"),
-        ("lexicon.toml", '["शहर"]', '["शहर"', "lexicon.toml"),
-        ("lexicon.toml", '"जयपुर" = {}', '"जयपुर" = 7', "जयपुर"),
-        ("questions.txt", "== all\n", "== all\nwho = {घोड़ा}\n- कौन आया?\n", "{घोड़ा}"),
-        ("checks.txt", "== all\n", "== all\nयह क्या है\n", "checks.txt"),
-    ],
-)
-def test_each_fault_is_one_sentence_with_its_place(name, old, new, wanted, broken, capsys):
+FAULTS = {  # name: (file, what stands there, what is written in its place, what must be named)
+    "unknown name": ("plots/fair.txt", "== याद\n", "== याद\n{घोड़ा ने} कहा।\n", "{घोड़ा ने}"),
+    "unknown form": ("plots/fair.txt", "== याद\n", "== याद\n{नायक.eats} कहा।\n", "{नायक.eats}"),
+    "odd sign": ("plots/fair.txt", "== याद\n", "== याद\n{नायक @} कहा।\n", "{नायक @}"),
+    "unknown block": ("plots/fair.txt", "== याद\n", "== याद\n[घोड़ा] कहा।\n", "++ घोड़ा"),
+    "open bracket": ("plots/fair.txt", "== याद\n", "== याद\nएक (दो|तीन\n", "round bracket"),
+    "same text": ("plots/fair.txt", "== याद\n", "== याद\nवह (गया|आया)।\nवह गया।\n", "same text"),
+    "two spellings": (
+        "plots/fair.txt", "== याद\n", "== याद\nवह ग़ुब्बारू और गुब्बारू देखने {गया:नायक}।\n", "spelt in another way",
+    ),
+    "unknown tag": ("shared.txt", "शहर (city) = शहर", "शहर (city) = घोड़ाशहर", "घोड़ाशहर"),
+    "no sign of equality": ("shared.txt", "शहर (city) = शहर", "शहर (city) शहर", "expected `name"),
+    "no TOML": ("lexicon.toml", '["शहर"]', '["शहर"', "lexicon.toml"),
+    "a number for a table": ("lexicon.toml", '"जयपुर" = {}', '"जयपुर" = 7', "जयपुर"),
+    "unknown name in a question": ("questions.txt", "== all\n", "== all\nwho = {घोड़ा}\n- कौन आया?\n", "{घोड़ा}"),
+    "no rule": ("checks.txt", "== all\n", "== all\nयह क्या है\n", "checks.txt"),
+}  # fmt: skip
+TOGETHER = [  # what one look finds; each of the others keeps it from finding more
+    ["unknown name", "unknown form", "odd sign", "unknown tag", "unknown name in a question"],
+    ["same text", "two spellings"],
+]
+ALONE = [[name] for name in FAULTS if not any(name in names for names in TOGETHER)]
+
+
+@pytest.mark.parametrize("names", [*TOGETHER, *ALONE], ids=", ".join)
+def test_each_fault_is_one_sentence_with_its_place(names, broken, tmp_path, capsys):
     """Exit status 1, one line for the fault, which begins with file and line, and no traceback."""
-    line = broken(name, old, new)
+    for name in names:
+        broken(*FAULTS[name][:3])
     assert main(["--language", "hi", "--check"]) == 1
     told = capsys.readouterr()
-    file = Path(name).name
-    found = [one for one in told.out.splitlines() if wanted in one]
-    assert found and "Traceback" not in told.out + told.err
-    assert found[0].startswith(file), found
-    if file != "lexicon.toml":
-        assert found[0].startswith((f"{file}:{line}:", f"{file}:{line + 1}:", f"{file}:{line + 2}:")), found
+    assert "Traceback" not in told.out + told.err
+    for name in names:
+        file, old, new, wanted = FAULTS[name]
+        found = [one for one in told.out.splitlines() if wanted in one]
+        assert found and found[0].startswith(Path(file).name), (name, found)
+        if file != "lexicon.toml":
+            text = (tmp_path / "hi" / file).read_text(encoding="utf-8")
+            line = text[: text.index(new.removeprefix(old))].count("\n") + 1
+            places = tuple(f"{Path(file).name}:{line + below}:" for below in range(3))
+            assert found[0].startswith(places), found
 
 
 def test_a_bad_slot_has_its_place_while_telling_too(broken, capsys):
