@@ -497,8 +497,9 @@ def test_chats_fit_into_256_tokens(language, chats, most):
     everything = sorted(every(chats), key=lambda chat: -sum(map(len, said_in(chat))))[:most]
     lengths = [len(tokenizer.apply_chat_template(c["messages"], tokenize=True, return_dict=False)) for c in everything]
     assert sum(length > 256 for length in lengths) < 0.05 * len(every(chats))
-    for chat in everything:
-        assert len(tokenizer.apply_chat_template(chat["messages"][:2], tokenize=True, return_dict=False)) <= 256
+    for chat, length in zip(everything, lengths, strict=True):
+        if length > 256:  # a chat that fits has a first answer that fits
+            assert len(tokenizer.apply_chat_template(chat["messages"][:2], tokenize=True, return_dict=False)) <= 256
 
 
 def test_a_model_can_write_what_the_assistant_says(language):
