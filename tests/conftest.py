@@ -6,6 +6,10 @@ import torch
 from ai4india_lib.model.decoder import DecoderLanguageModel
 from ai4india_lib.text.tokenizer import train_tokenizer
 
+# Models as small as these are slower on two threads, and far slower where two processes test on two cores. Lessons, and
+# programs that tests start, have as many threads as ever.
+torch.set_num_threads(1)
+
 HINDI = [
     "एक दिन मीरा किताब लेकर विद्यालय गई।",
     "रास्ते में उसे एक छोटी चिड़िया मिली।",
@@ -20,15 +24,6 @@ HINDI = [
 def tokenizer():
     """384 ids: the special tokens, 256 bytes, and a few joins, so that many Devanagari letters take several ids."""
     return train_tokenizer(HINDI * 4, 384)
-
-
-@pytest.fixture(scope="module")
-def one_thread():
-    """Models as small as these are slower on two threads, and far slower on a machine that has other work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

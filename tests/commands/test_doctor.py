@@ -13,7 +13,6 @@ from ai4india_lib import load_model, save_model
 from ai4india_lib.__main__ import main
 
 TINY = ["--preset", "tiny", "--device", "cpu", "--max-steps", "40", "--num-epochs", "99"]
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,6 @@ from ai4india_lib.tuning.dpo import Preference, tune_on_preferences
 from ai4india_lib.tuning.grpo import Group, tune_on_rewards
 from ai4india_lib.tuning.rewards import Task
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 MINUTE = 60.0
 
 

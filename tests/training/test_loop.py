@@ -22,8 +22,6 @@ from ai4india_lib.training.loop import Run, make_model
 from ai4india_lib.training.loss import next_token_loss
 from ai4india_lib.training.objective import NextToken
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 QUIET = {"device": "cpu", "progress": False}
 
 

@@ -23,8 +23,6 @@ from ai4india_lib.tuning.finetuning import finetune
 from ai4india_lib.tuning.grpo import Group, tune_on_rewards
 from ai4india_lib.tuning.rewards import Task
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 H = settings(max_steps=10, checkpoint_every=4, eval_every=5)
 QUIET = {"device": "cpu", "progress": False}
 

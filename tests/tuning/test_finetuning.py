@@ -35,8 +35,6 @@ from ai4india_lib import (
 from ai4india_lib.model import beside_untrained, has_lora
 from ai4india_lib.tuning.finetuning import conversation_loaders, read_conversations
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 QUIET = {"device": "cpu", "progress": False}
 
 

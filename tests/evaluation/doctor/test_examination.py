@@ -19,7 +19,6 @@ from ai4india_lib.training.history import History
 from ai4india_lib.training.loop import make_model as first_model
 from ai4india_lib.training.loop import train
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 IDS = torch.randint(3, 384, (2, 24), generator=torch.Generator().manual_seed(1))
 LINES = runs.made_up(120, seed=1)
 TESTS = runs.made_up(140, seed=1)[120:]
