@@ -21,6 +21,9 @@ SLOW_LESSONS = (  # each trains, or asks much of trained models
     "00_start_here.ipynb", "13_speculative_decoding.ipynb", "14_finetuning.ipynb", "15_preferences_and_rewards.ipynb",
     "16_evaluation.ipynb", "17_looking_inside.ipynb", "18_scaling.ipynb",
 )  # fmt: skip
+LONG_FILES = (  # with --slow
+    "test_book.py", "test_collect.py", "test_jupyterlab.py", "test_processes.py", "test_loop.py", "test_examination.py",
+)  # fmt: skip
 
 
 def pytest_addoption(parser):
@@ -61,7 +64,8 @@ def pytest_itemcollected(item):
 
 
 def pytest_collection_modifyitems(config, items):
-    items.sort(key=lambda item: item.path.name not in SLOW_LESSONS)  # first: nobody waits for one at the end
+    # those first: nobody waits for one at the end
+    items.sort(key=lambda item: item.path.name not in SLOW_LESSONS + LONG_FILES)
     if config.option.slow or config.option.markexpr:
         return
     named = {Path(argument.split("::")[0]).resolve() for argument in config.args}

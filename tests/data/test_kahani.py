@@ -415,7 +415,8 @@ def test_richness(language, files):
     counts["entries"] = len(language.words)
     counts["plots"] = len(language.plots)
     counts["frames"] = sum(len(block.lines.options) for plot, block in all_blocks(language))
-    counts["words"] = len(set(re.findall(LETTERS[language.code], files["train.txt"].decode("utf-8").lower())))
+    words = " ".join(set(files["train.txt"].decode("utf-8").lower().split()))
+    counts["words"] = len(set(re.findall(LETTERS[language.code], words)))
     assert counts == COUNTS[language.code]
     assert counts["plots"] >= 24 and counts["words"] >= 3000
 
@@ -556,18 +557,17 @@ def test_a_telling_repeats_from_its_choices(language, stories):
         assert next(rest, None) is None
 
 
-@pytest.mark.parametrize("texts", [3, pytest.param(8, marks=pytest.mark.slow)])
-def test_each_text_has_one_derivation(language, texts):
+@pytest.mark.parametrize("seeds", [range(3), pytest.param(range(3, 8), marks=pytest.mark.slow)], ids=str)
+def test_each_text_has_one_derivation(language, seeds):
     """Found by search through all ways to tell a text. Then -log2 p of the derivation is -log2 p of the text."""
-    rng = random.Random(5)
-    for _ in range(texts):
-        story = language.tell(rng)
+    for seed in seeds:
+        story = language.tell(seed)
         assert kahani.derivations(language, story.text) == [story]
     for text in ("यह कहानी कोई नहीं कहता।", "Nobody tells this story."):
         assert kahani.derivations(language, text) == []
 
 
-@pytest.mark.parametrize("count", [45_000, pytest.param(100_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [45_000, pytest.param(75_000, marks=pytest.mark.slow)])
 def test_many_stories_never_meet(language, files, count):
     """No text comes twice among so many stories: those of the archive and as many new ones as it takes."""
     texts = {hash(line) for part in ("train", "test") for line in files[f"{part}.txt"].decode("utf-8").splitlines()}
