@@ -41,3 +41,10 @@ def make_model():
         return model.eval()
 
     return make
+
+
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """`train` draws no loss: that takes longer than a small run. commands/test_main.py looks at what it draws."""
+    for name in ("plot_history", "save_figure"):
+        monkeypatch.setattr(f"ai4india_lib.commands.train_run.{name}", lambda *_: None)

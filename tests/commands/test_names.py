@@ -15,6 +15,8 @@ from ai4india_lib import read_about, read_questions, save_model
 from ai4india_lib.__main__ import main, make_parser
 from ai4india_lib.commands import quoted, with_model
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 QUESTIONS = [
     {"kind": "who", "question": "चाय कौन लाई?", "answer": "मीरा"},
     {"kind": "what", "question": "?", "answer": "चाय"},

@@ -16,6 +16,8 @@ from ai4india_lib import DecoderLanguageModel, add_lora, save_adapter, save_mode
 from ai4india_lib.__main__ import main
 from ai4india_lib.training.loop import Run
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 TINY = ["--preset", "tiny", "--device", "cpu", "--max-steps", "8", "--eval-every", "4", "--checkpoint-every", "3"]
 TRAIN = ["train", "--data", "text", "--name", "mine", *TINY]
 TUNE = ["finetune", "--model", "base", "--data", "talks.jsonl", "--name", "answers", "--device", "cpu"]

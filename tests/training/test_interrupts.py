@@ -15,6 +15,8 @@ from ai4india_lib.training.interrupts import interrupts_wait
 from ai4india_lib.training.loop import Run
 from ai4india_lib.training.objective import NextToken
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 ROOT = Path(__file__).parents[2]
 
 
