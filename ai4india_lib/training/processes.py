@@ -1,5 +1,6 @@
 """Several processes that share a run, by `accelerate`: how they meet, wait for each other, and notice a lost one."""
 
+import gc
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -85,7 +86,12 @@ def all_wait() -> None:
 
 
 def leave() -> None:
-    """The run is over: wait for the others, and part."""
+    """The run is over: wait for the others, and part.
+
+    A model that DDP wrapped keeps the group's threads: one that outlives the group can crash the process as it ends.
+    So those of runs that are over are let go first, and a caller keeps none.
+    """
+    gc.collect()
     all_wait()
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
