@@ -20,7 +20,7 @@ from ..basics.files import (
     replace_folder,
     write_json,
     write_safetensors,
-)  # fmt: skip
+)
 from ..model.decoder import DecoderLanguageModel
 from ..model.lora import lora_modules, put_adapters
 from .cards import write_first_card
