@@ -567,7 +567,7 @@ def test_each_text_has_one_derivation(language, seeds):
         assert kahani.derivations(language, text) == []
 
 
-@pytest.mark.parametrize("count", [45_000, pytest.param(75_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [45_000, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_many_stories_never_meet(language, files, count):
     """No text comes twice among so many stories: those of the archive and as many new ones as it takes."""
     texts = {hash(line) for part in ("train", "test") for line in files[f"{part}.txt"].decode("utf-8").splitlines()}
