@@ -6,6 +6,7 @@ Each side is a process of its own, begins with the text alone, and ends with the
 import json
 import math
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,10 +20,11 @@ EVALUATING = 6.0  # seconds that the peer keeps for its test text
 
 
 def ours(source: str, seconds: float, seed: int) -> tuple[float, float]:
-    """(bits per byte, seconds) of `python -m ai4india_lib train --minutes …`."""
+    """(bits per byte, seconds) of `python -m ai4india_lib train --minutes … --precision no`."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "ai4india_lib", "train", "--data", source, "--device", "cpu", "--name", "run"]
-        _, took = _run([*command, "--minutes", str(seconds / 60), "--seed", str(seed)], folder)
+        options = {"--minutes": seconds / 60, "--seed": seed, "--precision": "no"}  # float32, as the peer
+        _, took = _run([*command, *(str(part) for option in options.items() for part in option)], folder)
         history = json.loads((Path(folder) / "models" / "run" / "history.json").read_text(encoding="utf-8"))
     return history["test_loss"] / math.log(2) / history["bytes_per_token"], took
 
@@ -102,23 +104,55 @@ def _loss(model, inputs, targets, reduction: str = "mean"):
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100, reduction=reduction)
 
 
-def print_quality(sources: list[str], seconds: list[float], seeds: int, threads: int) -> None:
-    """The table, row by row: bits per byte of both on each text after each time, means over the seeds."""
+def print_quality(
+    sources: list[str], seconds: list[float], seeds: int, threads: int, results: str | None = None
+) -> None:
+    """The table, row by row: bits per byte of both on each text after each time, means over the seeds.
+
+    The peer's rate on a text is the one that is best after the longest time, with the first seed. Each result is added
+    to the file `results`, and what stands there already is not measured again: so a run that was stopped goes on.
+    """
     os.environ["OMP_NUM_THREADS"] = str(threads)  # of the processes that train
-    print(
-        f"bits per byte on the whole test text, {threads} threads, mean of {seeds} seeds; peer: {PEER}, best of {RATES}"
-    )
-    print("| text | seconds | ours | took | peer | took | ours / peer |")
-    print("|---|---|---|---|---|---|---|")
+    known = _Results(Path(results) if results else None, threads)
+    print(f"bits per byte on the whole test text, float32, {threads} threads, {seeds} seeds (lowest to highest)")
+    print(f"peer: {PEER}, best of {RATES}")
+    print("| text | seconds | ours | took | peer | rate | took | ours / peer |")
+    print("|---|---|---|---|---|---|---|---|")
     for source in map(str, (Path(source).resolve() for source in sources)):
+        longest = max(seconds)
+        rate = min(RATES, key=lambda rate: known.get(theirs, source, longest, 0, rate)[0])
         for time_limit in seconds:
-            mine = [ours(source, time_limit, seed) for seed in range(seeds)]
-            peers = {rate: [theirs(source, time_limit, seed, rate) for seed in range(seeds)] for rate in RATES}
-            (bits, took), (peer, peer_took) = _means(mine), min(map(_means, peers.values()))
-            row = f"{bits:.3f} | {took:.0f} s | {peer:.3f} | {peer_took:.0f} s | {bits / peer:.3f}"
+            mine = [known.get(ours, source, time_limit, seed) for seed in range(seeds)]
+            peers = [known.get(theirs, source, time_limit, seed, rate) for seed in range(seeds)]
+            ratio = _mean(bits for bits, _ in mine) / _mean(bits for bits, _ in peers)
+            row = f"{_in_words(mine)} | {_in_words(peers, f'{rate:g} | ')} | {ratio:.3f}"
             print(f"| {Path(source).name} | {time_limit:g} | {row} |", flush=True)
 
 
-def _means(results: list[tuple[float, float]]) -> tuple[float, float]:
+class _Results:
+    """What was measured: a line of JSON for each training, in a file if there is one."""
+
+    def __init__(self, path: Path | None, threads: int):
+        self.path, self.threads = path, threads
+        lines = path.read_text(encoding="utf-8").splitlines() if path and path.exists() else []
+        self.found = {line["of"]: line["result"] for line in map(json.loads, lines)}
+
+    def get(self, measure, source: str, *settings: float) -> tuple[float, float]:
+        """(bits per byte, seconds) of `measure(source, *settings)`, measured if it is not known."""
+        key = f"{measure.__name__} {Path(source).name} {settings}, {self.threads} threads"
+        if key not in self.found:
+            self.found[key] = measure(source, *settings)
+            if self.path:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"of": key, "result": self.found[key]}) + "\n")
+        return tuple(self.found[key])
+
+
+def _in_words(results: list[tuple[float, float]], between: str = "") -> str:
     bits, took = zip(*results, strict=True)
-    return sum(bits) / len(bits), sum(took) / len(took)
+    spread = f" ({min(bits):.3f} to {max(bits):.3f})" if len(bits) > 1 else ""
+    return f"{_mean(bits):.3f}{spread} | {between}{_mean(took):.0f} s"
+
+
+def _mean(numbers) -> float:
+    return statistics.fmean(numbers)

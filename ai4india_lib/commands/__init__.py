@@ -134,12 +134,14 @@ def hyperparameters_of(
     return get_hyperparameters(options.preset, **changes)
 
 
-def chosen_sampling(options: argparse.Namespace) -> dict:
-    """The fields of `Sampling` that the command line names. Raises ValueError for those that cannot be."""
+def chosen_sampling(options: argparse.Namespace, usual: dict[str, float]) -> dict:
+    """The fields of `Sampling` that the command line names, beside the usual ones. Raises ValueError for those that
+    cannot be."""
     from ..inference.sampling import Sampling
 
     chosen = given(options, Sampling)
     if Sampling(**chosen).temperature == 0:
         always = "with --temperature 0, which always takes the likeliest token"
         refuse(options, "top_k top_p min_p seed", always, "give another temperature")
-    return chosen
+        return chosen
+    return usual | chosen

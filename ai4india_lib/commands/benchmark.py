@@ -21,16 +21,16 @@ def run(options: argparse.Namespace) -> None:
         seconds = options.seconds or [60.0, 120.0, 180.0]
         if min(seconds) < 20:
             raise ValueError(f"--seconds {min(seconds):g} is too short to train anything: give at least 20")
-        print_quality(options.data or [HINDI_STORIES], seconds, options.repeats, options.threads)
+        print_quality(options.data or [HINDI_STORIES], seconds, options.repeats, options.threads, options.results)
         return
     if options.what == "rounding":
-        refuse(options, "rows seconds", "with rounding")
+        refuse(options, "rows seconds results", "with rounding")
         check_installed("rounding", ("gguf",), "shipping")
         if len(options.data or [""]) > 1:
             raise ValueError(f"--data names {len(options.data)} texts: with rounding one is measured")
         print_rounding(model_of(options), (options.data or [HINDI_STORIES])[0], options.repeats, options.threads)
         return
-    refuse(options, "data seconds", f"with {options.what}")
+    refuse(options, "data seconds results", f"with {options.what}")
     if options.what == "training":
         rows, possible = training.SHAPES, list(training.USUAL)
     else:

@@ -10,7 +10,7 @@ from ..inference.generation import stream_reply
 from ..text.chat import fit_messages
 from ..text.templates import FAILS
 from . import check_at_least, chosen_sampling, model_of, show_text, tell_model
-from .options import CHAT_TEMPERATURE, SLASH_COMMANDS
+from .options import CHAT_SAMPLING, SLASH_COMMANDS
 
 
 def _read_line() -> str | None:
@@ -65,7 +65,7 @@ def _show(pieces: Iterator[str]) -> str:
 def run(options: argparse.Namespace) -> None:
     """Read a line, answer it, and again, until the input ends."""
     check_at_least(options, 1, "max_length")
-    sampling = {"temperature": CHAT_TEMPERATURE} | chosen_sampling(options)
+    sampling = chosen_sampling(options, CHAT_SAMPLING)
     name = model_of(options, chat=True)
     model, tokenizer = load_model(name, options.device)
     context = model.config.context_size

@@ -19,7 +19,7 @@ from ..text.chat import stop_ids
 from ..text.corpus import TextLines
 from ..text.tokenizer import encode_prompt
 from . import check_at_least, check_output, chosen_sampling, model_of, refuse, show_text, tell_model
-from .options import SLOTS
+from .options import SLOTS, STORY_SAMPLING
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -131,7 +131,7 @@ def show(texts: Iterator[dict], output: str | None) -> None:
 def run(options: argparse.Namespace) -> None:
     """Write on a prompt, showing the text as it comes; or on the prompts of a file."""
     _check(options)
-    sampling = chosen_sampling(options)
+    sampling = chosen_sampling(options, STORY_SAMPLING)
     prompts = read_prompts(Path(options.prompts)) if options.prompts else []
     name = model_of(options, chat=False)
     model, tokenizer = load_model(name, options.device)

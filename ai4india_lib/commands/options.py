@@ -21,7 +21,10 @@ REPLAY_SHARE = 0.5
 MINUTES = 4.0  # of `train` without options
 SLOTS = 16
 SLASH_COMMANDS = "/reset begins a new conversation, Ctrl-C stops an answer, /quit (or Ctrl-D) ends"
-CHAT_TEMPERATURE = 0.3  # answers want to be right more than to be new
+# How texts are drawn, unless an option says otherwise. min-p holds a story together: far fewer speak of one child too
+# many (models/README.md). A temperature that did as much would make them more alike.
+STORY_SAMPLING = {"temperature": 0.8, "min_p": 0.1}
+CHAT_SAMPLING = {"temperature": 0.3}  # answers want to be right more than to be new
 # options of --preferences (the first) and --reward (the others): type, usual value, in words
 TUNING = {
     "beta": (float, 0.1, "--preferences: how costly it is to leave the model of the start"),
@@ -175,7 +178,7 @@ def _add_generate(subparsers) -> None:
     add("--draft", metavar="NAME_OR_FOLDER", help=draft)
     add("--max-length", type=int, default=200, help="at most so many new tokens (%(default)s)")
     add("--count", type=int, default=1, help="how many texts (%(default)s)")
-    _add_sampling_options(parser, temperature=0.8)
+    _add_sampling_options(parser, STORY_SAMPLING)
 
 
 def _add_chat(subparsers) -> None:
@@ -185,7 +188,7 @@ def _add_chat(subparsers) -> None:
     add_model_options(parser, "the newest that was taught to chat")
     parser.add_argument("--system", metavar="TEXT", help="what the model reads before the conversation")
     parser.add_argument("--max-length", type=int, default=250, help="longest answer, in tokens (%(default)s)")
-    _add_sampling_options(parser, CHAT_TEMPERATURE)
+    _add_sampling_options(parser, CHAT_SAMPLING)
 
 
 def _add_evaluate(subparsers) -> None:
@@ -230,6 +233,8 @@ def _add_benchmark(subparsers) -> None:
         help="quality: texts to train on, as for `train`; rounding: one to measure on",
     )
     parser.add_argument("--seconds", nargs="+", type=float, help="quality: of each training (60 120 180)")
+    kept = "quality: a file that keeps each result as a line of JSON; a run that was stopped goes on from it"
+    parser.add_argument("--results", metavar="FILE", help=kept)
     parser.add_argument("--model", metavar="NAME_OR_FOLDER", help="rounding: models/NAME, or a folder (the newest)")
     parser.add_argument("--repeats", type=int, default=3, help="how often each is measured (%(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="cores to use (%(default)s)")
@@ -317,13 +322,14 @@ def _add_training_options(parser: argparse.ArgumentParser, preset: str, *, shape
             group.add_argument(option, type=read, metavar=metavar, help=_HELP.get(f.name, f"preset {preset}: {usual}"))
 
 
-def _add_sampling_options(parser: argparse.ArgumentParser, temperature: float) -> None:
-    """An option for each field of `Sampling`; the given temperature is shown as the default, not set."""
+def _add_sampling_options(parser: argparse.ArgumentParser, usual: dict[str, float]) -> None:
+    """An option for each field of `Sampling`; the usual values are shown as the defaults, not set."""
     group = parser.add_argument_group("sampling", "how the next token is drawn", argument_default=argparse.SUPPRESS)
-    about = f"0: always the likeliest token; 1: as the model thinks ({temperature})"
+    about = f"0: always the likeliest token; 1: as the model thinks ({usual['temperature']})"
     group.add_argument("--temperature", type=float, help=about)
     group.add_argument("--top-k", type=int, help="draw only from the K likeliest tokens")
     group.add_argument("--top-p", type=float, help="draw only from the fewest tokens that have probability P together")
-    group.add_argument("--min-p", type=float, help="only from tokens at least P times as likely as the likeliest")
+    about = f"only from tokens at least P times as likely as the likeliest ({usual.get('min_p', 0)})"
+    group.add_argument("--min-p", type=float, help=about)
     group.add_argument("--repetition-penalty", type=float, help="above 1: repeat less")
     group.add_argument("--seed", type=int, help="same seed, same text")

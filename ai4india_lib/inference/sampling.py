@@ -34,10 +34,10 @@ class Sampling:
         if self.temperature < 0:
             raise ValueError(f"temperature={self.temperature} must be 0 (greedy) or more; usual values are 0.5 to 1.2")
         at_least(1, top_k=self.top_k)
-        for name in ("top_p", "min_p"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value <= 1:
-                raise ValueError(f"{name}={value} is a probability: it must be above 0 and at most 1")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p={self.top_p} is a probability: it must be above 0 and at most 1")
+        if self.min_p is not None and not 0 <= self.min_p <= 1:
+            raise ValueError(f"min_p={self.min_p} is a share: it must be 0 (nothing is left out) to 1")
         above(0, repetition_penalty=self.repetition_penalty)
         between(0, 2**63 - 1, seed=self.seed)  # what torch takes
 
@@ -81,9 +81,8 @@ def filter_logits(logits: Tensor, sampling: Sampling, used: Iterable = ()) -> Te
         logits = logits.masked_fill(logits < logits.topk(sampling.top_k).values[..., -1:], -torch.inf)
     if sampling.top_p is not None and sampling.top_p < 1:
         logits = logits.masked_fill(~_nucleus(logits.softmax(-1), sampling.top_p), -torch.inf)
-    if sampling.min_p is not None:
-        probabilities = logits.softmax(-1)
-        logits = logits.masked_fill(probabilities < sampling.min_p * probabilities.amax(-1, keepdim=True), -torch.inf)
+    if sampling.min_p:  # of probabilities a share is of logits a distance
+        logits = logits.masked_fill(logits < logits.amax(-1, keepdim=True) + math.log(sampling.min_p), -torch.inf)
     return logits
 
 

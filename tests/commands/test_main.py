@@ -388,6 +388,15 @@ def test_a_file_of_prompts_gives_each_the_text_it_gets_alone(with_prompts, capsy
     assert not list(with_prompts.glob("*.part*"))
 
 
+def test_stories_are_drawn_with_min_p_unless_an_option_says_otherwise(with_prompts, capsys):
+    def told(*options: str) -> str:
+        assert main(["generate", *"मीरा --seed 5 --max-length 30 --device cpu".split(), *options]) == 0
+        return capsys.readouterr().out
+
+    assert told() == told("--temperature", "0.8", "--min-p", "0.1") != told("--min-p", "0")
+    assert told("--min-p", "0") == told("--min-p", "0.000001")
+
+
 def test_a_long_prompt_of_a_file_gets_what_room_there_is(with_prompts, capsys):
     (with_prompts / "long.txt").write_text("मीरा\n" + "चाय " * 50, encoding="utf-8")
     assert main(["generate", "--prompts", "long.txt", "--max-length", "900", "--device", "cpu", "--output", "o"]) == 0

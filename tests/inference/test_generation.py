@@ -239,7 +239,7 @@ def test_model_is_left_as_it_was(make_model, tokenizer, training):
         ({"top_p": 0.0}, r"top_p=0\.0 is a probability"),
         ({"top_p": 1.1}, r"top_p=1\.1"),
         ({"top_p": 95}, "top_p=95 is a probability: it must be above 0 and at most 1"),
-        ({"min_p": -1}, "min_p=-1"),
+        ({"min_p": -1}, r"min_p=-1 is a share: it must be 0 \(nothing is left out\) to 1"),
         ({"repetition_penalty": 0}, "repetition_penalty=0 must be above 0"),
         ({"seed": "one"}, "seed='one' must be a whole number"),
     ],

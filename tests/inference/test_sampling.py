@@ -38,6 +38,7 @@ def processors(sampling):
         {"temperature": 1.0, "top_p": 0.05},
         {"temperature": 1.0, "min_p": 0.1},
         {"temperature": 1.0, "min_p": 1.0},
+        {"temperature": 1.0, "min_p": 0.0},
         {"temperature": 1.0, "repetition_penalty": 1.3},
         {"temperature": 1.0, "repetition_penalty": 0.8},
         {"temperature": 0.8, "top_k": 40, "top_p": 0.8},
