@@ -139,7 +139,7 @@ class _Results:
 
     def get(self, measure, source: str, *settings: float) -> tuple[float, float]:
         """(bits per byte, seconds) of `measure(source, *settings)`, measured if it is not known."""
-        key = f"{measure.__name__} {Path(source).name} {settings}, {self.threads} threads"
+        key = f"{measure.__name__} {source} {settings}, {self.threads} threads"
         if key not in self.found:
             self.found[key] = measure(source, *settings)
             if self.path:
