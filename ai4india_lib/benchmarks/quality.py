@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-RATES = (1e-3, 2e-3, 4e-3)  # the peer has the best of these
+RATES = (2e-3, 4e-3, 8e-3)  # the peer has the best of these
 PEER = "Llama, 128 wide, 4 blocks, AdamW, cosine"
 BATCH, CONTEXT, VOCABULARY = 16, 256, 4096
 EVALUATING = 6.0  # seconds that the peer keeps for its test text
