@@ -1,7 +1,9 @@
 """Runs by the clock: how many steps fit into the minutes that a run was given.
 
-The first steps are timed. Then the number of steps is fixed, once and for all, so that the learning rate has fallen to
-zero when the time is over; looks at the test text and checkpoints are counted in. A resumed run keeps that number.
+The first steps are timed. Then the number of steps is fixed, so that the learning rate has fallen to zero when the time
+is over; looks at the test text and checkpoints are counted in. At half of them it is fixed anew, once and for all: by
+then more is known about the machine, and as the rate has not begun to fall, it was that of either number so far. A
+resumed run keeps the number that it had.
 """
 
 import math
@@ -20,6 +22,7 @@ BLOCKS = 8  # so many times are enough for a median,
 MEASURED = 0.03  # if they are this part of the time together;
 AT_MOST = 0.15  # after this part of the time two must do,
 LATEST = 0.5  # after this one whatever is known
+HALF = 0.5  # of the steps: then their number is fixed anew
 AIM = 0.98  # of the time: machines grow warm and slow
 LOOKING, SAVING = 0.04, 0.02  # parts of the time for looks at the test text, and for checkpoints, at most
 EARLY = 0.01  # part of the time for each early look, at most
@@ -65,14 +68,14 @@ class Clock:
     """Times the first steps of a run that has `seconds` from `started` on, and says how many it can take.
 
     >>> clock.step_done()  # after each step
-    >>> if clock.knows(): steps, pace = clock.fix(...)
+    >>> if clock.knows(history): steps, pace = clock.fix(history, ...)
     """
 
     def __init__(self, seconds: float, started: float, device: torch.device):
         self.seconds, self.started, self.device = seconds, started, device
         self.steps = 0
         self.times: list[float] = []  # seconds per step, of each block of steps
-        self.timed = 0.0  # seconds of all blocks
+        self.timed, self.counted = 0.0, 0  # seconds of all blocks, and their steps
         self._mark: float | None = None  # when the block in hand began
         self._count = 0  # its steps
 
@@ -94,6 +97,7 @@ class Clock:
             now = time.perf_counter()
             self.times.append((now - self._mark) / self._count)
             self.timed += now - self._mark
+            self.counted += self._count
             self._mark, self._count = now, 0
 
     def pause(self) -> None:
@@ -106,36 +110,50 @@ class Clock:
         elif self.device.type == "mps":
             torch.mps.synchronize()
 
-    def knows(self) -> bool:
-        """Is it time to fix the number of steps?"""
+    def knows(self, history: History) -> bool:
+        """Is it time to fix the number of steps, or to fix it anew?"""
+        if not history.is_open:
+            return history.steps >= history.pace["again_at"]
         if len(self.times) >= BLOCKS and self.timed >= MEASURED * self.seconds:
             return True
         gone = self.elapsed() / self.seconds if self.seconds > 0 else 1.0
         return gone >= LATEST or (gone >= AT_MOST and len(self.times) >= 2)
 
     def fix(
-        self, done: int, most_steps: int, h: Hyperparameters, costs: Costs, test_batches: float
+        self, history: History, most_steps: int, h: Hyperparameters, costs: Costs, test_batches: float
     ) -> tuple[int, dict[str, float | None]]:
-        """(the number of steps of the whole run, its pace) after `done` steps; it takes `most_steps` at most.
+        """(the number of steps of the whole run, its pace) after those done so far; it takes `most_steps` at most.
 
         The pace says how often the run looks at the test text and writes a checkpoint: as `h` says, or more rarely, so
-        that steps get most of the time; and how many batches the last look reads (None: all).
+        that steps get most of the time; and how many batches the last look reads (None: all). It keeps what it has of
+        that. `again_at` is the step at which the number is to be fixed anew, before the rate falls (None: never).
         """
-        step = median(self.times) if self.times else self.elapsed() / max(self.steps, 1)
+        done, known, step = history.steps, history.pace, self._step_seconds(history)
         left = AIM * self.seconds - self.elapsed() - 2 * costs.checkpoint  # now, and at the end
         whole, longest = test_batches * costs.test_batch, LAST_LOOK * self.seconds
         left = max(0.0, left - min(whole, longest))
         eval_every = max(h.eval_every, math.ceil(left / step / LOOKS), math.ceil(costs.look / (LOOKING * step)))
+        eval_every = known.get("eval_every", eval_every)
         checkpoint_every = max(h.checkpoint_every, math.ceil(costs.checkpoint / (SAVING * step)))
-        early = costs.look <= EARLY * self.seconds
+        checkpoint_every = known.get("checkpoint_every", checkpoint_every)
+        early = known.get("early_looks", costs.look <= EARLY * self.seconds)
         soon = sum(done < at < done + left / step for at in early_looks(eval_every)) if early else 0
         left = max(0.0, left - (soon + 1) * costs.look)  # one at the end
         total = done + int(left / (step + costs.look / eval_every + costs.checkpoint / checkpoint_every))
+        total = min(most_steps, total)
+        again_at = int(min(HALF, 1 - h.decay_fraction) * total)
         pace = {
             "step_seconds": step,
+            "again_at": again_at if history.is_open and again_at > done else None,
             "eval_every": eval_every,
             "early_looks": early,
             "checkpoint_every": checkpoint_every,
             "last_batches": None if whole <= longest else max(1, int(longest / costs.test_batch)),
         }
-        return min(most_steps, total), pace
+        return total, pace
+
+    def _step_seconds(self, history: History) -> float:
+        """Seconds per step: of few blocks the median, as an odd one must not count; of many the mean."""
+        if not history.is_open and self.counted:
+            return self.timed / self.counted
+        return median(self.times) if self.times else self.elapsed() / max(self.steps, 1)

@@ -189,14 +189,16 @@ class Run:
                 self._save_checkpoint()
 
     def _fix_steps(self) -> None:
-        """Once enough steps of a run by the clock were timed, fix their number: the first process decides for all."""
-        history = self.history
-        if not self._over_processes(self.rank == 0 and self.clock.knows()):
+        """Once enough steps of a run by the clock were timed, fix their number, and later anew: the first process
+        decides for all."""
+        history, is_first = self.history, self.history.is_open
+        if not self._over_processes(self.rank == 0 and self.clock.knows(history)):
             return
-        self._save_checkpoint()  # to know how long that takes
+        if is_first:
+            self._save_checkpoint()  # to know how long that takes
         if not self.costs.look:  # the same, where this run has not looked yet, as it goes on with another
             self._read_test_text()
-        fixed = [self.clock.fix(history.steps, self.most_steps, self.h, self.costs, self.objective.test_batches())]
+        fixed = [self.clock.fix(history, self.most_steps, self.h, self.costs, self.objective.test_batches())]
         if self.processes > 1:
             from accelerate.utils import broadcast_object_list
 
@@ -204,8 +206,9 @@ class Run:
         steps, pace = fixed[0]
         history.set_total_steps(steps)
         history.pace |= pace
-        self.clock = None
-        self.progress.fixed(history.pace_in_words(self.most_steps))
+        if history.pace["again_at"] is None:
+            self.clock = None
+        self.progress.fixed(history.pace_in_words(self.most_steps) if is_first else None)
         self._save_checkpoint()  # a run that is killed from here on goes on with this number
 
     def _keep_the_best(self, interrupted: list) -> None:

@@ -38,10 +38,11 @@ class Progress:
         self.found = f"perplexity {self.history.eval_perplexity[-1]:.2f}, bits per byte {bits:.3f}"
         self._write_beside()
 
-    def fixed(self, line: str) -> None:
-        """The number of steps is known now; `line` says it in words."""
+    def fixed(self, line: str | None) -> None:
+        """The number of steps is known now, or better than before; `line` says it in words."""
         self.bar.total = self.history.total_steps
-        self.say(line)
+        if line is not None:
+            self.say(line)
 
     def _write_beside(self) -> None:
         rate = self.bar.format_dict.get("rate") or 0.0  # steps per second

@@ -1,5 +1,6 @@
-"""Protects training.clock: a run by the clock takes its minutes, fixes its steps once, and keeps their number."""
+"""Protects training.clock: a run by the clock takes its minutes, fixes its steps twice, and keeps their number."""
 
+import re
 import signal
 import time
 from dataclasses import replace
@@ -92,6 +93,25 @@ def test_an_odd_step_while_it_is_timed_does_not_count(monkeypatch):
     assert run(by_the_clock(1.0))[0].seconds == pytest.approx(MINUTE, rel=0.1)
 
 
+@pytest.mark.parametrize("later", [0.25, 1.0])
+def test_a_machine_that_changes_its_speed_gets_another_number_before_the_rate_falls(later, monkeypatch):
+    """Timed at half a second a step, half as fast or twice as fast after thirty steps; the rate is of one schedule."""
+    fake = FakeTime(monkeypatch)
+    step = Run._step
+
+    def changed(run):
+        fake.seconds = 0.5 if fake.steps < 30 else later
+        step(run)
+
+    monkeypatch.setattr(Run, "_step", changed)
+    h = by_the_clock(2.0)
+    history, _ = run(h)
+    assert history.seconds == pytest.approx(2 * MINUTE, rel=0.2) and history.steps == history.total_steps
+    warmup, half = history.pace["warmup_steps"], history.steps // 2
+    assert history.learning_rate[:half] == [learning_rate_at(at, history.steps, h, warmup) for at in range(half)]
+    assert history.learning_rate[-1] < 0.05 * h.learning_rate
+
+
 def test_what_is_reserved_is_left_free(monkeypatch):
     FakeTime(monkeypatch)
     assert run(by_the_clock(1.0), reserved=20.0)[0].seconds == pytest.approx(MINUTE - 20, rel=0.1)
@@ -121,8 +141,9 @@ def test_the_number_is_told(monkeypatch, capsys):
     history, _ = run(by_the_clock(1.0), progress=True)
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["reading the text …", "1 minute of training: the first steps tell how many that will be"]
-    words = f"about {history.steps} steps in 1 minute on this machine, they read the text {history.passes:.2g} times"
-    assert lines[2] == words and lines[3].startswith(f"finished after {history.steps} steps")
+    first = re.fullmatch(r"about (\d+) steps in 1 minute on this machine, they read the text [\d.]+ times", lines[2])
+    assert int(first[1]) == pytest.approx(history.steps, abs=2)
+    assert lines[3].startswith(f"finished after {history.steps} steps")
     tokens = NextToken(*ingredients(settings())[1:], settings()).data.dataset.num_tokens()
     assert history.passes == pytest.approx(history.steps * history.tokens_per_step / tokens)
 
@@ -228,7 +249,9 @@ def fixed(step, costs, *, seconds=240.0, test_batches=8.0, **changes):
     """What a clock fixes that has seen ten steps."""
     clock = Clock(seconds, time.perf_counter(), torch.device("cpu"))
     clock.times = [step] * 10
-    return clock.fix(10, 10**9, get_hyperparameters("laptop", minutes=seconds / 60, **changes), costs, test_batches)
+    history = History(total_steps=10**9, train_loss=[5.0] * 10, pace={"minutes": seconds / 60})
+    h = get_hyperparameters("laptop", minutes=seconds / 60, **changes)
+    return clock.fix(history, 10**9, h, costs, test_batches)
 
 
 @pytest.mark.parametrize(
