@@ -19,7 +19,7 @@ from ..text.chat import CHAT_TEMPLATE, RESPONSE_TEMPLATE
 from ..text.corpus import read_about
 from ..text.urls import without_secrets
 from ..training.history import History
-from ..training.hyperparameters import MODEL_SHAPE, PRESETS, TEXT_PRESETS, Hyperparameters
+from ..training.hyperparameters import NEW_MODEL, PRESETS, TEXT_PRESETS, Hyperparameters
 from ..training.resume import Checkpoints
 from . import hyperparameters_of, quoted
 from .lessons import project_folder
@@ -104,7 +104,7 @@ def _settings(options: argparse.Namespace, h: Hyperparameters) -> list[str]:
         is_length, by_clock = f.name == "max_steps", h.minutes is not None
         if value == getattr(usual, f.name) and (by_clock or not is_length):
             continue
-        if (is_length and by_clock and value is None) or (options.command == "finetune" and f.name in MODEL_SHAPE):
+        if (is_length and by_clock and value is None) or (options.command == "finetune" and f.name in NEW_MODEL):
             continue
         if f.name == "compile":
             words.append(f"--{'' if value else 'no-'}{option}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..basics.arguments import above, at_least, between
 from ..formats.folders import holds_adapter, model_folder
-from ..training.hyperparameters import MODEL_SHAPE
+from ..training.hyperparameters import NEW_MODEL
 from ..tuning.reward_files import reward_file
 from . import hyperparameters_of, model_of, refuse
 from .options import TUNING
@@ -50,7 +50,7 @@ def _check_kind(options: argparse.Namespace, kind: str) -> None:
 def _check(options: argparse.Namespace, source: Path, folder: Path, adapters: bool) -> None:
     """Refuse options that do not go together, or not with the model in `source`."""
     own_shape = "in fine-tuning, where the shape is the model's own"
-    refuse(options, " ".join(MODEL_SHAPE), own_shape, "train a new model with `python -m ai4india_lib train`")
+    refuse(options, " ".join(NEW_MODEL), own_shape, "train a new model with `python -m ai4india_lib train`")
     refuse(options, "compile", "in fine-tuning: only `train` compiles its step")
     if options.lora is None:
         refuse(options, "lora_alpha", "without --lora", "give --lora RANK too")

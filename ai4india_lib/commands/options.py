@@ -10,7 +10,7 @@ import textwrap
 from dataclasses import fields
 from pathlib import Path
 
-from ..training.hyperparameters import MODEL_SHAPE, TEXT_PRESETS, Hyperparameters, get_hyperparameters
+from ..training.hyperparameters import NEW_MODEL, TEXT_PRESETS, Hyperparameters, get_hyperparameters
 from .classroom.options import add_class
 from .doctor_options import add_doctor
 from .plan_options import add_plan
@@ -315,7 +315,7 @@ def _add_training_options(parser: argparse.ArgumentParser, preset: str, *, shape
             )
             continue
         option = f"--{f.name.replace('_', '-')}"
-        if f.name in MODEL_SHAPE and not shape:
+        if f.name in NEW_MODEL and not shape:
             group.add_argument(option, nargs="?", const=True, help=argparse.SUPPRESS)
         else:
             (read, metavar), usual = _OPTIONS[f.type], getattr(get_hyperparameters(preset), f.name)

@@ -101,7 +101,7 @@ def run(options: argparse.Namespace, name: str, folder: Path) -> None:
         if len(tokenizer) < h.vocab_size:
             print(f"the text has parts for a vocabulary of {len(tokenizer)}, not of {h.vocab_size}", flush=True)
     loaders = download_and_prepare_data(data, h.batch_size, tokenizer, h.context_size, seed=h.seed)
-    model = make_model(h, tokenizer)
+    model = make_model(h, tokenizer, lines)
     print(f"training a model of {model.num_parameters():,} parameters on {without_secrets(options.data)}", flush=True)
     tell_steps(options, h, plan_steps(h, loaders[0].dataset.num_tokens(), rank_and_world_size()[1])[0])
     kept = Checkpoints(run_folder, begin=note_run(options, OF_THE_RUN, tokenizer))

@@ -16,7 +16,7 @@ import torch
 from .history import History
 from .hyperparameters import Hyperparameters
 
-WARM_UP = 20  # steps: as far back as AdamW's second mean looks, 1 / (1 − 0.95)
+SHORT = 200  # steps of a short run: the rate rises as in one, at most, as nobody knows yet how many there will be
 UNTIMED = 2  # the first steps are slower than the others
 BLOCKS = 8  # so many times are enough for a median,
 MEASURED = 0.03  # if they are this part of the time together;
@@ -42,7 +42,7 @@ class Costs:
 def first_pace(h: Hyperparameters, most_steps: int) -> dict:
     """What a run by the clock knows before its first step: for how many steps the learning rate rises, for one. That
     must not depend on their number, which is not known while it rises."""
-    return {"minutes": h.minutes, "warmup_steps": min(round(h.warmup_fraction * most_steps), WARM_UP)}
+    return {"minutes": h.minutes, "warmup_steps": round(h.warmup_fraction * min(most_steps, SHORT))}
 
 
 def is_time_to_look(history: History, h: Hyperparameters) -> bool:

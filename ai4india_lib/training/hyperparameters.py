@@ -18,6 +18,7 @@ class Hyperparameters:
     num_kv_heads: int = 2
     context_size: int = 256  # tokens
     qk_norm: bool = True
+    word_vectors: bool = False  # the embeddings begin as word vectors that are counted in the text (`first_weights.py`)
     # the run
     batch_size: int = 16  # blocks of context_size tokens in one pass through the model
     accumulation_steps: int = 1  # passes whose gradients are added up for one step
@@ -26,9 +27,10 @@ class Hyperparameters:
     minutes: float | None = None  # and at most so long, by the clock (`clock.py`): what ends first counts
     optimizer: str = "muon"  # for the matrices inside the blocks (Jordan et al., 2024), or "adamw" for everything
     learning_rate: float = 8e-3  # the highest; see `learning_rate_at`
-    warmup_fraction: float = 0.02  # of all steps: rise to the highest rate; with `minutes` at most 20 steps
+    warmup_fraction: float = 0.02  # of all steps: rise to the highest rate; with `minutes` of at most 200
     decay_fraction: float = 0.4  # of all steps, at the end: fall to zero
     weight_decay: float = 0.1
+    momentum: float = 0.95  # how much of the former steps goes on in Muon's; in AdamW's too, but there at most 0.9
     clip_norm: float = 1.0  # longest gradient that is followed in full
     precision: str = "auto"  # "no" (float32), "bf16", "fp16", or what pays on the device
     compile: bool = True  # on a GPU, where the run is long enough to earn it (`compiling.py`)
@@ -57,6 +59,7 @@ class Hyperparameters:
 
 # the fields that fix a new model's shape: where a model is trained further, it has its shape already
 MODEL_SHAPE = ("vocab_size", "emb_dim", "num_heads", "num_blocks", "num_kv_heads", "qk_norm")
+NEW_MODEL = (*MODEL_SHAPE, "word_vectors")  # and those of its first weights
 
 _FINETUNE = Hyperparameters(
     batch_size=8, num_epochs=2, max_steps=720, learning_rate=1.8e-3, warmup_fraction=0.05, decay_fraction=0.6,

@@ -8,7 +8,7 @@ between the kinds of training is their objective: which batches a step reads, an
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -18,8 +18,10 @@ from torch import Tensor
 from ..basics.device import keep_freed_memory, pick_device, pick_precision
 from ..basics.processes import rank_and_world_size
 from ..model.decoder import DecoderLanguageModel
-from ..model.first_weights import begin_by_copying
+from ..model.first_weights import begin_by_copying, begin_by_counting
+from ..text.packing import in_light_groups
 from ..text.resumable import TextLoader
+from ..text.tokenizer import encode_documents
 from .clock import Clock, Costs, first_pace, is_time_to_look, is_time_to_save
 from .history import History
 from .hyperparameters import Hyperparameters, given_or_preset
@@ -32,22 +34,41 @@ from .resume import Checkpoints
 from .saved_run import fingerprints_of, load_run, save_run
 from .sharding import put_weights, trained_weights
 
+COUNTED_BYTES = 4_000_000  # of text for word vectors: some half a million tokens, a second
 Watcher = Callable[[History], None]  # is called with the history of a run that goes on
 
 
-def make_model(hyperparameters: Hyperparameters, tokenizer) -> DecoderLanguageModel:
+def make_model(hyperparameters: Hyperparameters, tokenizer, lines: Iterable[str] | None = None) -> DecoderLanguageModel:
     """An untrained model for this tokenizer, its first weights drawn with the seed of `hyperparameters`.
 
-    Its attention begins as a copier (see `first_weights.begin_by_copying`), so that it learns sooner to look back.
+    Its attention begins as a copier (see `first_weights.begin_by_copying`), so that it learns sooner to look back. With
+    `word_vectors` its embeddings begin as word vectors, counted in the first `COUNTED_BYTES` of `lines`.
+
+    Raises ValueError where `word_vectors` has no lines to be counted in.
     """
     h = hyperparameters
+    if h.word_vectors and lines is None:
+        raise ValueError("word_vectors are counted in the text: give make_model its lines")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(h.seed)
         model = DecoderLanguageModel(
             len(tokenizer), h.emb_dim, h.num_heads, h.num_blocks, tokenizer.pad_token_id,
             num_kv_heads=h.num_kv_heads, context_size=h.context_size, qk_norm=h.qk_norm,
         )  # fmt: skip
-    return begin_by_copying(model)
+    begin_by_copying(model)
+    if h.word_vectors:
+        begin_by_counting(model, _first_documents(lines, tokenizer), h.seed)
+    return model
+
+
+def _first_documents(lines: Iterable[str], tokenizer) -> Iterator[list[int]]:
+    """Ids of a text's documents, of its first `COUNTED_BYTES`."""
+    size = 0
+    for group in in_light_groups(lines):
+        yield from encode_documents(tokenizer, group)
+        size += sum(len(line.encode()) for line in group)
+        if size >= COUNTED_BYTES:
+            return
 
 
 def train(

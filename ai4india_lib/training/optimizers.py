@@ -45,11 +45,11 @@ def make_optimizers(model: DecoderLanguageModel, h: Hyperparameters) -> list[tor
     optimizers: list[torch.optim.Optimizer] = []
     if groups:
         fused = model.device.type in ("cpu", "cuda")
-        optimizers.append(torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=fused, **settings))
+        optimizers.append(torch.optim.AdamW(groups, betas=(min(h.momentum, 0.9), 0.95), fused=fused, **settings))
     if matrices:
         halves = h.precision in ("auto", "bf16") and pick_precision(model.device) == "bf16"
         dtype = torch.bfloat16 if halves else torch.float32
-        optimizers.append(Muon(_groups(matrices, slow), dtype=dtype, **settings))
+        optimizers.append(Muon(_groups(matrices, slow), dtype=dtype, momentum=h.momentum, **settings))
     return optimizers
 
 

@@ -7,7 +7,7 @@ import pytest
 from ai4india_lib import add_lora, save_adapter, save_model
 from ai4india_lib.__main__ import main, make_parser
 from ai4india_lib.commands import hyperparameters_of, show_text
-from ai4india_lib.training.hyperparameters import MODEL_SHAPE, PRESETS, Hyperparameters
+from ai4india_lib.training.hyperparameters import NEW_MODEL, PRESETS, Hyperparameters
 
 FINETUNE = ["finetune", "--model", "base", "--data", "chai.jsonl"]
 PREFER = ["finetune", "--model", "base", "--preferences", "pairs.jsonl"]
@@ -100,7 +100,7 @@ def test_finetune_shows_the_settings_of_a_run_and_not_those_of_a_shape(capsys):
         main(["finetune", "--help"])
     shown = set(re.findall(r"--[\w-]+", capsys.readouterr().out))
     options = {name: f"--{name.replace('_', '-')}" for name in vars(Hyperparameters())}
-    assert {name for name, option in options.items() if option not in shown} == {*MODEL_SHAPE, "compile"}
+    assert {name for name, option in options.items() if option not in shown} == {*NEW_MODEL, "compile"}
 
 
 def test_a_finetuned_model_reads_no_more_than_it_did(at_work, make_model, tokenizer, capsys):

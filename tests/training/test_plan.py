@@ -1,12 +1,14 @@
 """Protects training.plan: what is trained follows from how much text there is, and every option overrides it."""
 
+from dataclasses import replace
+
 import pytest
 
 from ai4india_lib import get_hyperparameters
 from ai4india_lib.__main__ import main
 from ai4india_lib.commands import hyperparameters_of
 from ai4india_lib.commands.options import make_parser
-from ai4india_lib.training.plan import LITTLE, LITTLE_TEXT, SMALL_BATCHES, plan_for_text, plan_in_words
+from ai4india_lib.training.plan import LITTLE, LITTLE_TEXT, SHORT_RUN, SMALL_BATCHES, plan_for_text, plan_in_words
 from ai4india_lib.training.resume import Checkpoints
 
 
@@ -14,9 +16,14 @@ def test_much_text_is_trained_on_as_the_preset_says():
     """So the commands on the models' cards, which give steps and no preset, still make those models."""
     assert plan_for_text(57_000_000) == plan_for_text(LITTLE) == get_hyperparameters("laptop")
     assert plan_for_text(57_000_000, max_steps=600, minutes=None) == get_hyperparameters("laptop")
-    assert plan_for_text(57_000_000, "cuda", minutes=3) == get_hyperparameters("laptop", minutes=3)
-    assert plan_for_text(57_000_000, minutes=3) == get_hyperparameters("laptop", minutes=3, **SMALL_BATCHES)
-    assert plan_for_text(57_000_000, minutes=3, batch_size=16) == get_hyperparameters("laptop", minutes=3)
+
+
+def test_a_run_by_the_clock_is_short():
+    by_clock = get_hyperparameters("laptop", minutes=3, **SHORT_RUN)
+    assert plan_for_text(57_000_000, "cuda", minutes=3) == by_clock
+    assert plan_for_text(57_000_000, minutes=3) == replace(by_clock, **SMALL_BATCHES)
+    assert plan_for_text(57_000_000, minutes=3, batch_size=16) == by_clock
+    assert plan_for_text(57_000_000, minutes=3, momentum=0.9, word_vectors=False).momentum == 0.9
 
 
 def test_little_text_is_not_learned_by_heart():
