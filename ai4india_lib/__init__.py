@@ -43,7 +43,7 @@ if TYPE_CHECKING:  # each is imported when it is first used
     )
     from .model import (
         MLP, DecoderBlock, DecoderConfig, DecoderLanguageModel, KVCache, MultiHeadAttention, RMSNorm, add_lora,
-        begin_by_copying, give_places, merge_lora, rope, rope_tables, untrained_tokens,
+        begin_by_copying, begin_by_counting, give_places, merge_lora, rope, rope_tables, untrained_tokens,
     )
     from .text import (
         INDIC_SPLIT, CorpusError, DownloadError, NgramModel, PackedTextDataset, TextLines, TextLoader,

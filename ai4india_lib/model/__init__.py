@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # each is imported when it is first used
         MLP, DecoderBlock, DecoderLanguageModel, MultiHeadAttention, Place, RMSNorm, rope, rope_frequencies,
         rope_tables,
     )
-    from .first_weights import begin_by_copying
+    from .first_weights import begin_by_copying, begin_by_counting
     from .lora import LORA_TARGETS, add_lora, has_lora, merge_lora
     from .new_tokens import beside_untrained, give_places, untrained_tokens
 # fmt: on

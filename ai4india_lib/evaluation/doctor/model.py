@@ -99,8 +99,7 @@ def fresh_model(patient: Patient) -> nn.Module | None:
     if patient.h is None:
         return None
     try:
-        lines = None if patient.train_loader is None else patient.train_loader.dataset.lines
-        fresh = make_model(patient.h, patient.tokenizer, lines)
+        fresh = make_model(patient.h, patient.tokenizer, patient.train_lines)
     except ValueError:
         return None
     shapes = [{n: p.shape for n, p in model.named_parameters()} for model in (fresh, patient.model)]

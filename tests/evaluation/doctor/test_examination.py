@@ -13,6 +13,8 @@ from torch import nn
 
 from ai4india_lib import examine, get_hyperparameters
 from ai4india_lib.evaluation.doctor.history import Watch, history_signs, leaps, sure_signs
+from ai4india_lib.evaluation.doctor.model import first_weights
+from ai4india_lib.evaluation.doctor.patient import Patient
 from ai4india_lib.evaluation.doctor.reference import FAULTS, NO_FAULT, Reference, disease_of, faults_for, weights_of
 from ai4india_lib.evaluation.doctor.replay import replay
 from ai4india_lib.training.history import History
@@ -210,6 +212,22 @@ def test_first_steps_done_again_are_those_of_the_loop():
             assert replay(first_model(h, tokenizer), batches, h, history.learning_rate, fault) != pytest.approx(
                 again, abs=2e-3
             )
+
+
+def test_the_first_weights_of_a_run_from_word_vectors_are_counted_again():
+    tokenizer = runs.train_tokenizer(LINES, 384)
+    h = get_hyperparameters("tiny", max_steps=3, precision="no", vocab_size=384, word_vectors=True)
+    model, both = first_model(h, tokenizer, LINES), runs.loaders(h, LINES, TESTS, tokenizer)
+    begun = {name: p.detach().clone() for name, p in model.named_parameters()}
+    history = train(model, *both, h, device="cpu", progress=False)
+    found = first_weights(Patient(model, tokenizer, history, *both, h, None))
+    assert all(torch.equal(found[name], p) for name, p in begun.items())
+    assert not torch.equal(
+        begun["embedding.weight"], first_model(runs.replace(h, word_vectors=False), tokenizer).embedding.weight
+    )
+    assert first_weights(Patient(model, tokenizer, history, None, None, h, None)) is None
+    with pytest.raises(ValueError, match="word_vectors are counted in the text"):
+        first_model(h, tokenizer)
 
 
 def test_every_fault_has_a_disease_in_words():
