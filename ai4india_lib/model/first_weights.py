@@ -16,7 +16,6 @@ LIKENESS = 0.7  # fraction of a key's weights in the query that looks for it
 COPYING = 0.08  # deviation of the first output weights, which undo what value did
 REACH = 2  # tokens to each side: the company that is counted; the second one counts half
 SMOOTHING = 0.75  # power of a neighbour's count: rare ones would else seem to say too much
-COUNTED = 0.9  # fraction of an embedding that was counted; the rest of its square is drawn
 
 
 @torch.no_grad()
@@ -65,7 +64,7 @@ def begin_by_counting(
     drawn = table.float().cpu()
     vectors *= drawn.norm(dim=1, keepdim=True) / vectors.norm(dim=1, keepdim=True).clamp_min(1e-12)
     has_company = company.crow_indices().diff()[:, None] > 0
-    table.copy_(torch.where(has_company, COUNTED * vectors + (1 - COUNTED**2) ** 0.5 * drawn, drawn))
+    table.copy_(torch.where(has_company, vectors, drawn))
     return model
 
 
