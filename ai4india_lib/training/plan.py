@@ -43,4 +43,5 @@ def plan_in_words(num_bytes: float, h: Hyperparameters) -> str:
     size = f"{num_bytes / 1e6:.1f} MB" if num_bytes >= 1e5 else f"{math.ceil(num_bytes / 1e3)} KB"
     often = f"read at most {h.num_epochs:g} times"
     little = " (little text is soon known by heart)" if num_bytes < LITTLE else ""
-    return f"{size} of text: weight decay {h.weight_decay:g}, batches of {h.batch_size}, {often}{little}"
+    begun = ", a start from word vectors" if h.word_vectors else ""
+    return f"{size} of text: weight decay {h.weight_decay:g}, batches of {h.batch_size}{begun}, {often}{little}"

@@ -54,6 +54,7 @@ def test_the_plan_is_told_in_one_line():
     assert told.startswith("1.0 MB of text: ") and "by heart" in told and f"weight decay {h.weight_decay:g}" in told
     assert "by heart" not in plan_in_words(57_000_000, get_hyperparameters("laptop")) and "\n" not in told
     assert plan_in_words(1200, h).startswith("2 KB of text")
+    assert "word vectors" in told and "word vectors" not in plan_in_words(57_000_000, get_hyperparameters("laptop"))
 
 
 def test_the_command_does_what_was_planned(tmp_path, monkeypatch, capsys):
