@@ -12,7 +12,7 @@ import math
 from .hyperparameters import Hyperparameters, get_hyperparameters
 
 LITTLE = 2_000_000  # bytes of text: below this, text is read so often that a model begins to learn it by heart
-LITTLE_TEXT = {"vocab_size": 2048, "weight_decay": 1.0, "num_epochs": 8.0}
+LITTLE_TEXT = {"vocab_size": 2048, "weight_decay": 1.0, "num_epochs": 5.0}
 SMALL_BATCHES = {"batch_size": 8, "learning_rate": 6e-3}  # twice as many steps of the same text; on a CPU 7% slower
 SHORT_RUN = {"word_vectors": True, "momentum": 0.85}  # a start that knows words, and less of what is long outdated
 
