@@ -51,6 +51,7 @@ class Hyperparameters:
         above(0, minutes=self.minutes)
         between(0, 1, warmup_fraction=self.warmup_fraction, decay_fraction=self.decay_fraction)
         between(0, math.inf, weight_decay=self.weight_decay)
+        between(0, 0.999, momentum=self.momentum)
         between(0, 2**63 - 1, seed=self.seed)  # what torch takes
         for name, known in (("optimizer", ("muon", "adamw")), ("precision", ("auto", "no", "bf16", "fp16"))):
             if getattr(self, name) not in known:
