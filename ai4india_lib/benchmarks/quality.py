@@ -6,13 +6,13 @@ Each side is a process of its own, begins with the text alone, and ends with the
 import json
 import math
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from itertools import chain, repeat
 from pathlib import Path
+from statistics import fmean
 
 RATES = (2e-3, 4e-3, 8e-3)  # the peer has the best of these
 PEER = "Llama, 128 wide, 4 blocks, AdamW, cosine"
@@ -120,7 +120,7 @@ def print_quality(
         for time_limit in seconds:
             mine = [known.get(ours, source, time_limit, seed) for seed in range(seeds)]
             peers = [known.get(theirs, source, time_limit, seed, rate) for seed in range(seeds)]
-            ratio = _mean(bits for bits, _ in mine) / _mean(bits for bits, _ in peers)
+            ratio = fmean(bits for bits, _ in mine) / fmean(bits for bits, _ in peers)
             row = f"{_in_words(mine)} | {_in_words(peers, f'{rate:g} | ')} | {ratio:.3f}"
             print(f"| {Path(source).name} | {time_limit:g} | {row} |", flush=True)
 
@@ -147,8 +147,4 @@ class _Results:
 def _in_words(results: list[tuple[float, float]], between: str = "") -> str:
     bits, took = zip(*results, strict=True)
     spread = f" ({min(bits):.3f} to {max(bits):.3f})" if len(bits) > 1 else ""
-    return f"{_mean(bits):.3f}{spread} | {between}{_mean(took):.0f} s"
-
-
-def _mean(numbers) -> float:
-    return statistics.fmean(numbers)
+    return f"{fmean(bits):.3f}{spread} | {between}{fmean(took):.0f} s"

@@ -35,11 +35,13 @@ def came(tmp_path_factory):
 
 def is_whole(folder: Path, *, killed: bool = False) -> bool:
     """Is there a model that opens, with its history, its plot and nothing half written? A process that is `killed`
-    cannot put away what it has in hand, such as an old checkpoint."""
+    cannot put away the one checkpoint that it has in hand; nothing else may be left."""
     model, _ = load_model(folder, "cpu")
     there = {path.name for path in folder.iterdir()}
-    left = [] if killed else list(folder.rglob(".*part*"))
-    return model.num_parameters() > 0 and {"history.json", "training"} <= there and not left
+    in_hand = list((folder / "training").glob(".step-*.part")) if killed else []
+    left = [path for path in folder.rglob(".*part*") if not {path, *path.parents} & {*in_hand}]
+    whole = model.num_parameters() > 0 and {"history.json", "training"} <= there
+    return whole and not left and len(in_hand) <= 1
 
 
 @linux
