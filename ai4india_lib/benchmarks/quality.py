@@ -129,9 +129,19 @@ class _Results:
     """What was measured: a line of JSON for each training, in a file if there is one."""
 
     def __init__(self, path: Path | None, threads: int):
-        self.path, self.threads = path, threads
-        lines = path.read_text(encoding="utf-8").splitlines() if path and path.exists() else []
-        self.found = {line["of"]: line["result"] for line in map(json.loads, lines)}
+        self.path, self.threads, self.found = path, threads, {}
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+", encoding="utf-8") as file:  # so that a place where nothing can be written is told now
+            file.seek(0)
+            for number, line in enumerate(file, 1):
+                try:
+                    self.found[json.loads(line)["of"]] = json.loads(line)["result"]
+                except (ValueError, TypeError, KeyError):
+                    raise ValueError(
+                        f"{path}, line {number} is no result: remove that line, or name another file"
+                    ) from None
 
     def get(self, measure, source: str, *settings: float) -> tuple[float, float]:
         """(bits per byte, seconds) of `measure(source, *settings)`, measured if it is not known."""

@@ -57,6 +57,15 @@ def test_a_run_that_was_stopped_goes_on_from_its_results(measured, capsys):
     assert len(measured) == len(lines)  # other threads are another machine
 
 
+def test_a_file_that_cannot_keep_results_is_told_before_anything_is_measured(measured, capsys):
+    Path("results.jsonl").write_text('{"of": "half a li', encoding="utf-8")
+    assert main(COMMAND) == 1
+    assert "results.jsonl, line 1 is no result: remove that line" in capsys.readouterr().err
+    assert main([*COMMAND[:-1], "results.jsonl/more"]) == 1 and "results.jsonl" in capsys.readouterr().err
+    assert not measured
+    assert main([*COMMAND[:-1], "new/results.jsonl"]) == 0 and Path("new/results.jsonl").is_file()
+
+
 def test_results_belong_to_quality(measured, capsys):
     assert main("benchmark training --results results.jsonl".split()) == 1
     assert "--results has no effect with training" in capsys.readouterr().err
