@@ -1,8 +1,9 @@
 """`python -m data.kahani --language hi --check`: looks through all files of a language and names each fault's place.
 
 It fills every slot of every line with every word that may stand there, without waiting until that line is drawn; walks
-all ways of each plot (see `unsaid.py`); looks for lines that can give the same text, for words in two spellings, and
-for stories that can be told in two ways. Each fault is one sentence that begins with file and line.
+all ways of each plot (see `unsaid.py`); looks for lines that can give the same text, for things that lie inside
+themselves, for words in two spellings, and for stories that can be told in two ways. Each fault is one sentence that
+begins with file and line.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .frames import Block, Call, FrameError, OneOf, Part, Place, Plot, Slot, par
 from .pairs import read_pairs
 from .question_book import REQUEST, UNTOLD, YES_NO, read_questions
 from .reader import derivations
-from .unsaid import Filling, Walker, possible_words, read_rules, unsaid
+from .unsaid import GAP, Filling, Walker, possible_words, read_rules, unsaid
 
 NUKTA = re.compile("(?<=[\u0915-\u0920\u0923-\u0939])\u093c")  # not of ड and ढ: these are letters of their own
 WORD = re.compile(r"[\w\u0900-\u0963\u200d'-]+")
@@ -149,6 +150,61 @@ def _same_texts(language: Language) -> Iterator[str]:
                     seen.setdefault(language.grammar.finish(text), place)
 
 
+def _forms(language: Language) -> dict[str, set[str]]:
+    """The forms of each word, as all slots of all plots show them."""
+    forms: dict[str, set[str]] = defaultdict(set)
+    for plot in language.plots.values():
+        slots: dict[str, Place] = {}
+        for block in blocks_of(language, plot):
+            for parts, place in zip(block.lines.options, block.places, strict=True):
+                slots |= dict.fromkeys(slots_of(parts), place)
+        for slot, place in slots.items():
+            for filling in fills(language, plot, slot, place):
+                for name, shown in filling.shown.items():
+                    forms[filling.drawn[name].text].update(shown)
+    return forms
+
+
+def _where(text: str, pieces: list[str]) -> set[str]:
+    """The words of a text that stand for `…` in one of these pieces; after `in a`, an adjective may come first."""
+    words, text = set(), GAP.sub("{}", text)
+    for piece in pieces:
+        before, after = (re.escape(part.strip()) for part in piece.split("…"))
+        if before:
+            words.update(*re.findall(rf"(?<!\w){before} ([^\s{{}}]+)(?: ([^\s{{}}]+))?", text))
+        else:
+            words.update(re.findall(rf"([^\s{{}}]+) {after}(?!\w)", text))
+    return {word.strip("।,.!?”“") for word in words}
+
+
+def _inside(language: Language, pieces: list[str]) -> Iterator[str]:
+    """Lines that may put a thing into itself: a bag is found “in a bag”.
+
+    Where it is, say the line's own words or those of another name. A word is known there with up to two signs more
+    than a form that some slot shows: पत्थरों for पत्थर. Places, words with `at`, are no things.
+    """
+    forms = _forms(language) if pieces else {}
+    for plot in language.plots.values() if pieces else ():
+        walker = Walker(language, plot, set(), [])
+        words = {
+            name: [word.text for word in possible_words(language, plot, name) if "at" not in word.features]
+            for name in plot.sources
+        }
+        spots = {name: {one for text in texts for one in _where(text, pieces)} for name, texts in words.items()}
+        for block in blocks_of(language, plot):
+            for parts, place in zip(block.lines.options, block.places, strict=True):
+                names = {name for slot in slots_of(parts) for name in walker.shown(slot, place)}
+                said = {one for text in walker.texts(parts) for one in _where(text, pieces)}
+                for name in sorted(names):
+                    there = said.union(*(spots[other] for other in names - {name}))
+                    ends = {form.split()[-1]: word for word in words[name] for form in forms.get(word, ())}
+                    met = {
+                        ends[end] for end in ends for one in there if one.startswith(end) and len(one) < len(end) + 3
+                    }
+                    if met:
+                        yield f"{place}: {{{name}}} may be {', '.join(sorted(met))}, inside itself: {place.line}"
+
+
 def _spellings(language: Language, both: set[str]) -> Iterator[str]:
     """One word in two spellings, with and without its dot."""
     seen: dict[str, dict[str, Place]] = defaultdict(dict)
@@ -183,7 +239,7 @@ def check(code: str) -> list[str]:
         for look in (_sources, _slots, _tasks):
             found += look(language)
         if not found:  # else the ways cannot be walked
-            found += [*_same_texts(language), *unsaid(language)]
+            found += [*_same_texts(language), *unsaid(language), *_inside(language, rules.inside)]
         found += _spellings(language, rules.both)
         found += _two_ways(language) if not found else []
     except FrameError as error:

@@ -3,7 +3,8 @@
 What a language knows about its plots stands in `checks.txt` of its folder, one rule a line::
 
     known: संख्या दिन अध्यापक          names that need no telling: numbers, days, people whom every school has
-    both: राज राज़                     two words, and not two spellings of one (see `checks.py`)
+    both: राज राज़                     two words, and not two spellings of one (see `check.py`)
+    inside: … में | … के नीचे            where a thing may be, which is no such thing itself (see `check.py`)
 
     == school_bus                     the plots that the lines below hold for; `all` for every plot
     तारीफ़ की <- बस चल पड़ी | बस निकल आई   the first is said only after one of the others
@@ -55,6 +56,7 @@ class Rules:
     known: dict[str, set[str]]
     new: dict[str, list[re.Pattern]]
     both: set[str] = field(default_factory=set)
+    inside: list[str] = field(default_factory=list)
 
 
 class Event(NamedTuple):
@@ -103,6 +105,10 @@ def read_rules(language: Language) -> Rules:
                 raise FrameError(f"{place}: no plot is called {' '.join(sorted(unknown))!r}")
         elif line.startswith("both:"):
             rules.both.update(line.removeprefix("both:").split())
+        elif line.startswith("inside:"):
+            rules.inside += [piece.strip() for piece in line.removeprefix("inside:").split(" | ")]
+            if wrong := [piece for piece in rules.inside if piece.count("…") != 1]:
+                raise FrameError(f"{place}: {wrong[0]!r} needs one …, where the thing stands")
         elif line.startswith("known:"):
             for name in here or plots:
                 rules.known[name].update(line.removeprefix("known:").split())

@@ -309,6 +309,26 @@ def test_a_way_is_named_and_a_told_thing_is_no_fault(tmp_path):
         assert len(unsaid(language, [plot])) == faults, lines
 
 
+@pytest.mark.parametrize(
+    ("code", "lines", "pieces", "thing"),
+    [
+        ("hi", "चीज़ = सामान\n== अ\n{चीज़} (पास|थैले में) नहीं {है:चीज़}।\n{चीज़ को} ढूँढ़ो।", ["… में"], "थैला"),
+        ("hi", "चीज़ = समुद्र की चीज़\n== अ\nपत्थरों के बीच {चीज़} {दिखा:चीज़}।", ["… के बीच"], "पत्थर"),
+        ("hi", "चीज़ = सामान\n== अ\n{चीज़ में} फल थे। {चीज़} बाज़ार में {था:चीज़}।", ["… में"], None),
+        ("en", "object = baggage\n== a\nThere lay the {object}, in an old basket.", ["in a …", "in an …"], "basket"),
+        ("en", "object = breakable\n== a\nThere lay the {object} {found_at}.", ["among the …"], "flowerpot"),
+        ("en", "object = breakable\n== a\nThere lay the {object} {found_at}.", ["under the …"], None),
+    ],
+)
+def test_a_thing_is_not_inside_itself(code, lines, pieces, thing, tmp_path):
+    """Neither in the line's own words, nor in those of another name, and in any form."""
+    language, plot = planted(code, "lost_thing", lines, tmp_path)
+    language.plots = {"lost_thing": plot}
+    found = list(checks._inside(language, pieces))
+    assert len(found) == bool(thing), found
+    assert all(f"may be {thing}, inside itself" in one and one.startswith("lost_thing.txt:3:") for one in found), found
+
+
 @pytest.fixture
 def broken(tmp_path, monkeypatch):
     """A copy of the Hindi folder to break: `broken(file, old, new)` writes it, and `main` reads it."""
@@ -341,11 +361,15 @@ FAULTS = {  # name: (file, what stands there, what is written in its place, what
     "no TOML": ("lexicon.toml", '["शहर"]', '["शहर"', "lexicon.toml"),
     "a number for a table": ("lexicon.toml", '"जयपुर" = {}', '"जयपुर" = 7', "जयपुर"),
     "unknown name in a question": ("questions.txt", "== all\n", "== all\nwho = {घोड़ा}\n- कौन आया?\n", "{घोड़ा}"),
+    "inside itself": (
+        "plots/lost_thing.txt", "== दुख\n", "== दुख\nदेखा तो {चीज़} थैले में {था:चीज़}।\n", "inside itself",
+    ),
+    "no place for the thing": ("checks.txt", "== all\n", "inside: में\n\n== all\n", "needs one …"),
     "no rule": ("checks.txt", "== all\n", "== all\nयह क्या है\n", "checks.txt"),
 }  # fmt: skip
 TOGETHER = [  # what one look finds; each of the others keeps it from finding more
     ["unknown name", "unknown form", "odd sign", "unknown tag", "unknown name in a question"],
-    ["same text", "two spellings"],
+    ["same text", "two spellings", "inside itself"],
 ]
 ALONE = [[name] for name in FAULTS if not any(name in names for names in TOGETHER)]
 
