@@ -327,6 +327,34 @@ ONCE = {
         """,
         "ईमानदार",
     ),
+    "an animal claps, in English": (
+        "en",
+        "river_fable",
+        """
+        == promise
+        {The friend} said (happily|, clapping), “I will help you too.”
+        """,
+        "clapping",
+    ),
+    "a well is dry in a hot January": (
+        "en",
+        "village_well",
+        """
+        month = month
+        == beginning
+        It was a dry {month}.
+        """,
+        "January",
+    ),
+    "a plant is there at once, in English": (
+        "en",
+        "festival_sweets",
+        """
+        == return
+        {friend} gave {hero} {a flower} plant.
+        """,
+        "{a flower} plant",
+    ),
     "the animal again, in English": (
         "en",
         "mountain_path",
