@@ -395,7 +395,7 @@ LETTERS = {"hi": r"[\u0900-\u0963\u0970-\u097f]+", "en": r"[a-z]+(?:['-][a-z]+)*
 COUNTS = {  # as in the datasheet; `words` are the different word forms of the training text
     "hi": {
         "names": 104, "boys": 52, "girls": 52, "cities": 50, "animals": 55, "places": 120, "verbs": 151, "things": 204,
-        "adjectives": 112, "entries": 1588, "plots": 25, "frames": 1153, "words": 3451,
+        "adjectives": 112, "entries": 1588, "plots": 25, "frames": 1163, "words": 3451,
     },
     "en": {
         "names": 104, "boys": 52, "girls": 52, "cities": 50, "animals": 78, "places": 108, "verbs": 156, "things": 181,
